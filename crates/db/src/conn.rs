@@ -1,0 +1,64 @@
+//! One connection to either database.
+
+use std::sync::Arc;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::sqlite_writer::State;
+
+/// Which database a connection speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// A connection that store functions take as `&mut Conn`.
+pub struct Conn(pub(crate) Kind);
+
+pub(crate) enum Kind {
+    /// The one connection that writes, held for the length of one transaction.
+    SqliteWriter(OwnedMutexGuard<State>),
+    SqliteReader(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+    /// Taken away by a commit; never seen by a store function.
+    Gone,
+}
+
+pub(crate) enum Driver<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+impl Conn {
+    pub(crate) fn reader(conn: PoolConnection<Sqlite>) -> Self {
+        Self(Kind::SqliteReader(conn))
+    }
+
+    pub(crate) fn postgres(conn: PoolConnection<Postgres>) -> Self {
+        Self(Kind::Postgres(conn))
+    }
+
+    /// Which database this connection speaks to.
+    pub fn backend(&self) -> Backend {
+        match self.0 {
+            Kind::Postgres(_) => Backend::Postgres,
+            _ => Backend::Sqlite,
+        }
+    }
+
+    pub(crate) fn driver(&mut self) -> Driver<'_> {
+        match &mut self.0 {
+            Kind::SqliteWriter(state) => Driver::Sqlite(state.conn()),
+            Kind::SqliteReader(conn) => Driver::Sqlite(conn),
+            Kind::Postgres(conn) => Driver::Postgres(conn),
+            Kind::Gone => unreachable!(
+                "a connection is only taken by its transaction's commit, which consumes it"
+            ),
+        }
+    }
+}
+
+pub(crate) type Shared = Arc<tokio::sync::Mutex<State>>;

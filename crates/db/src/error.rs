@@ -1,0 +1,65 @@
+//! What can go wrong with a database.
+
+use std::path::PathBuf;
+
+/// A failure of the database.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process holds the data directory.
+    #[error(
+        "{path} is in use by another asgard process{holder}; SQLite serves one process: stop the other one, choose another --data-dir, or set database.url to a PostgreSQL URL"
+    )]
+    Locked { path: PathBuf, holder: String },
+    /// The data directory cannot be made or locked.
+    #[error("cannot use the data directory {path}")]
+    Directory {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// The URL names no database that asgard speaks to.
+    #[error("database.url {0:?} is neither postgres://USER:PASSWORD@HOST/NAME nor sqlite:PATH")]
+    Url(String),
+    /// A migration failed.
+    #[error("migration {domain} {version} ({name}) failed")]
+    Migration {
+        domain: &'static str,
+        version: i64,
+        name: &'static str,
+        source: sqlx::Error,
+    },
+    /// A migration that this binary does not know, or knows differently, has been applied.
+    #[error(
+        "the database has migration {domain} {version}, which this version of asgard {how}; use the version that made it, or a newer one"
+    )]
+    Schema {
+        domain: String,
+        version: i64,
+        how: &'static str,
+    },
+    /// The group commit that held this transaction failed.
+    #[error("the commit failed: {0}")]
+    Commit(String),
+    /// The database or its driver refused.
+    #[error(transparent)]
+    Sqlx(#[from] sqlx::Error),
+}
+
+impl Error {
+    /// Whether a unique or primary-key constraint refused the row.
+    pub fn is_unique_violation(&self) -> bool {
+        matches!(self, Self::Sqlx(sqlx::Error::Database(e)) if e.is_unique_violation())
+    }
+
+    /// Whether the database cannot be reached or has no connection to spare now.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::Sqlx(
+                sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+                    | sqlx::Error::Io(_)
+                    | sqlx::Error::WorkerCrashed
+            )
+        )
+    }
+}

@@ -1,0 +1,178 @@
+//! The databases: SQLite (one writer with group commit) and PostgreSQL behind one handle.
+//!
+//! A domain opens one transaction per operation ([`Db::begin`]), hands it to its store functions
+//! as `&mut Conn`, and commits it. Plain reads take a connection from [`Db::acquire`]. Each
+//! statement is written once in the SQL that both databases speak, with `$1` placeholders
+//! ([`query`]); where PostgreSQL earns another text, [`Conn::backend`] chooses.
+
+mod config;
+mod conn;
+mod counter;
+mod error;
+mod lock;
+mod migrate;
+mod query;
+mod sqlite_writer;
+pub mod testing;
+mod tx;
+
+pub use config::Config;
+pub use conn::{Backend, Conn};
+pub use counter::next_id;
+pub use error::Error;
+pub use migrate::{Migration, Migrations};
+pub use query::{Query, Row, Value, query};
+pub use tx::Tx;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+
+/// The name of the SQLite file in the data directory.
+pub const SQLITE_FILE: &str = "asgard.db";
+
+/// A database of asgard; cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+enum Inner {
+    Sqlite {
+        readers: SqlitePool,
+        writer: sqlite_writer::Writer,
+        _lock: Option<lock::DirLock>,
+    },
+    Postgres {
+        pool: PgPool,
+    },
+}
+
+impl Db {
+    /// Opens the database that `config` names, by default `asgard.db` in `data_dir`.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process uses the same SQLite directory, [`Error::Url`] for
+    /// a URL that is neither `sqlite:` nor `postgres:`, else what the database says.
+    pub async fn open(config: &Config, data_dir: &Path) -> Result<Self, Error> {
+        match config.url.as_deref() {
+            None => Self::open_sqlite(&data_dir.join(SQLITE_FILE), config, true).await,
+            Some(url) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
+                Self::open_postgres(PgConnectOptions::from_str(url)?, config).await
+            }
+            Some(url) => match url.strip_prefix("sqlite:") {
+                Some(path) => {
+                    Self::open_sqlite(Path::new(path.trim_start_matches("//")), config, true).await
+                }
+                None => Err(Error::Url(config::without_password(url))),
+            },
+        }
+    }
+
+    async fn open_sqlite(path: &Path, config: &Config, exclusive: bool) -> Result<Self, Error> {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(dir).map_err(|source| Error::Directory {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let lock = exclusive.then(|| lock::DirLock::acquire(dir)).transpose()?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
+            .busy_timeout(Duration::from_secs(20))
+            .foreign_keys(true)
+            .statement_cache_capacity(256)
+            .pragma("case_sensitive_like", "ON")
+            .pragma("cache_size", "-16384")
+            .pragma("temp_store", "MEMORY");
+        let writer = sqlite_writer::Writer::open(&options).await?;
+        let readers = SqlitePoolOptions::new()
+            .min_connections(1)
+            .max_connections(config.max_connections)
+            .acquire_timeout(config.acquire_timeout())
+            .connect_with(
+                options
+                    .pragma("query_only", "ON")
+                    .pragma("mmap_size", "268435456"),
+            )
+            .await?;
+        Ok(Self {
+            inner: Arc::new(Inner::Sqlite {
+                readers,
+                writer,
+                _lock: lock,
+            }),
+        })
+    }
+
+    async fn open_postgres(options: PgConnectOptions, config: &Config) -> Result<Self, Error> {
+        let pool = PgPoolOptions::new()
+            .max_connections(config.max_connections)
+            .acquire_timeout(config.acquire_timeout())
+            .connect_with(
+                options
+                    .application_name("asgard")
+                    .statement_cache_capacity(256),
+            )
+            .await?;
+        Ok(Self {
+            inner: Arc::new(Inner::Postgres { pool }),
+        })
+    }
+
+    /// Which database this is.
+    pub fn backend(&self) -> Backend {
+        match &*self.inner {
+            Inner::Sqlite { .. } => Backend::Sqlite,
+            Inner::Postgres { .. } => Backend::Postgres,
+        }
+    }
+
+    /// Takes a connection for reading. On SQLite it cannot write.
+    pub async fn acquire(&self) -> Result<Conn, Error> {
+        Ok(match &*self.inner {
+            Inner::Sqlite { readers, .. } => Conn::reader(readers.acquire().await?),
+            Inner::Postgres { pool } => Conn::postgres(pool.acquire().await?),
+        })
+    }
+
+    /// Opens the transaction of one writing operation. Dropped without
+    /// [`commit`](Tx::commit), it is rolled back.
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        match &*self.inner {
+            Inner::Sqlite { writer, .. } => Tx::sqlite(writer).await,
+            Inner::Postgres { pool } => Tx::postgres(pool.acquire().await?).await,
+        }
+    }
+
+    /// Applies every migration that this database has not seen.
+    ///
+    /// # Errors
+    /// [`Error::Migration`] names the step that failed; steps before it stay applied.
+    pub async fn migrate(&self, all: &[Migrations]) -> Result<(), Error> {
+        migrate::run(self, all).await
+    }
+
+    /// Closes all connections; on SQLite the write-ahead log is folded into the file.
+    pub async fn close(&self) {
+        match &*self.inner {
+            Inner::Sqlite {
+                readers, writer, ..
+            } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Inner::Postgres { pool } => pool.close().await,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Databases for tests: an empty SQLite file and an empty PostgreSQL schema, migrated.
+//!
+//! The PostgreSQL server is the one that `ASGARD_TEST_POSTGRES_URL` names; `scripts/test` starts
+//! one. Without it a test that needs it fails and says so: it is never skipped in silence.
+
+use std::ops::Deref;
+use std::str::FromStr;
+
+use sqlx::Executor;
+use sqlx::postgres::PgConnectOptions;
+use tempfile::TempDir;
+
+use crate::{Config, Db, Migrations, SQLITE_FILE};
+
+/// A database that lives as long as the test.
+pub struct TestDb {
+    db: Db,
+    /// `sqlite` or `postgres`, for messages.
+    pub name: &'static str,
+    _dir: Option<TempDir>,
+}
+
+impl Deref for TestDb {
+    type Target = Db;
+    fn deref(&self) -> &Db {
+        &self.db
+    }
+}
+
+/// Both databases, empty but for the migrations. Run the same test on each.
+///
+/// # Panics
+/// When a database cannot be made; the message says what is missing.
+pub async fn both(migrations: &[Migrations]) -> [TestDb; 2] {
+    [sqlite(migrations).await, postgres(migrations).await]
+}
+
+/// An empty SQLite database.
+///
+/// # Panics
+/// When the file cannot be made.
+pub async fn sqlite(migrations: &[Migrations]) -> TestDb {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let db = Db::open_sqlite(&dir.path().join(SQLITE_FILE), &Config::default(), false)
+        .await
+        .expect("an empty SQLite database");
+    db.migrate(migrations)
+        .await
+        .expect("migrations apply on SQLite");
+    TestDb {
+        db,
+        name: "sqlite",
+        _dir: Some(dir),
+    }
+}
+
+/// An empty schema of its own on the test PostgreSQL server.
+///
+/// # Panics
+/// When `ASGARD_TEST_POSTGRES_URL` is not set or the server does not answer.
+pub async fn postgres(migrations: &[Migrations]) -> TestDb {
+    let url = std::env::var("ASGARD_TEST_POSTGRES_URL")
+        .expect("ASGARD_TEST_POSTGRES_URL is not set: run the tests by scripts/test, which starts a PostgreSQL server");
+    let options =
+        PgConnectOptions::from_str(&url).expect("ASGARD_TEST_POSTGRES_URL is a postgres:// URL");
+    let schema = format!("t{}", ulid::Ulid::new().to_string().to_lowercase());
+    let config = Config {
+        max_connections: 4,
+        ..Config::default()
+    };
+    let admin = Db::open_postgres(
+        options.clone(),
+        &Config {
+            max_connections: 1,
+            ..Config::default()
+        },
+    )
+    .await
+    .expect("the test PostgreSQL server answers");
+    if let crate::Inner::Postgres { pool } = &*admin.inner {
+        pool.execute(format!("CREATE SCHEMA {schema}").as_str())
+            .await
+            .expect("a new schema");
+    }
+    admin.close().await;
+    let db = Db::open_postgres(options.options([("search_path", schema.as_str())]), &config)
+        .await
+        .expect("a connection to the new schema");
+    db.migrate(migrations)
+        .await
+        .expect("migrations apply on PostgreSQL");
+    TestDb {
+        db,
+        name: "postgres",
+        _dir: None,
+    }
+}

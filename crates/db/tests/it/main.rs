@@ -1,0 +1,155 @@
+//! The promises of the database handle, on SQLite and on PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+use std::sync::Arc;
+
+use db::testing::{both, sqlite};
+use db::{Config, Db, Error, Migration, Migrations, next_id, query};
+
+const SCHEMA: &[Migrations] = &[Migrations {
+    domain: "test",
+    steps: &[Migration::both(
+        "notes",
+        "CREATE TABLE notes (id BIGINT PRIMARY KEY, text TEXT NOT NULL, weight DOUBLE PRECISION, flag BOOLEAN)",
+    )],
+}];
+
+async fn insert(db: &Db, id: i64) -> Result<(), Error> {
+    let mut tx = db.begin().await?;
+    query("INSERT INTO notes (id, text, weight, flag) VALUES ($1, $2, $3, $4)")
+        .bind(id)
+        .bind("hello")
+        .bind(None::<f64>)
+        .bind(true)
+        .execute(&mut tx)
+        .await?;
+    tx.commit().await
+}
+
+async fn count(db: &Db) -> i64 {
+    let mut conn = db.acquire().await.unwrap();
+    query("SELECT COUNT(*) FROM notes")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap()
+        .get(0)
+}
+
+#[tokio::test]
+async fn what_is_committed_is_read_back() {
+    for db in both(SCHEMA).await {
+        insert(&db, 1).await.unwrap();
+        let mut conn = db.acquire().await.unwrap();
+        let row = query("SELECT id, text, weight, flag FROM notes")
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
+        assert_eq!(row.get::<i64, _>("id"), 1, "{}", db.name);
+        assert_eq!(row.get::<Option<f64>, _>("weight"), None);
+        assert!(row.get::<bool, _>(3));
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_transaction_leaves_nothing_and_blocks_nobody() {
+    for db in both(SCHEMA).await {
+        {
+            let mut tx = db.begin().await.unwrap();
+            query("INSERT INTO notes (id, text) VALUES (1, 'x')")
+                .execute(&mut tx)
+                .await
+                .unwrap();
+        }
+        insert(&db, 1).await.unwrap();
+        assert_eq!(count(&db).await, 1, "{}", db.name);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_row_does_not_harm_its_neighbours_in_the_group() {
+    for db in both(SCHEMA).await {
+        let db = Arc::new(db);
+        let writers: Vec<_> = (0..200)
+            .map(|i| {
+                let db = db.clone();
+                tokio::spawn(async move { insert(&db, i % 100).await })
+            })
+            .collect();
+        let mut refused = 0;
+        for writer in writers {
+            match writer.await.unwrap() {
+                Ok(()) => {}
+                Err(error) => {
+                    assert!(error.is_unique_violation(), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!((refused, count(&db).await), (100, 100), "{}", db.name);
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_is_cancelled_while_it_waits_blocks_nobody() {
+    let db = Arc::new(sqlite(SCHEMA).await);
+    let held = db.begin().await.unwrap();
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { insert(&db, 1).await }
+    });
+    tokio::task::yield_now().await;
+    waiting.abort();
+    drop(held);
+    insert(&db, 2).await.unwrap();
+    assert!(count(&db).await >= 1);
+}
+
+#[tokio::test]
+async fn counters_count_up() {
+    for db in both(SCHEMA).await {
+        let mut tx = db.begin().await.unwrap();
+        assert_eq!(next_id(&mut tx, "a").await.unwrap(), 1);
+        assert_eq!(next_id(&mut tx, "a").await.unwrap(), 2);
+        assert_eq!(next_id(&mut tx, "b").await.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing_and_an_unknown_step_is_refused() {
+    for db in both(SCHEMA).await {
+        db.migrate(SCHEMA).await.unwrap();
+        let older = [Migrations {
+            domain: "test",
+            steps: &[],
+        }];
+        assert!(
+            matches!(db.migrate(&older).await, Err(Error::Schema { .. })),
+            "{}",
+            db.name
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_the_sqlite_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Db::open(&Config::default(), dir.path()).await.unwrap();
+    let second = Db::open(&Config::default(), dir.path()).await;
+    assert!(matches!(second, Err(Error::Locked { .. })));
+    first.close().await;
+    drop(first);
+    Db::open(&Config::default(), dir.path()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_url_of_another_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        url: Some("mysql://u:p@h/d".into()),
+        ..Config::default()
+    };
+    let error = Db::open(&config, dir.path()).await.err().unwrap();
+    assert!(error.to_string().contains("mysql://u:***@h/d"), "{error}");
+}

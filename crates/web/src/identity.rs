@@ -1,0 +1,141 @@
+//! Who calls, and what they may do.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a route needs. Every route declares one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    /// Anyone, without a key: health, documentation, the page itself.
+    Public,
+    /// Read experiments, runs, models, artifacts.
+    ReadTracking,
+    /// Write experiments, runs, logged models, versions, artifacts.
+    WriteTracking,
+    /// Change or remove what others rely on: stages, aliases, deletes.
+    ManageModels,
+    /// Read jobs, their scripts and logs.
+    ReadJobs,
+    /// Start and cancel jobs.
+    RunJobs,
+    /// Report a running job's progress: for the job itself.
+    ReportProgress,
+    /// Ask a model for predictions.
+    Predict,
+    /// Read the platform's state.
+    ReadPlatform,
+    /// Keys, settings, everything.
+    Administer,
+}
+
+/// What a key was made for; each role may do all that the one before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Viewer,
+    Runner,
+    Editor,
+    Admin,
+}
+
+impl Role {
+    fn needed_for(permission: Permission) -> Self {
+        match permission {
+            Permission::Public
+            | Permission::ReadTracking
+            | Permission::ReadJobs
+            | Permission::ReadPlatform => Self::Viewer,
+            Permission::RunJobs | Permission::Predict | Permission::WriteTracking => Self::Runner,
+            Permission::ManageModels => Self::Editor,
+            Permission::ReportProgress | Permission::Administer => Self::Admin,
+        }
+    }
+
+    /// The name as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Runner => "runner",
+            Self::Editor => "editor",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Who is calling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Nobody that we know.
+    Anonymous,
+    /// Anyone on an open loopback address.
+    Local,
+    /// The holder of an API key.
+    Key {
+        id: String,
+        name: String,
+        role: Role,
+    },
+    /// A running training job: reads tracking, writes what is its own.
+    Job { job_id: String },
+}
+
+impl Identity {
+    /// Whether this caller has a permission.
+    pub fn may(&self, permission: Permission) -> bool {
+        match self {
+            _ if permission == Permission::Public => true,
+            Self::Anonymous => false,
+            Self::Local => true,
+            Self::Key { role, .. } => *role >= Role::needed_for(permission),
+            Self::Job { .. } => matches!(
+                permission,
+                Permission::ReadTracking | Permission::WriteTracking | Permission::ReportProgress
+            ),
+        }
+    }
+
+    /// The job that calls, if a job calls.
+    pub fn job_id(&self) -> Option<&str> {
+        match self {
+            Self::Job { job_id } => Some(job_id),
+            _ => None,
+        }
+    }
+
+    /// A name for logs.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Anonymous => "anonymous".to_owned(),
+            Self::Local => "local".to_owned(),
+            Self::Key { name, .. } => format!("key:{name}"),
+            Self::Job { job_id } => format!("job:{job_id}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_may_track_but_not_start_jobs_or_manage_models() {
+        let job = Identity::Job { job_id: "j".into() };
+        assert!(job.may(Permission::WriteTracking));
+        for denied in [
+            Permission::RunJobs,
+            Permission::ReadJobs,
+            Permission::ManageModels,
+            Permission::Predict,
+            Permission::Administer,
+        ] {
+            assert!(!job.may(denied), "{denied:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_caller_may_only_what_is_public() {
+        assert!(Identity::Anonymous.may(Permission::Public));
+        assert!(!Identity::Anonymous.may(Permission::ReadPlatform));
+    }
+}

@@ -1,0 +1,22 @@
+//! The door to asgard: routes that each declare a permission, who is calling, request and
+//! response shapes, errors that teach.
+//!
+//! A domain crate builds its [`Routes`]; every one names the [`Permission`] it needs, because
+//! there is no other way to add one. The binary merges them and puts the [`Door`] in front, which
+//! refuses foreign hosts and cross-site requests and finds the caller's [`Identity`].
+
+mod code;
+mod door;
+mod error;
+mod extract;
+mod identity;
+mod routes;
+mod timestamp;
+
+pub use code::Code;
+pub use door::{Authenticate, Credentials, Door};
+pub use error::{ApiError, FieldError, MlflowError};
+pub use extract::{Caller, Json, Path, Query, RequestId};
+pub use identity::{Identity, Permission, Role};
+pub use routes::{RouteEntry, Routes, Style};
+pub use timestamp::Timestamp;
