@@ -1,0 +1,95 @@
+//! A running process: its pipes, its end, what it used.
+
+use std::net::TcpListener;
+
+use serde::Serialize;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+
+use crate::error::Error;
+use crate::level::Level;
+
+/// A process in a sandbox. Dropping it kills it and all it started.
+#[derive(Debug)]
+pub struct Process {
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    doors: Vec<(u16, TcpListener)>,
+    enforced: Enforced,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Exit {
+    /// The exit code, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether the memory limit was met and something was killed for it.
+    pub out_of_memory: bool,
+    pub usage: Usage,
+}
+
+impl Exit {
+    /// Whether it ended by itself with code 0.
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
+/// What a process tree has used so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Usage {
+    pub peak_memory_bytes: u64,
+    pub cpu_seconds: f64,
+}
+
+/// What holds a process in, kept with each job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Enforced {
+    pub level: Level,
+    pub mechanisms: Vec<String>,
+    /// What a reader could expect and does not get here.
+    pub warnings: Vec<String>,
+}
+
+impl Process {
+    /// The write end of standard input, if the specification asked for one.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.stdin.take()
+    }
+
+    /// The read end of standard output; keep reading, or the process blocks.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.stdout.take()
+    }
+
+    /// The read end of standard error; keep reading, or the process blocks.
+    pub fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.stderr.take()
+    }
+
+    /// The listeners of [`crate::Network::Doors`], each with its port. They are non-blocking.
+    /// Empty when the level has no private network.
+    pub fn take_doors(&mut self) -> Vec<(u16, TcpListener)> {
+        std::mem::take(&mut self.doors)
+    }
+
+    /// Waits for the end. Then nothing of the tree is alive. May be dropped and called again.
+    pub async fn wait(&mut self) -> Result<Exit, Error> {
+        Err(Error::Closed)
+    }
+
+    /// Kills the whole tree; [`Self::wait`] tells when it is gone.
+    pub async fn kill(&self) {}
+
+    /// What the tree has used until now.
+    pub fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
+    /// What holds this process in.
+    pub fn enforced(&self) -> Enforced {
+        self.enforced.clone()
+    }
+}
