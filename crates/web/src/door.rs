@@ -5,6 +5,7 @@
 //! refused when its Origin or Sec-Fetch-Site says that another site sent it.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,11 +15,14 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use base64::Engine as _;
+use futures_util::FutureExt as _;
+use tracing::{Instrument as _, Span};
 
 use crate::code::Code;
 use crate::error::ApiError;
 use crate::extract::{RequestId, with_request_id};
 use crate::identity::Identity;
+use crate::observe::Observed;
 use crate::routes::Style;
 
 /// What a caller sent to say who it is.
@@ -45,6 +49,7 @@ pub struct Door {
     without_credentials: Identity,
     hosts: Arc<[String]>,
     any_host: bool,
+    any_address: bool,
 }
 
 impl Door {
@@ -56,6 +61,7 @@ impl Door {
             without_credentials: Identity::Anonymous,
             hosts: Arc::new([]),
             any_host: false,
+            any_address: false,
         }
     }
 
@@ -74,6 +80,14 @@ impl Door {
         self
     }
 
+    /// Answers also when the Host is an IP address, whichever it is. A page can make a *name* of
+    /// its own point here (DNS rebinding), never an address.
+    #[must_use]
+    pub fn any_address(mut self) -> Self {
+        self.any_address = true;
+        self
+    }
+
     /// Puts the door before the routes.
     pub fn guard(self, router: Router) -> Router {
         router
@@ -83,7 +97,10 @@ impl Door {
 
     fn knows_host(&self, host: &str) -> bool {
         let name = host_name(host).to_ascii_lowercase();
-        self.any_host || is_loopback(&name) || self.hosts.contains(&name)
+        self.any_host
+            || is_loopback(&name)
+            || self.hosts.contains(&name)
+            || (self.any_address && name.parse::<std::net::IpAddr>().is_ok())
     }
 
     fn check_site(&self, request: &Request) -> Result<(), ApiError> {
@@ -142,21 +159,12 @@ impl Door {
     }
 }
 
-async fn pass(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
+async fn pass(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let header = HeaderValue::from_str(id.as_str()).ok();
-    let style = Style::of(request.uri().path());
-    let mut response = with_request_id(id, async move {
-        if let Err(error) = door.check_site(&request) {
-            return style.respond(error);
-        }
-        match door.identify(request.headers()).await {
-            Ok(identity) => request.extensions_mut().insert(identity),
-            Err(error) => return style.respond(error),
-        };
-        next.run(request).await
-    })
-    .await;
+    let observed = Observed::begin(&request, &id);
+    let answer = admit(door, request, next).instrument(observed.span.clone());
+    let mut response = with_request_id(id, answer).await;
     let headers = response.headers_mut();
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -165,8 +173,33 @@ async fn pass(State(door): State<Arc<Door>>, mut request: Request, next: Next) -
     if let Some(value) = header {
         headers.insert("x-request-id", value);
     }
+    observed.end(&response);
     response
 }
+
+async fn admit(door: Arc<Door>, mut request: Request, next: Next) -> Response {
+    let style = Style::of(request.uri().path());
+    if let Err(error) = door.check_site(&request) {
+        return style.respond(error);
+    }
+    match door.identify(request.headers()).await {
+        Ok(identity) => {
+            Observed::caller(&Span::current(), &identity);
+            request.extensions_mut().insert(identity);
+        }
+        Err(error) => return style.respond(error),
+    }
+    // A panic ends the request that caused it, not the connection or the process.
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => style.respond(ApiError::internal(&Panicked)),
+    }
+}
+
+/// A handler panicked; the panic hook has logged where and why.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler panicked")]
+struct Panicked;
 
 fn text<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|v| v.to_str().ok())

@@ -40,7 +40,8 @@ pub enum Role {
 }
 
 impl Role {
-    fn needed_for(permission: Permission) -> Self {
+    /// The least role that has a permission.
+    pub fn needed_for(permission: Permission) -> Self {
         match permission {
             Permission::Public
             | Permission::ReadTracking
@@ -50,6 +51,14 @@ impl Role {
             Permission::ManageModels => Self::Editor,
             Permission::ReportProgress | Permission::Administer => Self::Admin,
         }
+    }
+
+    /// All roles, the least first.
+    pub const ALL: [Self; 4] = [Self::Viewer, Self::Runner, Self::Editor, Self::Admin];
+
+    /// Reads a role's name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 
     /// The name as it is written.

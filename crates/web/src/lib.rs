@@ -10,6 +10,7 @@ mod door;
 mod error;
 mod extract;
 mod identity;
+mod observe;
 mod routes;
 mod timestamp;
 
