@@ -1,1 +1,7 @@
-fn main() {}
+//! The `asgard` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    asgard::commands::main()
+}

@@ -1,0 +1,8 @@
+//! The routes of the binary itself: keys, status, metrics, documentation, the page at `/`.
+
+pub(crate) mod docs;
+pub(crate) mod health;
+pub(crate) mod keys;
+pub(crate) mod metrics;
+pub(crate) mod page;
+pub(crate) mod status;

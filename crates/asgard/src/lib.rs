@@ -1,0 +1,16 @@
+//! asgard: a Python training script becomes a tracked, registered, served model.
+//!
+//! The binary's library: [`up`] starts a server from its [`settings`], [`platform`] puts the
+//! domains together, [`commands`] are the command line.
+
+pub mod commands;
+pub mod failure;
+mod http;
+pub mod key;
+pub mod platform;
+pub mod server;
+pub mod settings;
+pub mod status;
+mod store;
+pub mod surroundings;
+pub mod up;

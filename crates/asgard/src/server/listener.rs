@@ -1,0 +1,136 @@
+//! Accepting connections, and letting them end when the server stops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Address;
+
+/// How long a connection may take to send a request's head, also between two requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// A bound address that is not served yet.
+pub struct Listener(TcpListener);
+
+/// Why an address could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl BindError {
+    /// What to do about it.
+    pub fn help(&self) -> String {
+        let port = self.address.port();
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "another program listens there; stop it, or choose another port: --listen {}:{}",
+                self.address.ip(),
+                port.wrapping_add(1)
+            ),
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 are for root; choose a higher one".to_owned()
+            }
+            _ => "the host must be an address of this machine".to_owned(),
+        }
+    }
+}
+
+impl Listener {
+    /// Binds an address; connections wait until it is served.
+    ///
+    /// # Errors
+    /// When the address is taken, forbidden, or not this machine's.
+    pub async fn bind(address: Address) -> Result<Self, BindError> {
+        let bound = TcpListener::bind(address.0).await;
+        bound.map(Self).map_err(|source| BindError {
+            address: address.0,
+            source,
+        })
+    }
+
+    /// Takes a listener that was bound elsewhere, such as inside a job's network.
+    ///
+    /// # Errors
+    /// When it cannot be made non-blocking.
+    pub fn adopt(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Self)
+    }
+
+    /// The bound address, with the port that the system chose for port 0.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Serves `router` until `stop`; each connection is a task in `tasks` and ends after the request
+/// it is answering.
+pub async fn serve(
+    listener: Listener,
+    router: Router,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.0.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tasks.spawn(connection(stream, router.clone(), stop.clone()));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of file descriptors, most likely: some connection must end first.
+                tracing::error!(%error, "accepting a connection failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the connection is gone already");
+        return;
+    }
+    let service = TowerToHyperService::new(router);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}

@@ -1,0 +1,13 @@
+//! The running server: where it listens, what it logs and measures, how it stops.
+
+mod config;
+mod exposure;
+mod listener;
+mod logging;
+mod metrics;
+
+pub use config::{Config, LogFormat};
+pub use exposure::{Address, Exposure};
+pub use listener::{Listener, serve};
+pub use logging::log_to_stderr;
+pub use metrics::Metrics;

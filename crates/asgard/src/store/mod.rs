@@ -1,0 +1,3 @@
+//! The SQL of the binary: the table of API keys.
+
+pub(crate) mod keys;

@@ -1,0 +1,189 @@
+//! `asgard up`: the start-up page.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use axum::Router;
+use db::Db;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use web::{Door, Timestamp};
+
+use crate::failure::{Exit, Failure};
+use crate::platform::{self, Platform};
+use crate::server::{self, Address, Exposure, Listener, Metrics};
+use crate::settings::Settings;
+use crate::status::About;
+use crate::surroundings::Surroundings;
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// When it cannot start: the directory is taken, the address is taken or refused, the database
+/// does not answer. Each says what to do.
+pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let config = &settings.server;
+    let data_dir = data_dir(&settings, surroundings)?;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    let db = open_database(&settings, &data_dir).await?;
+    let keyed = crate::key::Keys::new(db.clone())
+        .any_valid(Timestamp::now().0)
+        .await?;
+    let address = address(&config.listen, "server.listen")?;
+    let exposure = expose(address, config, keyed)?;
+    let listener = bind(address).await?;
+    let listen_url = url(listener.address()?);
+
+    let about = About {
+        started,
+        listen_url: listen_url.clone(),
+        public_url: config.url.clone(),
+        database: platform::database_name(&db),
+    };
+    let metrics = Metrics::install()?;
+    let platform =
+        Platform::build(&settings, &data_dir, db.clone(), about, metrics.clone()).await?;
+    let door = exposure.open(Door::new(platform.authenticate()), config);
+    let router = platform.routes().into_router();
+
+    tasks.spawn(metrics.upkeep(stop.clone()));
+    if let Some(second) = &config.mlflow_listen {
+        let address = self::address(second, "server.mlflow_listen")?;
+        let door = expose(address, config, keyed)?.open(Door::new(platform.authenticate()), config);
+        let listener = bind(address).await?;
+        spawn_server(listener, door.guard(router.clone()), &tasks, &stop);
+    }
+    spawn_server(listener, door.guard(router), &tasks, &stop);
+    greet(&listen_url, &data_dir, exposure, started)?;
+
+    wait_for_signal().await?;
+    tracing::info!("stopping");
+    stop.cancel();
+    tasks.close();
+    finish(&tasks, Duration::from_millis(config.stop_timeout_ms)).await;
+    db.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The data directory: as set, else in the user's data home.
+///
+/// # Errors
+/// When nothing says where that is.
+pub fn data_dir(settings: &Settings, surroundings: &Surroundings) -> Result<PathBuf, Failure> {
+    let home = surroundings.data_home.as_ref();
+    settings
+        .server
+        .data_dir
+        .clone()
+        .or_else(|| home.map(|home| home.join("asgard")))
+        .ok_or_else(|| {
+            Failure::new(
+                Exit::Failure,
+                "there is no place for the data: HOME is not set",
+            )
+            .help("name one: asgard up --data-dir DIRECTORY")
+        })
+}
+
+/// Opens the database and brings it up to date.
+///
+/// # Errors
+/// When another process holds the directory or the database does not answer.
+pub async fn open_database(settings: &Settings, data_dir: &Path) -> anyhow::Result<Db> {
+    let db = Db::open(&settings.database, data_dir)
+        .await
+        .with_context(|| match settings.database.display_url() {
+            Some(url) => format!("cannot open the database {url}"),
+            None => format!("cannot open the database in {}", data_dir.display()),
+        })?;
+    db.migrate(platform::MIGRATIONS).await?;
+    Ok(db)
+}
+
+fn address(text: &str, key: &str) -> Result<Address, Failure> {
+    Address::parse(text)
+        .map_err(|e| Failure::new(Exit::Usage, format!("{key}: {e}")).help(e.help()))
+}
+
+fn expose(address: Address, config: &server::Config, keyed: bool) -> Result<Exposure, Failure> {
+    Exposure::of(address, config, keyed)
+        .map_err(|e| Failure::new(Exit::Failure, e.to_string()).help(e.help()))
+}
+
+async fn bind(address: Address) -> Result<Listener, Failure> {
+    Listener::bind(address).await.map_err(|e| {
+        let help = e.help();
+        Failure::of(Exit::Failure, &e).help(help)
+    })
+}
+
+fn spawn_server(listener: Listener, router: Router, tasks: &TaskTracker, stop: &CancellationToken) {
+    tasks.spawn(server::serve(listener, router, tasks.clone(), stop.clone()));
+}
+
+fn url(address: SocketAddr) -> String {
+    // An unspecified address is no address to call.
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        ip => ip.to_string(),
+    };
+    format!("http://{host}:{}", address.port())
+}
+
+fn greet(url: &str, data_dir: &Path, exposure: Exposure, started: Instant) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "asgard {} answers at {url} after {:.2} s",
+        env!("CARGO_PKG_VERSION"),
+        started.elapsed().as_secs_f64()
+    )?;
+    writeln!(out, "  documentation  {url}/docs")?;
+    writeln!(out, "  MLflow clients MLFLOW_TRACKING_URI={url}")?;
+    writeln!(out, "  data           {}", data_dir.display())?;
+    match exposure {
+        Exposure::Local => writeln!(
+            out,
+            "  open to        everyone on this machine, without a key"
+        )?,
+        Exposure::Keyed => writeln!(out, "  open to        holders of an API key")?,
+        Exposure::OpenToAll => writeln!(
+            out,
+            "  open to        EVERYONE who reaches this address, to run any code: --insecure-allow-anonymous is given"
+        )?,
+    }
+    writeln!(out, "next: asgard run train.py")?;
+    out.flush()?;
+    tracing::info!(url, data_dir = %data_dir.display(), "listening");
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn wait_for_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupt = tokio::signal::ctrl_c() => interrupt?,
+    }
+    Ok(())
+}
+
+/// Waits until every task has ended; a second interrupt, or the time limit, cuts it short.
+async fn finish(tasks: &TaskTracker, limit: Duration) {
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = tokio::time::sleep(limit) => {
+            tracing::warn!(left = tasks.len(), "some requests did not end in time");
+        }
+        _ = tokio::signal::ctrl_c() => tracing::warn!(left = tasks.len(), "stopping at once"),
+    }
+}
