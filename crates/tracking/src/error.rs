@@ -1,0 +1,157 @@
+//! What can go wrong in tracking.
+
+use web::{ApiError, Code, MlflowError};
+
+/// The failure of another part, kept whole.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failure of tracking, in the words that MLflow's clients and tests know.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field that the request must have is absent or empty.
+    #[error(
+        "Missing value for required parameter '{0}'. See the API docs for more information about request parameters."
+    )]
+    Missing(String),
+    /// A field holds something that it cannot hold.
+    #[error(
+        "Invalid value {value} for parameter '{parameter}' supplied: {reason}. See the API docs for more information about request parameters."
+    )]
+    Field {
+        parameter: String,
+        value: String,
+        reason: String,
+    },
+    /// The request is wrong in another way.
+    #[error("{0}")]
+    Invalid(String),
+    /// The body is not JSON, or does not say so.
+    #[error("{0}")]
+    Body(String),
+    /// The body is larger than this server takes.
+    #[error("the body is larger than this route takes")]
+    BodyTooLarge,
+    /// There is no such experiment.
+    #[error("No Experiment with {by} exists")]
+    ExperimentNotFound {
+        /// `id=7` or `name='x'`.
+        by: String,
+    },
+    /// Another experiment has this name.
+    #[error("Experiment(name={0}) already exists.{hint}", hint = deleted_hint(.1))]
+    ExperimentExists(String, bool),
+    /// There is no such run.
+    #[error("Run with id={0} not found")]
+    RunNotFound(String),
+    /// There is no such logged model.
+    #[error("Logged model with ID '{0}' not found.")]
+    LoggedModelNotFound(String),
+    /// There is no such thing of another kind.
+    #[error("{0}")]
+    NotFound(String),
+    /// A job writes what is not its own.
+    #[error("{what} does not belong to job {job_id}; a job writes only what it made itself")]
+    NotOwned { what: String, job_id: String },
+    /// The operation is known, but this server does not do it.
+    #[error("{0}")]
+    NotImplemented(String),
+    /// A path of an artifact that no artifact may have.
+    #[error("Invalid path: {path:?}: {reason}")]
+    InvalidPath { path: String, reason: &'static str },
+    /// There is no such artifact.
+    #[error("no artifact {path:?}")]
+    ArtifactNotFound { path: String },
+    /// A part of an artifact was asked for that it does not have.
+    #[error("the range is not within the artifact's {size_bytes} bytes")]
+    ArtifactRange { size_bytes: u64 },
+    /// An artifact is too large to be read whole.
+    #[error("the artifact {path:?} is larger than {limit_bytes} bytes")]
+    ArtifactTooLarge { path: String, limit_bytes: u64 },
+    /// The artifact store of the configuration cannot be used.
+    #[error("cannot use {place:?} as the artifact store")]
+    ArtifactStore { place: String, source: Cause },
+    /// The caller's upload ended before it was whole.
+    #[error("the upload ended early: {0}")]
+    Upload(Cause),
+    /// The artifact store failed.
+    #[error("{attempt} the artifact {path:?} failed")]
+    Storage {
+        attempt: &'static str,
+        path: String,
+        source: Cause,
+    },
+    /// The operating system gives no random numbers.
+    #[error("no random numbers to be had: {0}")]
+    Random(String),
+    /// The database failed.
+    #[error("the database failed")]
+    Db(#[from] db::Error),
+}
+
+fn deleted_hint(deleted: &bool) -> &'static str {
+    if *deleted {
+        " It is deleted: restore it, or choose another name."
+    } else {
+        ""
+    }
+}
+
+impl Error {
+    /// A field that holds something it cannot hold; `value` is shown as it was sent.
+    pub fn field(
+        parameter: impl Into<String>,
+        value: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Field {
+            parameter: parameter.into(),
+            value: value.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The kind of failure.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Missing(_)
+            | Self::Field { .. }
+            | Self::Invalid(_)
+            | Self::InvalidPath { .. }
+            | Self::Upload(_) => Code::Invalid,
+            Self::Body(_) => Code::UnsupportedMediaType,
+            Self::BodyTooLarge | Self::ArtifactTooLarge { .. } => Code::TooLarge,
+            Self::ArtifactRange { .. } => Code::Invalid,
+            Self::ExperimentNotFound { .. }
+            | Self::RunNotFound(_)
+            | Self::LoggedModelNotFound(_)
+            | Self::NotFound(_)
+            | Self::ArtifactNotFound { .. } => Code::NotFound,
+            Self::ExperimentExists(..) => Code::AlreadyExists,
+            Self::NotOwned { .. } => Code::Forbidden,
+            Self::NotImplemented(_) => Code::NotImplemented,
+            Self::Db(error) if error.is_unavailable() => Code::Unavailable,
+            Self::ArtifactStore { .. } | Self::Storage { .. } | Self::Random(_) | Self::Db(_) => {
+                Code::Internal
+            }
+        }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error.code() {
+            Code::Internal => Self::internal(&error),
+            Code::Unavailable => {
+                tracing::warn!(%error, "a part that tracking needs does not answer");
+                Self::new(Code::Unavailable, "the database does not answer now").retry_after(1)
+            }
+            code => Self::new(code, error.to_string()),
+        }
+    }
+}
+
+impl From<Error> for MlflowError {
+    fn from(error: Error) -> Self {
+        ApiError::from(error).into()
+    }
+}

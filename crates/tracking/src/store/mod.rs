@@ -1,0 +1,82 @@
+//! All SQL of tracking, a file per noun.
+
+pub(crate) mod experiments;
+pub(crate) mod runs;
+
+use db::{Backend, Migration, Migrations};
+
+/// The tables of tracking.
+pub const MIGRATIONS: Migrations = Migrations {
+    domain: "tracking",
+    steps: &[Migration {
+        name: "tracking",
+        sqlite: include_str!("schema.sqlite.sql"),
+        postgres: include_str!("schema.postgres.sql"),
+    }],
+};
+
+/// A list of numbers as one bound value, so that the statement's text is the same for any length.
+pub(crate) struct Ids(String);
+
+impl Ids {
+    pub(crate) fn of(ids: impl IntoIterator<Item = i64>) -> Self {
+        let texts: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
+        Self(format!("[{}]", texts.join(",")))
+    }
+
+    /// The value to bind.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands in `IN (...)`, the value bound as `$placeholder`.
+    pub(crate) fn select(&self, backend: Backend, placeholder: usize) -> String {
+        match backend {
+            Backend::Sqlite => format!("SELECT value FROM json_each(${placeholder})"),
+            Backend::Postgres => format!(
+                "SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(${placeholder} AS JSON))"
+            ),
+        }
+    }
+}
+
+/// A list of texts as one bound value.
+pub(crate) struct Texts(String);
+
+impl Texts {
+    pub(crate) fn of<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+        let list: Vec<&str> = texts.into_iter().collect();
+        Self(serde_json::Value::from(list).to_string())
+    }
+
+    /// The value to bind.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands in `IN (...)`, the value bound as `$placeholder`.
+    pub(crate) fn select(&self, backend: Backend, placeholder: usize) -> String {
+        match backend {
+            Backend::Sqlite => format!("SELECT value FROM json_each(${placeholder})"),
+            Backend::Postgres => {
+                format!("SELECT json_array_elements_text(CAST(${placeholder} AS JSON))")
+            }
+        }
+    }
+}
+
+/// `($1, $2), ($3, $4)` for 2 rows of 2 columns.
+pub(crate) fn rows_of_values(rows: usize, columns: usize) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(rows * columns * 6);
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..columns {
+            let comma = if column == 0 { "" } else { ", " };
+            write!(text, "{comma}${}", row * columns + column + 1)
+                .expect("a String takes all text");
+        }
+        text.push(')');
+    }
+    text
+}

@@ -1,0 +1,106 @@
+//! The tables of runs and their tags.
+
+use db::{Conn, Error, Row, query};
+
+use crate::run::{LifecycleStage, Run, RunStatus};
+use crate::store::rows_of_values;
+
+/// The columns of a run, in the order that [`read`] takes them.
+pub(crate) const COLUMNS: &str = "r.run, r.run_id, r.experiment_id, r.name, r.status, r.lifecycle_stage, r.user_id, r.start_time, r.end_time, r.artifact_uri, r.job_id";
+
+pub(crate) fn read(row: &Row) -> Run {
+    Run {
+        row: row.get(0),
+        run_id: row.get(1),
+        experiment_id: row.get::<i64, _>(2).to_string(),
+        name: row.get(3),
+        status: RunStatus::parse(&row.get::<String, _>(4)).unwrap_or(RunStatus::Running),
+        lifecycle_stage: LifecycleStage::read(&row.get::<String, _>(5)),
+        user_id: row.get(6),
+        start_time: row.get(7),
+        end_time: row.get(8),
+        artifact_uri: row.get(9),
+        job_id: row.get(10),
+    }
+}
+
+/// Adds a run and gives its number.
+pub(crate) async fn insert(conn: &mut Conn, run: &Run) -> Result<i64, Error> {
+    let experiment_id: i64 = run
+        .experiment_id
+        .parse()
+        .expect("an experiment's id is made from a number");
+    let row = query(
+        "INSERT INTO runs (run_id, experiment_id, name, status, lifecycle_stage, user_id, start_time, end_time, artifact_uri, job_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING run",
+    )
+    .bind(&run.run_id)
+    .bind(experiment_id)
+    .bind(&run.name)
+    .bind(run.status.as_str())
+    .bind(run.lifecycle_stage.as_str())
+    .bind(&run.user_id)
+    .bind(run.start_time)
+    .bind(run.end_time)
+    .bind(&run.artifact_uri)
+    .bind(&run.job_id)
+    .fetch_one(conn)
+    .await?;
+    Ok(row.get(0))
+}
+
+pub(crate) async fn find(conn: &mut Conn, run_id: &str) -> Result<Option<Run>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM runs r WHERE r.run_id = $1");
+    let row = query(sql).bind(run_id).fetch_optional(conn).await?;
+    Ok(row.as_ref().map(read))
+}
+
+/// The runs of a job, oldest first.
+pub(crate) async fn list_of_job(conn: &mut Conn, job_id: &str) -> Result<Vec<Run>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM runs r WHERE r.job_id = $1 ORDER BY r.run");
+    let rows = query(sql).bind(job_id).fetch_all(conn).await?;
+    Ok(rows.iter().map(read).collect())
+}
+
+/// Ends the running runs of a job.
+pub(crate) async fn end_running_of_job(
+    conn: &mut Conn,
+    job_id: &str,
+    status: RunStatus,
+    now: i64,
+) -> Result<u64, Error> {
+    query("UPDATE runs SET status = $1, end_time = $2 WHERE job_id = $3 AND status = 'RUNNING'")
+        .bind(status.as_str())
+        .bind(now)
+        .bind(job_id)
+        .execute(conn)
+        .await
+}
+
+/// Sets tags; each key is there once.
+pub(crate) async fn set_tags(
+    conn: &mut Conn,
+    run: i64,
+    tags: &[(String, String)],
+) -> Result<(), Error> {
+    if tags.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "INSERT INTO tags (run, key, value) VALUES {}
+         ON CONFLICT (run, key) DO UPDATE SET value = excluded.value",
+        rows_of_values(tags.len(), 3)
+    );
+    let mut insert = query(sql);
+    for (key, value) in tags {
+        insert = insert.bind(run).bind(key).bind(value);
+    }
+    insert.execute(conn).await.map(|_| ())
+}
+
+pub(crate) async fn count(conn: &mut Conn) -> Result<i64, Error> {
+    Ok(query("SELECT COUNT(*) FROM runs")
+        .fetch_one(conn)
+        .await?
+        .get(0))
+}
