@@ -6,7 +6,54 @@ Outside: ``asgard.AsgardMLOpsClient()``.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, List
+
 from .job import current_job_id, log, progress
 
-__all__ = ["current_job_id", "log", "progress"]
+if TYPE_CHECKING:
+    from .client import AsgardMLOpsClient
+    from .errors import (
+        AsgardError,
+        AuthenticationError,
+        ConflictError,
+        InvalidRequestError,
+        JobFailedError,
+        NotFoundError,
+        UnavailableError,
+        UnreachableError,
+    )
+    from .run import Run
+
+__all__ = [
+    "AsgardError",
+    "AsgardMLOpsClient",
+    "AuthenticationError",
+    "ConflictError",
+    "InvalidRequestError",
+    "JobFailedError",
+    "NotFoundError",
+    "Run",
+    "UnavailableError",
+    "UnreachableError",
+    "current_job_id",
+    "log",
+    "progress",
+]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # A training script that only reports progress does not pay for the import of an HTTP client.
+    if name == "AsgardMLOpsClient":
+        from . import client as module
+    elif name == "Run":
+        from . import run as module
+    elif name in __all__:
+        from . import errors as module
+    else:
+        raise AttributeError("module 'asgard' has no attribute {!r}".format(name))
+    return getattr(module, name)
+
+
+def __dir__() -> List[str]:
+    return sorted([*globals(), *__all__])
