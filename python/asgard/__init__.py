@@ -6,6 +6,7 @@ Outside: ``asgard.AsgardMLOpsClient()``.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, List
 
 from .job import current_job_id, log, progress
@@ -44,15 +45,10 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     # A training script that only reports progress does not pay for the import of an HTTP client.
-    if name == "AsgardMLOpsClient":
-        from . import client as module
-    elif name == "Run":
-        from . import run as module
-    elif name in __all__:
-        from . import errors as module
-    else:
+    if name not in __all__:
         raise AttributeError("module 'asgard' has no attribute {!r}".format(name))
-    return getattr(module, name)
+    module = {"AsgardMLOpsClient": ".client", "Run": ".run"}.get(name, ".errors")
+    return getattr(import_module(module, __name__), name)
 
 
 def __dir__() -> List[str]:

@@ -66,7 +66,7 @@ class AsgardMLOpsClient:
             **{name: value for name, value in kwargs.items() if value is not None},
         }
         headers = {"Idempotency-Key": key}
-        return self._transport.post(
+        return self._post(
             "/mlops/training/upload", body, headers, repeatable=True
         )
 
@@ -90,11 +90,11 @@ class AsgardMLOpsClient:
 
     def get_job_status(self, job_id: str) -> Dict[str, Any]:
         """The whole job document, with the log as far as it has come."""
-        return self._transport.get(_job_path(job_id))
+        return self._get(_job_path(job_id))
 
     def list_jobs(self, **filters: Any) -> Dict[str, Any]:
         """A page of jobs, newest first; filters such as ``status`` and ``limit`` go into the query."""
-        return self._transport.get("/mlops/training/jobs", filters)
+        return self._get("/mlops/training/jobs", filters)
 
     def wait_for_job(
         self, job_id: str, timeout: float = 600, poll_interval: float = 5
@@ -117,11 +117,12 @@ class AsgardMLOpsClient:
 
     def cancel_job(self, job_id: str) -> Dict[str, Any]:
         """Stops a job with all its processes. A job that has ended stays as it is."""
-        return self._transport.post(_job_path(job_id) + "/cancel", {}, repeatable=True)
+        return self._post(_job_path(job_id) + "/cancel", {}, repeatable=True)
 
     def logs(self, job_id: str) -> str:
         """The whole log as far as it has come."""
-        text, offset = [], 0
+        text: List[str] = []
+        offset = 0
         while True:
             page = self.log_page(job_id, offset)
             if page["next_offset"] == offset:
@@ -131,13 +132,14 @@ class AsgardMLOpsClient:
 
     def log_page(self, job_id: str, offset: int = 0) -> Dict[str, Any]:
         """A part of the log from a byte offset: ``logs`` and the ``next_offset`` to go on from."""
-        return self._transport.get(_job_path(job_id) + "/logs", {"offset": offset})
+        return self._get(_job_path(job_id) + "/logs", {"offset": offset})
 
     # Models
 
     def list_models(self) -> List[Dict[str, Any]]:
         """All registered models."""
-        return self._transport.get("/mlops/models")
+        models: List[Dict[str, Any]] = self._transport.get("/mlops/models")
+        return models
 
     def predict(
         self,
@@ -158,7 +160,7 @@ class AsgardMLOpsClient:
         }
         if model_version is not None:
             body["model_version"] = str(model_version)
-        return self._transport.post("/mlops/inference", body, repeatable=True)
+        return self._post("/mlops/inference", body, repeatable=True)
 
     def register_model(
         self,
@@ -173,13 +175,13 @@ class AsgardMLOpsClient:
             body["description"] = description
         if tags is not None:
             body["tags"] = dict(tags)
-        return self._transport.post("/mlops/registry", body)
+        return self._post("/mlops/registry", body)
 
     # Platform
 
     def get_status(self) -> Dict[str, Any]:
         """The platform's health and counts."""
-        return self._transport.get("/mlops/status")
+        return self._get("/mlops/status")
 
     # Features
 
@@ -199,7 +201,23 @@ class AsgardMLOpsClient:
             "source": dict(source),
             **kwargs,
         }
-        return self._transport.post("/feast/features", body)
+        return self._post("/feast/features", body)
+
+    def _get(
+        self, path: str, query: Optional[Mapping[str, Any]] = None
+    ) -> Dict[str, Any]:
+        answer: Dict[str, Any] = self._transport.get(path, query)
+        return answer
+
+    def _post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        headers: Optional[Mapping[str, str]] = None,
+        repeatable: bool = False,
+    ) -> Dict[str, Any]:
+        answer: Dict[str, Any] = self._transport.post(path, body, headers, repeatable)
+        return answer
 
 
 def _job_path(job_id: str) -> str:
