@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The one file of the product that reads environment variables.
-const ENVIRONMENT_READER: &str = "crates/asgard/src/config.rs";
+const ENVIRONMENT_READER: &str = "crates/asgard/src/surroundings.rs";
 
 /// Files that may read the environment although the product does not: they serve tests.
 const TEST_SUPPORT: &[&str] = &["crates/db/src/testing.rs"];
