@@ -1,1 +1,123 @@
-//! jobs
+//! Training jobs: a durable queue, the runner that carries a script through its phases, its log,
+//! and what is made of its result.
+//!
+//! A job is a row before it is an answer. Whoever holds its lease runs it; every change names the
+//! holder, so each job reaches exactly one final state whatever dies. Runs, logged models and
+//! versions belong to a job because they came through its own door or token.
+
+mod config;
+mod error;
+mod http;
+mod imports;
+mod inline_metadata;
+mod job;
+mod listing;
+mod log;
+mod memory;
+mod queue;
+mod requirements;
+mod script;
+mod signals;
+mod store;
+mod submission;
+mod telemetry;
+mod token;
+mod variables;
+
+pub use config::{Config, Network};
+pub use error::Error;
+pub use http::openapi;
+pub use job::{Facts, Job, JobRequest, Phase, Problem, Reason, Status};
+pub use listing::{Filter, Page};
+pub use log::{Chunk, Excerpt, Stream};
+pub use script::ScriptEncoding;
+pub use store::MIGRATIONS;
+pub use submission::Submission;
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// What jobs are built on.
+#[derive(Clone)]
+pub struct Parts {
+    pub db: db::Db,
+    pub tracking: tracking::Tracking,
+    pub environments: environments::Environments,
+    pub sandbox: sandbox::Sandbox,
+    pub door: JobDoor,
+}
+
+/// How a job reaches the server; the binary knows.
+#[derive(Clone)]
+pub struct JobDoor {
+    /// The main listener as `http://127.0.0.1:PORT`, for sandboxes without a network of their own.
+    pub url: String,
+    /// Serves the routes on a job's own listener, every caller being that job, until the token is
+    /// cancelled.
+    pub serve: Arc<dyn Fn(TcpListener, String, CancellationToken) + Send + Sync>,
+}
+
+/// The training jobs of one server; cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: Parts,
+    config: Config,
+    data_dir: PathBuf,
+    /// This process among those that share a database.
+    owner: String,
+    signals: signals::Signals,
+    /// Rung when a job may be waiting.
+    arrived: Notify,
+    /// The jobs that this process runs, each with what stops it.
+    running: Mutex<HashMap<String, CancellationToken>>,
+}
+
+impl Jobs {
+    /// Jobs on these parts. Nothing runs before [`Jobs::work`].
+    pub fn new(parts: Parts, config: Config, data_dir: &Path) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                parts,
+                config,
+                data_dir: data_dir.to_owned(),
+                owner: ulid::Ulid::new().to_string().to_lowercase(),
+                signals: signals::Signals::default(),
+                arrived: Notify::new(),
+                running: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Runs jobs until `shutdown`.
+    pub async fn work(self, shutdown: CancellationToken) {
+        tracing::warn!("jobs wait: this version does not run them yet");
+        shutdown.cancelled().await;
+    }
+
+    pub(crate) fn db(&self) -> &db::Db {
+        &self.inner.parts.db
+    }
+
+    pub(crate) fn signals(&self) -> &signals::Signals {
+        &self.inner.signals
+    }
+}
+
+/// The routes of jobs.
+pub fn routes(jobs: Jobs) -> web::Routes {
+    http::routes(jobs)
+}

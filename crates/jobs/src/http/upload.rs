@@ -1,0 +1,140 @@
+//! `POST /mlops/training/upload`.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use web::{ApiError, Caller, Code, Json, Timestamp};
+
+use crate::Jobs;
+use crate::job::Status;
+use crate::script::ScriptEncoding;
+use crate::submission::Submission;
+
+/// A training script and how to run it.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "describes the body for OpenAPI; submission.rs reads it field by field to name every mistake at once"
+)]
+pub(crate) struct TrainingScriptUploadRequest {
+    /// The script's name, with or without `.py`.
+    #[schema(example = "my_training_script")]
+    script_name: String,
+    /// The script: base64 or plain text.
+    #[schema(example = "aW1wb3J0IG1sZmxvdw==")]
+    script_content: String,
+    /// How `script_content` is written.
+    script_encoding: Option<ScriptEncoding>,
+    /// The MLflow experiment; created when there is none of this name.
+    #[schema(example = "customer_churn")]
+    experiment_name: String,
+    /// The registered model that the trained model becomes a version of.
+    #[schema(example = "churn_predictor")]
+    model_name: String,
+    /// PEP 508 requirements; absent: the script's inline metadata, else the default packages.
+    #[schema(example = json!(["scikit-learn", "pandas", "numpy"]))]
+    requirements: Option<Vec<String>>,
+    /// Variables of the script's environment.
+    #[schema(example = json!({"N_ESTIMATORS": "100"}))]
+    environment_vars: Option<BTreeMap<String, String>>,
+    /// How long the script may run, in seconds; installing packages does not count.
+    #[schema(minimum = 60, maximum = 3600, default = 300)]
+    timeout: Option<u32>,
+    /// Tags of the run and of the model version.
+    #[schema(example = json!({"team": "data-science"}))]
+    tags: Option<BTreeMap<String, String>>,
+    /// Fail when the script leaves no model.
+    #[schema(default = false)]
+    require_model: Option<bool>,
+    /// Turn MLflow's autologging on before the script runs.
+    #[schema(default = false)]
+    autolog: Option<bool>,
+    /// A Python version such as `3.11`.
+    #[schema(example = "3.11")]
+    python_version: Option<String>,
+    resources: Option<Resources>,
+}
+
+/// What a job may use.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body for OpenAPI")]
+struct Resources {
+    /// `512Mi`, `2GB` or a number of bytes.
+    #[schema(example = "2Gi")]
+    memory: Option<String>,
+    #[schema(example = 1.5)]
+    cpus: Option<f64>,
+}
+
+/// The job that now waits.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TrainingScriptUploadResponse {
+    /// Opaque.
+    #[schema(example = "01j9z3k0v8c4m5n6p7q8r9s0t1")]
+    job_id: String,
+    script_name: String,
+    experiment_name: String,
+    model_name: String,
+    status: Status,
+    created_at: Timestamp,
+}
+
+/// Uploads a training script; it runs in the background.
+#[utoipa::path(
+    post,
+    path = "/mlops/training/upload",
+    tag = "training",
+    request_body = TrainingScriptUploadRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key from the same caller gives the same job")),
+    responses(
+        (status = 202, body = TrainingScriptUploadResponse, headers(("Location" = String, description = "The job"))),
+        (status = 409, description = "The Idempotency-Key was used for another request"),
+        (status = 422, description = "Fields are wrong; all of them are named"),
+        (status = 429, description = "Too many jobs wait"),
+    )
+)]
+pub(super) async fn upload(
+    State(jobs): State<Jobs>,
+    Caller(caller): Caller,
+    headers: HeaderMap,
+    Json(body): Json<Map<String, Value>>,
+) -> Result<Response, ApiError> {
+    let key = idempotency_key(&headers)?;
+    let submission = Submission::parse(body, jobs.config())?;
+    let job = jobs
+        .submit(&submission, key.as_deref(), &caller.label())
+        .await?;
+    let location = format!("/mlops/training/jobs/{}", job.job_id);
+    let response = TrainingScriptUploadResponse {
+        job_id: job.job_id,
+        script_name: job.request.script_name,
+        experiment_name: job.request.experiment_name,
+        model_name: job.request.model_name,
+        status: job.status,
+        created_at: Timestamp(job.created_at),
+    };
+    Ok((
+        StatusCode::ACCEPTED,
+        [(header::LOCATION, location)],
+        Json(response),
+    )
+        .into_response())
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::new(
+            Code::Invalid,
+            "the Idempotency-Key header must have 1 to 255 visible characters",
+        )),
+    }
+}

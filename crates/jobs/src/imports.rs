@@ -1,0 +1,446 @@
+//! Which packages a script imports, read from its import statements without running it.
+
+use std::collections::BTreeSet;
+
+/// The top-level modules that a script imports, wherever in it, by name.
+///
+/// Only statements are read: text in comments and strings is left out as far as a line-by-line
+/// look can tell, so a docstring that begins a line with `import x` may still count.
+pub(crate) fn modules(script: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open_string: Option<&str> = None;
+    for line in script.lines() {
+        let starts_inside = open_string.is_some();
+        open_string = string_after(line, open_string);
+        if starts_inside {
+            continue;
+        }
+        for statement in line.split(';') {
+            read_statement(statement.trim(), &mut found);
+        }
+    }
+    found
+}
+
+/// The triple quote that is open after a line.
+fn string_after<'q>(line: &str, mut open: Option<&'q str>) -> Option<&'q str> {
+    let mut rest = line;
+    loop {
+        match open {
+            Some(quote) => match rest.find(quote) {
+                Some(at) => {
+                    rest = &rest[at + 3..];
+                    open = None;
+                }
+                None => return open,
+            },
+            None => {
+                let comment = rest.find('#').unwrap_or(rest.len());
+                let double = rest.find("\"\"\"").filter(|at| *at < comment);
+                let single = rest.find("'''").filter(|at| *at < comment);
+                let (at, quote) = match (double, single) {
+                    (None, None) => return None,
+                    (Some(d), Some(s)) if s < d => (s, "'''"),
+                    (Some(d), _) => (d, "\"\"\""),
+                    (None, Some(s)) => (s, "'''"),
+                };
+                rest = &rest[at + 3..];
+                open = Some(quote);
+            }
+        }
+    }
+}
+
+fn read_statement(statement: &str, found: &mut BTreeSet<String>) {
+    let code = statement.split('#').next().unwrap_or_default().trim();
+    if let Some(list) = code.strip_prefix("import ") {
+        for module in list.split(',') {
+            add(module, found);
+        }
+    } else if let Some(rest) = code.strip_prefix("from ")
+        && let Some((module, _)) = rest.split_once(" import")
+    {
+        add(module, found);
+    }
+}
+
+fn add(module: &str, found: &mut BTreeSet<String>) {
+    let dotted = module.split_whitespace().next().unwrap_or_default();
+    let top = dotted.split('.').next().unwrap_or_default();
+    let is_name = top
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_alphabetic() || c == '_')
+        && top.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if is_name {
+        found.insert(top.to_owned());
+    }
+}
+
+/// The package on the index that provides a module; `None` when the standard library or the
+/// platform does.
+pub(crate) fn package_of(module: &str) -> Option<&str> {
+    if STANDARD_LIBRARY.binary_search(&module).is_ok() || PROVIDED.contains(&module) {
+        return None;
+    }
+    Some(
+        OTHER_NAMES
+            .iter()
+            .find(|(name, _)| *name == module)
+            .map_or(module, |(_, package)| package),
+    )
+}
+
+/// Whether a module's package can be guessed with confidence: a list of what data science imports.
+/// Anything else could be a private module, or a package of that name by someone else, so the
+/// platform only suggests it.
+pub(crate) fn is_well_known(package: &str) -> bool {
+    WELL_KNOWN.contains(&package) || OTHER_NAMES.iter().any(|(_, name)| *name == package)
+}
+
+/// Modules that every job has.
+const PROVIDED: [&str; 2] = ["asgard", "__main__"];
+
+/// Modules whose package has another name.
+const OTHER_NAMES: [(&str, &str); 24] = [
+    ("sklearn", "scikit-learn"),
+    ("skimage", "scikit-image"),
+    ("skopt", "scikit-optimize"),
+    ("imblearn", "imbalanced-learn"),
+    ("yaml", "pyyaml"),
+    ("cv2", "opencv-python-headless"),
+    ("PIL", "pillow"),
+    ("bs4", "beautifulsoup4"),
+    ("dateutil", "python-dateutil"),
+    ("dotenv", "python-dotenv"),
+    ("psycopg2", "psycopg2-binary"),
+    ("MySQLdb", "mysqlclient"),
+    ("Crypto", "pycryptodome"),
+    ("serial", "pyserial"),
+    ("docx", "python-docx"),
+    ("jwt", "pyjwt"),
+    ("git", "gitpython"),
+    ("google", "google-cloud-storage"),
+    ("pkg_resources", "setuptools"),
+    ("pytorch_lightning", "pytorch-lightning"),
+    ("sentence_transformers", "sentence-transformers"),
+    ("category_encoders", "category-encoders"),
+    ("umap", "umap-learn"),
+    ("tensorflow_datasets", "tensorflow-datasets"),
+];
+
+/// Packages whose module has the same name and means nothing else.
+const WELL_KNOWN: [&str; 47] = [
+    "numpy",
+    "pandas",
+    "scipy",
+    "mlflow",
+    "skops",
+    "xgboost",
+    "lightgbm",
+    "catboost",
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "tensorflow",
+    "keras",
+    "jax",
+    "flax",
+    "optax",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "statsmodels",
+    "prophet",
+    "matplotlib",
+    "seaborn",
+    "plotly",
+    "altair",
+    "shap",
+    "optuna",
+    "hyperopt",
+    "polars",
+    "pyarrow",
+    "duckdb",
+    "requests",
+    "httpx",
+    "sqlalchemy",
+    "boto3",
+    "joblib",
+    "cloudpickle",
+    "tqdm",
+    "rich",
+    "pydantic",
+    "numba",
+    "networkx",
+    "nltk",
+    "spacy",
+    "gensim",
+    "feast",
+    "onnx",
+];
+
+/// `sys.stdlib_module_names` of Python 3.10 to 3.13, sorted.
+
+const STANDARD_LIBRARY: &[&str] = &[
+    "__future__",
+    "_thread",
+    "abc",
+    "aifc",
+    "antigravity",
+    "argparse",
+    "array",
+    "ast",
+    "asynchat",
+    "asyncio",
+    "asyncore",
+    "atexit",
+    "audioop",
+    "base64",
+    "bdb",
+    "binascii",
+    "binhex",
+    "bisect",
+    "builtins",
+    "bz2",
+    "cProfile",
+    "calendar",
+    "cgi",
+    "cgitb",
+    "chunk",
+    "cmath",
+    "cmd",
+    "code",
+    "codecs",
+    "codeop",
+    "collections",
+    "colorsys",
+    "compileall",
+    "concurrent",
+    "configparser",
+    "contextlib",
+    "contextvars",
+    "copy",
+    "copyreg",
+    "crypt",
+    "csv",
+    "ctypes",
+    "curses",
+    "dataclasses",
+    "datetime",
+    "dbm",
+    "decimal",
+    "difflib",
+    "dis",
+    "distutils",
+    "doctest",
+    "email",
+    "encodings",
+    "ensurepip",
+    "enum",
+    "errno",
+    "faulthandler",
+    "fcntl",
+    "filecmp",
+    "fileinput",
+    "fnmatch",
+    "fractions",
+    "ftplib",
+    "functools",
+    "gc",
+    "genericpath",
+    "getopt",
+    "getpass",
+    "gettext",
+    "glob",
+    "graphlib",
+    "grp",
+    "gzip",
+    "hashlib",
+    "heapq",
+    "hmac",
+    "html",
+    "http",
+    "idlelib",
+    "imaplib",
+    "imghdr",
+    "imp",
+    "importlib",
+    "inspect",
+    "io",
+    "ipaddress",
+    "itertools",
+    "json",
+    "keyword",
+    "lib2to3",
+    "linecache",
+    "locale",
+    "logging",
+    "lzma",
+    "mailbox",
+    "mailcap",
+    "marshal",
+    "math",
+    "mimetypes",
+    "mmap",
+    "modulefinder",
+    "msilib",
+    "msvcrt",
+    "multiprocessing",
+    "netrc",
+    "nis",
+    "nntplib",
+    "nt",
+    "ntpath",
+    "nturl2path",
+    "numbers",
+    "opcode",
+    "operator",
+    "optparse",
+    "os",
+    "ossaudiodev",
+    "pathlib",
+    "pdb",
+    "pickle",
+    "pickletools",
+    "pipes",
+    "pkgutil",
+    "platform",
+    "plistlib",
+    "poplib",
+    "posix",
+    "posixpath",
+    "pprint",
+    "profile",
+    "pstats",
+    "pty",
+    "pwd",
+    "py_compile",
+    "pyclbr",
+    "pydoc",
+    "pydoc_data",
+    "pyexpat",
+    "queue",
+    "quopri",
+    "random",
+    "re",
+    "readline",
+    "reprlib",
+    "resource",
+    "rlcompleter",
+    "runpy",
+    "sched",
+    "secrets",
+    "select",
+    "selectors",
+    "shelve",
+    "shlex",
+    "shutil",
+    "signal",
+    "site",
+    "smtpd",
+    "smtplib",
+    "sndhdr",
+    "socket",
+    "socketserver",
+    "spwd",
+    "sqlite3",
+    "sre_compile",
+    "sre_constants",
+    "sre_parse",
+    "ssl",
+    "stat",
+    "statistics",
+    "string",
+    "stringprep",
+    "struct",
+    "subprocess",
+    "sunau",
+    "symtable",
+    "sys",
+    "sysconfig",
+    "syslog",
+    "tabnanny",
+    "tarfile",
+    "telnetlib",
+    "tempfile",
+    "termios",
+    "textwrap",
+    "this",
+    "threading",
+    "time",
+    "timeit",
+    "tkinter",
+    "token",
+    "tokenize",
+    "tomllib",
+    "trace",
+    "traceback",
+    "tracemalloc",
+    "tty",
+    "turtle",
+    "turtledemo",
+    "types",
+    "typing",
+    "unicodedata",
+    "unittest",
+    "urllib",
+    "uu",
+    "uuid",
+    "venv",
+    "warnings",
+    "wave",
+    "weakref",
+    "webbrowser",
+    "winreg",
+    "winsound",
+    "wsgiref",
+    "xdrlib",
+    "xml",
+    "xmlrpc",
+    "zipapp",
+    "zipfile",
+    "zipimport",
+    "zlib",
+    "zoneinfo",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(script: &str) -> Vec<String> {
+        modules(script).into_iter().collect()
+    }
+
+    #[test]
+    fn statements_are_read_in_all_their_forms() {
+        let script = "import mlflow, os\nimport mlflow.sklearn as ms  # import comment\nfrom sklearn.ensemble import RandomForestClassifier\n\ndef f():\n    import yaml; from PIL import Image\nfrom . import local\nfrom __future__ import annotations\n";
+        assert_eq!(
+            of(script),
+            ["PIL", "__future__", "mlflow", "os", "sklearn", "yaml"]
+        );
+    }
+
+    #[test]
+    fn text_in_strings_and_comments_is_not_an_import() {
+        let script = "\"\"\"\nimport nothing\n\"\"\"\n# import nothing\nx = '''\nimport nothing\n''' ; import json\nprint('import nothing')\n";
+        assert!(!of(script).contains(&"nothing".to_owned()));
+    }
+
+    #[test]
+    fn packages_are_named_as_the_index_does() {
+        assert_eq!(package_of("sklearn"), Some("scikit-learn"));
+        assert_eq!(package_of("yaml"), Some("pyyaml"));
+        assert_eq!(package_of("xgboost"), Some("xgboost"));
+        assert_eq!(package_of("json"), None);
+        assert_eq!(package_of("__future__"), None);
+        assert_eq!(package_of("asgard"), None);
+        assert!(is_well_known("pillow") && is_well_known("xgboost") && !is_well_known("mycompany"));
+    }
+
+    #[test]
+    fn the_standard_library_is_sorted() {
+        assert!(STANDARD_LIBRARY.is_sorted());
+    }
+}

@@ -1,0 +1,170 @@
+//! Carrying a script's output into its log: whole lines and whole characters where they come
+//! whole, hidden progress lines taken out, known secrets covered.
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Duration, timeout};
+
+use super::{LogWriter, Stream, incomplete_tail};
+
+/// How long the beginning of a line may wait for its end.
+const PARTIAL_LINE: Duration = Duration::from_millis(200);
+/// The longest line that is held together.
+const LINE_LIMIT: usize = 32 * 1024;
+
+/// What a line of output says to the platform.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Line {
+    /// `::asgard progress 0.4::`, or shorter `::progress 0.4::`.
+    Progress(f64),
+    /// `::asgard ready::`: the runner has begun the script.
+    Begun,
+}
+
+impl Line {
+    /// Reads a line that stands alone between its line breaks.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(line).ok()?.trim();
+        let inner = text.strip_prefix("::")?.strip_suffix("::")?;
+        let inner = inner.strip_prefix("asgard ").unwrap_or(inner);
+        let value: f64 = inner.strip_prefix("progress ")?.trim().parse().ok()?;
+        (0.0..=1.0)
+            .contains(&value)
+            .then_some(Self::Progress(value))
+    }
+}
+
+/// Reads `output` to its end into `log`, handing progress lines to `said`.
+pub(crate) async fn pump(
+    mut output: impl AsyncRead + Unpin,
+    stream: Stream,
+    log: LogWriter,
+    secrets: std::sync::Arc<[String]>,
+    said: impl Fn(Line),
+) {
+    let mut held: Vec<u8> = Vec::new();
+    let mut line_begins = true;
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let wait = if held.is_empty() {
+            Duration::from_secs(3600)
+        } else {
+            PARTIAL_LINE
+        };
+        let read = match timeout(wait, output.read(&mut buffer)).await {
+            Ok(Ok(n)) => n,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a script's output ended with an error");
+                0
+            }
+            Err(_) => {
+                // A prompt or a progress bar: shown without its line's end.
+                let whole = held.len() - incomplete_tail(&held);
+                if whole > 0 && !begins_marker(&held) {
+                    let rest = held.split_off(whole);
+                    log.write(stream, cover(std::mem::replace(&mut held, rest), &secrets))
+                        .await;
+                    line_begins = false;
+                }
+                continue;
+            }
+        };
+        held.extend_from_slice(&buffer[..read]);
+        let end = read == 0;
+        let mut ready = match held.iter().rposition(|b| *b == b'\n') {
+            _ if end => held.len(),
+            Some(last) => last + 1,
+            None if held.len() > LINE_LIMIT => held.len() - incomplete_tail(&held),
+            None => 0,
+        };
+        if ready > 0 {
+            let rest = held.split_off(ready);
+            let lines = std::mem::replace(&mut held, rest);
+            let ended = lines.ends_with(b"\n");
+            let shown = take_markers(lines, line_begins, &said);
+            line_begins = ended;
+            log.write(stream, cover(shown, &secrets)).await;
+            ready = 0;
+        }
+        debug_assert_eq!(ready, 0);
+        if end {
+            return;
+        }
+    }
+}
+
+fn begins_marker(line: &[u8]) -> bool {
+    line.starts_with(b"::asgard ") || line.starts_with(b"::progress")
+}
+
+/// Takes the lines for the platform out of `lines`.
+fn take_markers(lines: Vec<u8>, line_begins: bool, said: &impl Fn(Line)) -> Vec<u8> {
+    if !lines.windows(2).any(|pair| pair == b"::") {
+        return lines;
+    }
+    let mut shown = Vec::with_capacity(lines.len());
+    for (index, line) in lines.split_inclusive(|b| *b == b'\n').enumerate() {
+        match Line::parse(line).filter(|_| index > 0 || line_begins) {
+            Some(marker) => said(marker),
+            None => shown.extend_from_slice(line),
+        }
+    }
+    shown
+}
+
+/// Covers known secret values.
+fn cover(bytes: Vec<u8>, secrets: &[String]) -> Vec<u8> {
+    let mut bytes = bytes;
+    for secret in secrets {
+        let secret = secret.as_bytes();
+        while let Some(at) = bytes
+            .windows(secret.len().max(1))
+            .position(|part| part == secret)
+        {
+            bytes.splice(at..at + secret.len(), *b"***");
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_lines_are_read_and_others_are_not() {
+        assert_eq!(
+            Line::parse(b"::asgard progress 0.4::\n"),
+            Some(Line::Progress(0.4))
+        );
+        assert_eq!(
+            Line::parse(b"::progress 1.0::\r\n"),
+            Some(Line::Progress(1.0))
+        );
+        for other in [
+            &b"::progress 40::"[..],
+            b"::progress x::",
+            b"progress 0.4",
+            b"say ::progress 0.4::",
+            b"::progress nan::",
+        ] {
+            assert_eq!(Line::parse(other), None);
+        }
+    }
+
+    #[test]
+    fn progress_lines_are_kept_out_of_the_log() {
+        let seen = std::cell::RefCell::new(Vec::new());
+        let said = |line| seen.borrow_mut().push(line);
+        let shown = take_markers(b"a\n::progress 0.5::\nb\n".to_vec(), true, &said);
+        assert_eq!(shown, b"a\nb\n");
+        assert_eq!(*seen.borrow(), [Line::Progress(0.5)]);
+    }
+
+    #[test]
+    fn secrets_are_covered() {
+        assert_eq!(
+            cover(b"key hunter22 and hunter22".to_vec(), &["hunter22".into()]),
+            b"key *** and ***"
+        );
+    }
+}

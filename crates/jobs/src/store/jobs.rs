@@ -1,0 +1,198 @@
+//! The table `training_jobs`: inserting, reading, listing, and the changes of a running job.
+
+use db::{Conn, Error as DbError, Row, query};
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::job::{Job, JobRequest, Phase, Problem, Reason, Status};
+use crate::listing::{Filter, Page};
+
+/// The columns of a [`Job`], in the order that [`read`] takes them.
+pub(super) const COLUMNS: &str = "job_id, request, created_by, status, phase, reason, attempt, \
+     cancel_requested, progress, run_id, model_version, error, warnings, facts, created_at, \
+     started_at, script_started_at, completed_at";
+
+/// A row to be: a job that was just accepted.
+pub(crate) struct NewRow<'r> {
+    pub(crate) job_id: &'r str,
+    pub(crate) request: &'r JobRequest,
+    pub(crate) script: &'r str,
+    pub(crate) warnings: &'r [Problem],
+    pub(crate) idempotency_key: Option<&'r str>,
+    pub(crate) request_hash: &'r str,
+    pub(crate) created_by: &'r str,
+    pub(crate) now: i64,
+}
+
+/// Inserts an accepted job; false when its idempotency key is taken.
+pub(crate) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<bool, Error> {
+    let inserted = query(
+        "INSERT INTO training_jobs (job_id, script_name, experiment_name, model_name, request,
+            script, idempotency_key, request_hash, created_by, status, attempt, cancel_requested,
+            warnings, facts, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 0, $10, $11, '{}', $12)
+         ON CONFLICT (idempotency_key) DO NOTHING",
+    )
+    .bind(row.job_id)
+    .bind(&row.request.script_name)
+    .bind(&row.request.experiment_name)
+    .bind(&row.request.model_name)
+    .bind(json(row.request))
+    .bind(row.script)
+    .bind(row.idempotency_key)
+    .bind(row.request_hash)
+    .bind(row.created_by)
+    .bind(false)
+    .bind(json(&row.warnings))
+    .bind(row.now)
+    .execute(conn)
+    .await?;
+    Ok(inserted == 1)
+}
+
+/// The job that an idempotency key made, with the hash of its request.
+pub(crate) async fn find_by_idempotency_key(
+    conn: &mut Conn,
+    key: &str,
+) -> Result<Option<(String, Job)>, Error> {
+    let row = query(format!(
+        "SELECT {COLUMNS}, request_hash FROM training_jobs WHERE idempotency_key = $1"
+    ))
+    .bind(key)
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| Ok((row.get("request_hash"), read(&row)?)))
+        .transpose()
+}
+
+/// A job by its id.
+pub(crate) async fn find(conn: &mut Conn, job_id: &str) -> Result<Option<Job>, Error> {
+    let row = query(format!(
+        "SELECT {COLUMNS} FROM training_jobs WHERE job_id = $1"
+    ))
+    .bind(job_id)
+    .fetch_optional(conn)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// The script of a job.
+pub(crate) async fn find_script(conn: &mut Conn, job_id: &str) -> Result<Option<String>, DbError> {
+    let row = query("SELECT script FROM training_jobs WHERE job_id = $1")
+        .bind(job_id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// A page of jobs, newest first; one row more than asked for tells that there are more.
+pub(crate) async fn list(conn: &mut Conn, filter: &Filter, page: &Page) -> Result<Vec<Job>, Error> {
+    let mut sql = format!("SELECT {COLUMNS} FROM training_jobs WHERE 1 = 1");
+    let mut values: Vec<db::Value> = Vec::new();
+    for (column, value) in [
+        ("status", filter.status.map(|s| s.as_str().to_owned())),
+        ("experiment_name", filter.experiment_name.clone()),
+        ("model_name", filter.model_name.clone()),
+    ] {
+        if let Some(value) = value {
+            values.push(value.into());
+            sql.push_str(&format!(" AND {column} = ${}", values.len()));
+        }
+    }
+    if let Some(text) = &filter.text {
+        values.push(like_pattern(text).into());
+        let n = values.len();
+        sql.push_str(&format!(
+            " AND (LOWER(script_name) LIKE ${n} ESCAPE '!' OR LOWER(experiment_name) LIKE ${n} ESCAPE '!' \
+             OR LOWER(model_name) LIKE ${n} ESCAPE '!' OR job_id LIKE ${n} ESCAPE '!')"
+        ));
+    }
+    if let Some(before) = &page.before {
+        values.push(before.into());
+        sql.push_str(&format!(" AND job_id < ${}", values.len()));
+    }
+    values.push((page.limit + 1).into());
+    sql.push_str(&format!(" ORDER BY job_id DESC LIMIT ${}", values.len()));
+    let rows = query(sql).bind_all(values).fetch_all(conn).await?;
+    rows.iter().map(read).collect()
+}
+
+/// `%text%` with LIKE's own characters escaped by `!`.
+fn like_pattern(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.to_lowercase().chars() {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// Stores how far a running job is; false when it is not running any more.
+pub(crate) async fn update_progress(
+    conn: &mut Conn,
+    job_id: &str,
+    progress: f64,
+) -> Result<bool, DbError> {
+    let n = query(
+        "UPDATE training_jobs SET progress = $1 WHERE job_id = $2 AND status = 'running' AND completed_at IS NULL",
+    )
+    .bind(progress)
+    .bind(job_id)
+    .execute(conn)
+    .await?;
+    Ok(n == 1)
+}
+
+/// The job that a token was made for.
+pub(crate) async fn find_by_token(
+    conn: &mut Conn,
+    token_hash: &str,
+) -> Result<Option<String>, DbError> {
+    let row = query("SELECT job_id FROM training_jobs WHERE token_hash = $1")
+        .bind(token_hash)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+pub(super) fn read(row: &Row) -> Result<Job, Error> {
+    let job_id: String = row.get(0);
+    let stored = |column| {
+        let job_id = job_id.clone();
+        move || Error::Stored { job_id, column }
+    };
+    let optional = |index: usize| row.get::<Option<String>, _>(index);
+    Ok(Job {
+        request: parse(&row.get::<String, _>(1)).ok_or_else(stored("request"))?,
+        created_by: row.get(2),
+        status: Status::parse(&row.get::<String, _>(3)).ok_or_else(stored("status"))?,
+        phase: optional(4).as_deref().and_then(Phase::parse),
+        reason: optional(5).as_deref().and_then(Reason::parse),
+        attempt: row.get(6),
+        cancel_requested: row.get(7),
+        progress: row.get(8),
+        run_id: row.get(9),
+        model_version: row.get(10),
+        error: optional(11)
+            .map(|text| parse(&text).ok_or_else(stored("error")))
+            .transpose()?,
+        warnings: parse(&row.get::<String, _>(12)).ok_or_else(stored("warnings"))?,
+        facts: parse(&row.get::<String, _>(13)).ok_or_else(stored("facts"))?,
+        created_at: row.get(14),
+        started_at: row.get(15),
+        script_started_at: row.get(16),
+        completed_at: row.get(17),
+        job_id,
+    })
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("these types have string keys and no failing parts")
+}

@@ -1,0 +1,17 @@
+//! All SQL of this crate.
+
+pub(crate) mod jobs;
+pub(crate) mod logs;
+pub(crate) mod queue;
+
+use db::{Migration, Migrations};
+
+/// The tables of this crate.
+pub const MIGRATIONS: Migrations = Migrations {
+    domain: "jobs",
+    steps: &[Migration {
+        name: "jobs and their logs",
+        sqlite: include_str!("migrations/1_sqlite.sql"),
+        postgres: include_str!("migrations/1_postgres.sql"),
+    }],
+};

@@ -1,0 +1,197 @@
+//! The environment variables that a caller may give to a job.
+
+use std::collections::BTreeMap;
+
+/// The longest value, in bytes: the kernel takes no longer string (`MAX_ARG_STRLEN`).
+const VALUE_LIMIT: usize = 127 * 1024;
+/// The most names and values together, in bytes.
+const TOTAL_LIMIT: usize = 256 * 1024;
+
+/// Names that the platform sets itself, or that change which code runs before the script.
+const REFUSED: [&str; 13] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "PWD",
+    "SHELL",
+    "IFS",
+    "BASH_ENV",
+    "ENV",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_EXPERIMENT_ID",
+    "VIRTUAL_ENV",
+];
+const REFUSED_PREFIXES: [&str; 5] = ["LD_", "PYTHON", "MLFLOW_TRACKING_", "ASGARD_", "UV_"];
+/// Harmless to the platform, useful to scripts.
+const ALLOWED: [&str; 5] = [
+    "PYTHONHASHSEED",
+    "PYTHONWARNINGS",
+    "PYTHONOPTIMIZE",
+    "PYTHONFAULTHANDLER",
+    "PYTHONTRACEMALLOC",
+];
+
+/// Finds what is wrong with a caller's variables: pairs of a name and a sentence.
+pub(crate) fn check(variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut wrong = Vec::new();
+    let mut total = 0;
+    for (name, value) in variables {
+        total += name.len() + value.len();
+        let problem = if !is_name(name) {
+            Some("is not a name for an environment variable: letters, digits and _ only, no digit first".to_owned())
+        } else if is_refused(name) {
+            Some(
+                "is set by the platform or changes which code runs; choose another name".to_owned(),
+            )
+        } else if value.contains('\0') {
+            Some("holds a NUL byte".to_owned())
+        } else if value.len() > VALUE_LIMIT {
+            Some(format!(
+                "is longer than {VALUE_LIMIT} bytes; put the data where the script can read it"
+            ))
+        } else {
+            None
+        };
+        wrong.extend(problem.map(|p| (name.clone(), p)));
+    }
+    if total > TOTAL_LIMIT {
+        wrong.push((
+            String::new(),
+            format!("all variables together are longer than {TOTAL_LIMIT} bytes"),
+        ));
+    }
+    wrong
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= 256
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn is_refused(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    !ALLOWED.contains(&upper.as_str())
+        && (REFUSED.contains(&upper.as_str())
+            || REFUSED_PREFIXES
+                .iter()
+                .any(|prefix| upper.starts_with(prefix)))
+}
+
+/// The variables as a job document shows them: names only, except for short plain settings.
+///
+/// A value can be a secret; its name often says so, and a long or random-looking value may be one
+/// too. Numbers, booleans and paths are what settings are made of.
+pub(crate) fn redacted(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    variables
+        .iter()
+        .map(|(name, value)| {
+            let shown = if looks_secret(name, value) {
+                "***".to_owned()
+            } else {
+                value.clone()
+            };
+            (name.clone(), shown)
+        })
+        .collect()
+}
+
+/// Values that must not be seen in a log.
+pub(crate) fn secrets(variables: &BTreeMap<String, String>) -> Vec<String> {
+    variables
+        .iter()
+        .filter(|(name, value)| value.len() >= 6 && names_secret(name))
+        .map(|(_, value)| value.clone())
+        .collect()
+}
+
+fn looks_secret(name: &str, value: &str) -> bool {
+    names_secret(name)
+        || value.len() > 64
+        || value.contains("://") && value.contains('@')
+        || !value
+            .chars()
+            .all(|c| c.is_alphanumeric() || "._-/,:= ".contains(c))
+}
+
+fn names_secret(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    [
+        "SECRET",
+        "TOKEN",
+        "PASSWORD",
+        "PASSWD",
+        "PASSPHRASE",
+        "KEY",
+        "CREDENTIAL",
+        "AUTH",
+        "DSN",
+        "CONN",
+    ]
+    .iter()
+    .any(|word| upper.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn the_documented_variables_are_taken() {
+        let fine = of(&[
+            ("DATA_PATH", "/data/customers.csv"),
+            ("N_ESTIMATORS", "100"),
+            ("USE_FEAST", "true"),
+            ("PYTHONHASHSEED", "0"),
+        ]);
+        assert!(check(&fine).is_empty());
+    }
+
+    #[test]
+    fn variables_that_would_change_the_platform_are_refused() {
+        for name in [
+            "LD_PRELOAD",
+            "PYTHONPATH",
+            "PATH",
+            "MLFLOW_TRACKING_URI",
+            "mlflow_tracking_token",
+            "MLFLOW_RUN_ID",
+            "A=B",
+            "1X",
+            "",
+        ] {
+            assert_eq!(check(&of(&[(name, "x")])).len(), 1, "{name:?}");
+        }
+        assert_eq!(
+            check(&of(&[("BIG", &"x".repeat(VALUE_LIMIT + 1))])).len(),
+            1
+        );
+        assert_eq!(check(&of(&[("NUL", "a\0b")])).len(), 1);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = redacted(&of(&[
+            ("DATA_PATH", "/data/a.csv"),
+            ("DB_PASSWORD", "hunter2"),
+            ("URL", "postgres://u:p@h/d"),
+        ]));
+        assert_eq!(shown["DATA_PATH"], "/data/a.csv");
+        assert_eq!(
+            (shown["DB_PASSWORD"].as_str(), shown["URL"].as_str()),
+            ("***", "***")
+        );
+    }
+}
