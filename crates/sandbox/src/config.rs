@@ -26,3 +26,14 @@ pub enum Isolation {
     /// No isolation: user code is this server's user. For one trusted developer.
     None,
 }
+
+impl Isolation {
+    /// The value as it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::BestEffort => "best_effort",
+            Self::None => "none",
+        }
+    }
+}

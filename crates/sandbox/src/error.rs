@@ -27,6 +27,9 @@ pub enum Error {
     /// The launcher ended before the program began.
     #[error("the sandbox could not be set up: {0}")]
     Setup(String),
+    /// The process was started, but its end could not be learnt.
+    #[error("a process was lost")]
+    Lost(#[source] std::sync::Arc<Error>),
     /// The threads of this sandbox have ended: the server is stopping.
     #[error("the sandbox has been shut down")]
     Closed,

@@ -4,11 +4,25 @@
 //! Held at every level: the process dies with the server, however that dies; after
 //! [`Process::wait`] nothing of its tree is alive; its environment is the given one.
 
+mod bwrap;
+mod cgroup;
 mod config;
+mod detect;
+mod doors;
 mod error;
+mod files;
+mod launch;
 mod level;
+mod limits;
 mod process;
+mod raw;
+mod seccomp;
+mod spawner;
 mod spec;
+mod tree;
+mod watch;
+
+use std::sync::Arc;
 
 pub use config::{Config, Isolation};
 pub use error::Error;
@@ -20,7 +34,9 @@ pub use spec::{Limits, Mount, Network, Spec};
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     level: Level,
-    report: std::sync::Arc<[Mechanism]>,
+    launcher: Arc<launch::Launcher>,
+    report: Arc<[Mechanism]>,
+    spawner: spawner::Spawner,
 }
 
 impl Sandbox {
@@ -29,10 +45,13 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Unavailable`] when none works that the configuration accepts.
     pub async fn detect(config: &Config) -> Result<Self, Error> {
-        let _ = config;
+        let spawner = spawner::Spawner::start()?;
+        let found = detect::detect(config, &spawner).await?;
         Ok(Self {
-            level: Level::None,
-            report: std::sync::Arc::new([]),
+            level: found.level,
+            launcher: Arc::new(found.launcher),
+            report: found.report.into(),
+            spawner,
         })
     }
 
@@ -58,7 +77,6 @@ impl Sandbox {
 
     /// Starts a process.
     pub async fn spawn(&self, spec: Spec) -> Result<Process, Error> {
-        let _ = spec;
-        Err(Error::Closed)
+        self.launcher.start(spec, &self.spawner).await
     }
 }

@@ -1,12 +1,16 @@
 //! A running process: its pipes, its end, what it used.
 
 use std::net::TcpListener;
+use std::process::Child;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::level::Level;
+use crate::watch::Tree;
 
 /// A process in a sandbox. Dropping it kills it and all it started.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub struct Process {
     stderr: Option<ChildStderr>,
     doors: Vec<(u16, TcpListener)>,
     enforced: Enforced,
+    tree: Arc<Tree>,
+    end: watch::Receiver<Option<Result<Exit, Arc<Error>>>>,
 }
 
 /// How a process ended.
@@ -54,6 +60,48 @@ pub struct Enforced {
 }
 
 impl Process {
+    /// Takes over a child that has been started: from now on it is followed to its end.
+    pub(crate) fn follow(
+        child: Child,
+        tree: Tree,
+        doors: Vec<(u16, TcpListener)>,
+        enforced: Enforced,
+    ) -> Result<Self, Error> {
+        let tree = Arc::new(tree);
+        let (tell, end) = watch::channel(None);
+        let ended = Arc::clone(&tree).ended();
+        tokio::spawn(async move {
+            let result = ended.await.map_err(Arc::new);
+            tell.send_replace(Some(result));
+        });
+        let mut process = Self {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            doors,
+            enforced,
+            tree,
+            end,
+        };
+        let failed = |e| Error::start("read the output of a process", e);
+        process.stdin = child
+            .stdin
+            .map(ChildStdin::from_std)
+            .transpose()
+            .map_err(failed)?;
+        process.stdout = child
+            .stdout
+            .map(ChildStdout::from_std)
+            .transpose()
+            .map_err(failed)?;
+        process.stderr = child
+            .stderr
+            .map(ChildStderr::from_std)
+            .transpose()
+            .map_err(failed)?;
+        Ok(process)
+    }
+
     /// The write end of standard input, if the specification asked for one.
     pub fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.stdin.take()
@@ -77,19 +125,43 @@ impl Process {
 
     /// Waits for the end. Then nothing of the tree is alive. May be dropped and called again.
     pub async fn wait(&mut self) -> Result<Exit, Error> {
-        Err(Error::Closed)
+        let end = self
+            .end
+            .wait_for(Option::is_some)
+            .await
+            .map_err(|_| Error::Closed)?;
+        match end.as_ref() {
+            Some(Ok(exit)) => Ok(*exit),
+            Some(Err(error)) => Err(Error::Lost(Arc::clone(error))),
+            None => Err(Error::Closed),
+        }
     }
 
     /// Kills the whole tree; [`Self::wait`] tells when it is gone.
-    pub async fn kill(&self) {}
+    pub async fn kill(&self) {
+        if self.end.borrow().is_none() {
+            self.tree.kill();
+        }
+    }
 
     /// What the tree has used until now.
     pub fn usage(&self) -> Usage {
-        Usage::default()
+        match self.end.borrow().as_ref() {
+            Some(Ok(exit)) => exit.usage,
+            _ => self.tree.usage(),
+        }
     }
 
     /// What holds this process in.
     pub fn enforced(&self) -> Enforced {
         self.enforced.clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.end.borrow().is_none() {
+            self.tree.kill();
+        }
     }
 }

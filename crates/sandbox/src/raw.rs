@@ -1,0 +1,88 @@
+//! The few calls that Rust cannot check: running code between fork and exec, and reaping with usage.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use rustix::process::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// How a child ended, and what it and the children it reaped have used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reaped {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) peak_memory_bytes: u64,
+    pub(crate) cpu_seconds: f64,
+}
+
+/// Runs `setup` in the child before it becomes the program. `setup` may only make system calls:
+/// the child has one thread, and another may have held any lock when it was forked.
+#[expect(unsafe_code, reason = "code between fork and exec cannot be checked")]
+pub(crate) fn before_exec(
+    command: &mut Command,
+    setup: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: every caller in this crate passes a closure that makes system calls only (rustix
+    // without libc does them directly), takes no lock and does not allocate.
+    unsafe { command.pre_exec(setup) };
+}
+
+/// Forks a child that runs `work`, which may only make system calls, and ends with its result.
+#[expect(
+    unsafe_code,
+    reason = "joining a user namespace needs a process with one thread"
+)]
+pub(crate) fn fork(work: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: the child runs `work` and leaves by `_exit`, so no destructor and no exit handler of
+    // the parent's runs twice; callers pass closures that make system calls only.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = work();
+            // SAFETY: `_exit` is async-signal-safe and does not return.
+            unsafe { libc::_exit(code) }
+        }
+        pid => Pid::from_raw(pid).ok_or_else(|| io::Error::other("fork gave no process id")),
+    }
+}
+
+/// Waits on a descriptor with the runtime.
+#[expect(
+    unsafe_code,
+    reason = "the runtime cannot know who may close a descriptor"
+)]
+pub(crate) fn watch(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
+    let owned = fd.try_clone_to_owned()?;
+    // SAFETY: the descriptor is a fresh copy, owned by the `AsyncFd` alone until it is dropped.
+    unsafe { AsyncFd::register_with_interest(owned, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// Reaps a child that has ended.
+#[expect(unsafe_code, reason = "wait4 tells the usage of exactly this child")]
+pub(crate) fn reap(pid: Pid) -> io::Result<Reaped> {
+    let mut status = 0;
+    // SAFETY: an all-zero rusage is a valid value of that plain structure.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live, writable values of the right type.
+        let done = unsafe { libc::wait4(pid.as_raw_pid(), &raw mut status, 0, &raw mut usage) };
+        if done != -1 {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    Ok(Reaped {
+        code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+        signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+        peak_memory_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+        cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+    })
+}

@@ -1,0 +1,166 @@
+//! Following a process to the end of its whole tree.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
+};
+
+use crate::cgroup::Group;
+use crate::error::Error;
+use crate::process::{Exit, Usage};
+use crate::raw;
+use crate::spawner::Spawner;
+use crate::tree;
+
+/// How often memory and time are sampled where no control group counts them.
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+
+/// A tree of processes that is running.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    /// Our child: bwrap, or the supervisor.
+    child: Pid,
+    child_fd: OwnedFd,
+    /// The process whose death is the death of the tree: the first of its pid namespace. Absent
+    /// where there is none; then the child ends the tree before it ends itself.
+    first: Option<(Pid, OwnedFd)>,
+    group: Option<Group>,
+    /// The limit to watch over, where the kernel does not.
+    watched_memory_bytes: Option<u64>,
+    sampled: Mutex<Usage>,
+    over_limit: AtomicBool,
+    /// The thread that started it must outlive it.
+    _spawner: Spawner,
+}
+
+impl Tree {
+    pub(crate) fn new(
+        child: Pid,
+        first: Option<Pid>,
+        group: Option<Group>,
+        watched_memory_bytes: Option<u64>,
+        spawner: Spawner,
+    ) -> Result<Self, Error> {
+        let open = |pid| {
+            pidfd_open(pid, PidfdFlags::empty())
+                .map_err(|e| Error::start("open a handle on a process", e))
+        };
+        Ok(Self {
+            child,
+            child_fd: open(child)?,
+            first: first.map(|pid| open(pid).map(|fd| (pid, fd))).transpose()?,
+            group,
+            watched_memory_bytes,
+            sampled: Mutex::new(Usage::default()),
+            over_limit: AtomicBool::new(false),
+            _spawner: spawner,
+        })
+    }
+
+    /// The first process inside.
+    pub(crate) fn first_fd(&self) -> Option<&OwnedFd> {
+        self.first.as_ref().map(|(_, fd)| fd)
+    }
+
+    /// Kills every process of the tree.
+    pub(crate) fn kill(&self) {
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+        match &self.first {
+            // It may have ended by itself; that is what was wanted.
+            Some((_, first)) => {
+                let _ = pidfd_send_signal(first, Signal::KILL);
+            }
+            None => tree::kill_descendants(self.child),
+        }
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        match &self.group {
+            Some(group) => group.usage(),
+            None => *self.sampled.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Waits for the end of the tree, and reaps it.
+    pub(crate) async fn ended(self: Arc<Self>) -> Result<Exit, Error> {
+        let watch = |fd| raw::watch(fd).map_err(|e| Error::start("watch a process", e));
+        let child = watch(self.child_fd.as_fd())?;
+        let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                ended = child.readable() => {
+                    ended.map(|_| ()).map_err(|e| Error::start("wait for a process", e))?;
+                    break;
+                }
+                _ = ticks.tick(), if self.group.is_none() => self.take_sample(),
+            }
+        }
+        if let Some((pid, fd)) = &self.first {
+            // bwrap ends when its program does; what that left behind is still inside.
+            let _ = pidfd_send_signal(fd, Signal::KILL);
+            let first = watch(fd.as_fd())?;
+            first
+                .readable()
+                .await
+                .map(|_| ())
+                .map_err(|e| Error::start("wait for the end of a sandbox", e))?;
+            // Ours to reap where this server is the machine's first process.
+            let _ = waitpid(Some(*pid), WaitOptions::NOHANG);
+        }
+        let reaped =
+            raw::reap(self.child).map_err(|e| Error::start("learn how a process ended", e))?;
+        Ok(self.conclude(reaped).await)
+    }
+
+    async fn conclude(&self, reaped: raw::Reaped) -> Exit {
+        let mut usage = self.usage();
+        let mut out_of_memory = self.over_limit.load(Ordering::Relaxed);
+        if let Some(group) = &self.group {
+            while !group.is_empty() {
+                group.kill();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            usage = group.usage();
+            out_of_memory |= group.ran_out_of_memory();
+            group.remove();
+        }
+        usage.cpu_seconds = usage.cpu_seconds.max(reaped.cpu_seconds);
+        usage.peak_memory_bytes = usage.peak_memory_bytes.max(reaped.peak_memory_bytes);
+        // bwrap and the supervisor tell a death by signal as shells do.
+        let signal = reaped.signal.or_else(|| {
+            reaped
+                .code
+                .map(|c| c - 128)
+                .filter(|s| (1..=64).contains(s))
+        });
+        Exit {
+            code: if signal.is_some() { None } else { reaped.code },
+            signal,
+            out_of_memory,
+            usage,
+        }
+    }
+
+    fn take_sample(&self) {
+        let root = self.first.as_ref().map_or(self.child, |(pid, _)| *pid);
+        let now = tree::sample(root);
+        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        sampled.peak_memory_bytes = sampled.peak_memory_bytes.max(now.memory_bytes);
+        sampled.cpu_seconds = sampled.cpu_seconds.max(now.cpu_seconds);
+        drop(sampled);
+        let over = self
+            .watched_memory_bytes
+            .is_some_and(|limit| now.memory_bytes > limit);
+        if over {
+            self.over_limit.store(true, Ordering::Relaxed);
+            self.kill();
+        }
+    }
+}
