@@ -9,9 +9,13 @@ mod artifact;
 mod config;
 mod error;
 mod experiment;
+pub mod filter;
 mod http;
 mod id;
 mod location;
+mod logged_model;
+mod owner;
+pub mod page;
 mod run;
 mod store;
 pub mod wire;
@@ -20,8 +24,12 @@ pub use artifact::{ArtifactEntry, ArtifactFile, Artifacts};
 pub use config::Config;
 pub use error::Error;
 pub use experiment::{Experiment, NewExperiment};
-pub use http::routes;
+pub use http::{download, routes};
 pub use location::Location;
+pub use logged_model::{
+    LoggedModel, LoggedModelMetric, LoggedModelStatus, NewLoggedModel, OrderBy, SearchLoggedModels,
+};
+pub use owner::{Owner, check_owner};
 pub use run::{JOB_TAG, LifecycleStage, NewRun, Run, RunStatus};
 pub use store::MIGRATIONS;
 pub use wire::MlflowResult;

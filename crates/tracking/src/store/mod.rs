@@ -1,6 +1,8 @@
 //! All SQL of tracking, a file per noun.
 
 pub(crate) mod experiments;
+pub(crate) mod logged_model_search;
+pub(crate) mod logged_models;
 pub(crate) mod runs;
 
 use db::{Backend, Migration, Migrations};

@@ -1,0 +1,107 @@
+//! What a job may write: what it made itself.
+
+use web::Identity;
+
+use crate::Tracking;
+use crate::error::Error;
+use crate::location::Location;
+
+/// The run or logged model that a place in the artifact store belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// The run with this id.
+    Run(String),
+    /// The logged model with this id.
+    LoggedModel(String),
+}
+
+impl Owner {
+    /// Reads the owner from the names of a place: `.../RUN_ID/artifacts/...` or
+    /// `.../m-HEX/artifacts/...`. Whether it exists is not known yet.
+    pub fn of(place: &Location) -> Option<Self> {
+        let names: Vec<&str> = place.key().split('/').collect();
+        names.windows(2).find_map(|pair| match pair {
+            [id, "artifacts"] if is_hex_id(id) => Some(Self::Run((*id).to_owned())),
+            [id, "artifacts"] if id.strip_prefix("m-").is_some_and(is_hex_id) => {
+                Some(Self::LoggedModel((*id).to_owned()))
+            }
+            _ => None,
+        })
+    }
+}
+
+fn is_hex_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Refuses a job that writes what another caller made. `owner` is the job that made it.
+///
+/// # Errors
+/// [`Error::NotOwned`].
+pub fn check_owner(
+    caller: &Identity,
+    owner: Option<&str>,
+    what: &str,
+    id: &str,
+) -> Result<(), Error> {
+    match caller.job_id() {
+        Some(job_id) if owner != Some(job_id) => Err(Error::NotOwned {
+            what: format!("{what} {id}"),
+            job_id: job_id.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl Tracking {
+    /// Refuses a job that writes artifacts outside what it made itself.
+    pub(crate) async fn check_may_write_artifact(
+        &self,
+        caller: &Identity,
+        place: &Location,
+    ) -> Result<(), Error> {
+        let Some(job_id) = caller.job_id() else {
+            return Ok(());
+        };
+        let (root, owner) = match Owner::of(place) {
+            Some(Owner::Run(run_id)) => {
+                let run = self.get_run(&run_id).await?;
+                (run.artifact_uri, run.job_id)
+            }
+            Some(Owner::LoggedModel(model_id)) => {
+                let model = self.get_logged_model(&model_id).await?;
+                (model.artifact_uri, model.job_id)
+            }
+            None => (String::new(), None),
+        };
+        let inside = Location::parse_uri(&root).is_ok_and(|root| place.is_within(&root));
+        if inside && owner.as_deref() == Some(job_id) {
+            return Ok(());
+        }
+        Err(Error::NotOwned {
+            what: format!("the artifact {:?}", place.key()),
+            job_id: job_id.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_belongs_to_the_run_or_model_in_its_path() {
+        let hex = "0123456789abcdef0123456789abcdef";
+        let owner = |path: &str| Owner::of(&Location::root().join(path).unwrap());
+        assert_eq!(
+            owner(&format!("1/{hex}/artifacts/model/MLmodel")),
+            Some(Owner::Run(hex.to_owned()))
+        );
+        assert_eq!(
+            owner(&format!("team/x/models/m-{hex}/artifacts")),
+            Some(Owner::LoggedModel(format!("m-{hex}")))
+        );
+        assert_eq!(owner(&format!("1/{hex}")), None);
+        assert_eq!(owner("1/run/artifacts/x"), None);
+    }
+}
