@@ -116,7 +116,7 @@ class AsgardMLOpsClient:
             time.sleep(min(poll_interval, left))
 
     def cancel_job(self, job_id: str) -> Dict[str, Any]:
-        """Stops a job with all its processes. A job that has ended stays as it is."""
+        """Stops a job with all its processes. Raises ConflictError if it has ended already."""
         return self._post(_job_path(job_id) + "/cancel", {}, repeatable=True)
 
     def logs(self, job_id: str) -> str:
