@@ -57,6 +57,10 @@ pub struct Config {
     pub heartbeat_s: u64,
 }
 
+/// From 0.15 on, skops trusts no tree of scikit-learn, and MLflow's `log_model` of a random forest,
+/// as every guide writes it, ends with "references untrusted types".
+const UNDERSTOOD_SKOPS: &str = "skops<0.15";
+
 /// What a script can reach besides this server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,14 +83,14 @@ impl Default for Config {
             script_limit_bytes: 4 << 20,
             default_requirements: list(&[
                 "mlflow",
-                "skops",
+                UNDERSTOOD_SKOPS,
                 "pandas",
                 "numpy",
                 "scikit-learn",
                 "xgboost",
                 "lightgbm",
             ]),
-            always_requirements: list(&["mlflow", "skops"]),
+            always_requirements: list(&["mlflow", UNDERSTOOD_SKOPS]),
             memory_default_bytes: None,
             memory_max_bytes: None,
             cpus_default: None,
