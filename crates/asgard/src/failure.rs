@@ -54,6 +54,16 @@ impl Failure {
         self
     }
 
+    /// What happened.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do next.
+    pub fn help_text(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
     /// Names the request that the server's log knows.
     #[must_use]
     pub fn request_id(mut self, id: Option<String>) -> Self {

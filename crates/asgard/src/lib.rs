@@ -3,14 +3,17 @@
 //! The binary's library: [`up`] starts a server from its [`settings`], [`platform`] puts the
 //! domains together, [`commands`] are the command line.
 
+mod client;
 pub mod commands;
 pub mod failure;
 mod http;
 pub mod key;
+pub mod openapi;
 pub mod platform;
 pub mod server;
 pub mod settings;
 pub mod status;
 mod store;
 pub mod surroundings;
+pub mod tabular;
 pub mod up;

@@ -3,50 +3,90 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use db::{Backend, Db};
-use utoipa::OpenApi as _;
+use environments::Environments;
+use jobs::{JobDoor, Jobs};
+use sandbox::Sandbox;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracking::{Artifacts, Tracking};
 use web::{ApiError, Authenticate, Credentials, Routes, Timestamp};
 
 use crate::http;
 use crate::key::{self, Keys};
-use crate::server::Metrics;
+use crate::openapi;
+use crate::server::{JobServer, Metrics};
 use crate::settings::Settings;
 use crate::status::{About, Counts, Sources, Status};
 
-/// Every domain's handle.
+/// Every domain's handle; cheap to clone.
 #[derive(Clone)]
 pub struct Platform {
-    pub db: Db,
     pub keys: Keys,
+    pub tracking: Tracking,
+    pub jobs: Jobs,
     pub status: Status,
     metrics: Metrics,
 }
 
+/// What a platform is built on.
+pub struct Ground<'a> {
+    pub settings: &'a Settings,
+    pub data_dir: &'a Path,
+    /// Open and migrated.
+    pub db: Db,
+    pub sandbox: Sandbox,
+    pub about: About,
+    pub metrics: Metrics,
+    pub job_server: JobServer,
+}
+
 /// The migrations of every domain.
-pub const MIGRATIONS: &[db::Migrations] = &[key::MIGRATIONS];
+pub const MIGRATIONS: &[db::Migrations] =
+    &[key::MIGRATIONS, tracking::MIGRATIONS, jobs::MIGRATIONS];
 
 impl Platform {
-    /// Builds every part on an open, migrated database.
+    /// Builds every part, from the ground up.
     ///
     /// # Errors
     /// When a part cannot start; the message names it.
-    pub async fn build(
-        _settings: &Settings,
-        _data_dir: &Path,
-        db: Db,
-        about: About,
-        metrics: Metrics,
-    ) -> anyhow::Result<Self> {
+    pub async fn build(ground: Ground<'_>) -> anyhow::Result<Self> {
+        let Ground {
+            settings,
+            data_dir,
+            db,
+            ..
+        } = ground;
         let keys = Keys::new(db.clone());
-        let sources = Sources {
-            counts: Box::new(|| Box::pin(async { Counts::default() })),
-            storage: Box::new(|| Box::pin(async { Err("there is no artifact store".to_owned()) })),
+        let artifacts = Artifacts::open(&settings.tracking, data_dir)
+            .context("cannot open the artifact store (tracking.artifacts_url)")?;
+        let tracking = Tracking::new(db.clone(), artifacts);
+        let environments =
+            Environments::open(&settings.environments, data_dir, ground.sandbox.clone())
+                .await
+                .context("cannot open the store of Python environments")?;
+        let job_server = ground.job_server;
+        let parts = jobs::Parts {
+            db,
+            tracking: tracking.clone(),
+            environments,
+            sandbox: ground.sandbox,
+            door: JobDoor {
+                url: ground.about.listen_url.clone(),
+                serve: Arc::new(move |listener, job_id, stop| {
+                    job_server.serve(listener, job_id, stop);
+                }),
+            },
         };
+        let jobs = Jobs::new(parts, settings.jobs.clone(), data_dir);
+        let status = Status::new(ground.about, sources(&tracking));
         Ok(Self {
             keys,
-            status: Status::new(about, sources),
-            metrics,
-            db,
+            tracking,
+            jobs,
+            status,
+            metrics: ground.metrics,
         })
     }
 
@@ -56,15 +96,18 @@ impl Platform {
             .merge(http::page::routes())
             .merge(http::keys::routes(self.keys.clone()))
             .merge(http::status::routes(self.status.clone()))
-            .merge(http::metrics::routes(self.metrics.clone()));
-        let openapi = self.openapi(routes.table());
-        routes.merge(http::docs::routes(openapi))
+            .merge(http::metrics::routes(self.metrics.clone()))
+            .merge(jobs::routes(self.jobs.clone()))
+            .merge(tracking::routes(self.tracking.clone()));
+        http::docs::add(routes, |table| openapi::describe(&[jobs::openapi()], table))
     }
 
-    /// The description of every route but MLflow's.
-    fn openapi(&self, _table: &[web::RouteEntry]) -> String {
-        let api = http::docs::Api::openapi();
-        api.to_json().unwrap_or_default()
+    /// Starts the work that goes on beside the requests, until `stop`.
+    pub fn work(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        tasks.spawn(self.metrics.clone().upkeep(stop.clone()));
+        tasks.spawn(self.jobs.clone().work(stop.clone()));
+        // The first look at the artifact store is known before anyone asks.
+        self.status.storage();
     }
 
     /// Finds who holds a key or a job's token.
@@ -80,6 +123,39 @@ impl Platform {
             })
         })
     }
+}
+
+fn sources(tracking: &Tracking) -> Sources {
+    let artifacts = tracking.artifacts().clone();
+    let tracking = tracking.clone();
+    Sources {
+        counts: Box::new(move || {
+            let tracking = tracking.clone();
+            Box::pin(async move {
+                count(&tracking).await.unwrap_or_else(|error| {
+                    tracing::warn!(error = %format!("{error:#}"), "counting for the status failed");
+                    Counts::default()
+                })
+            })
+        }),
+        storage: Box::new(move || {
+            let artifacts = artifacts.clone();
+            Box::pin(async move {
+                let tried = artifacts.check_writable().await;
+                tried.map_err(|error| crate::failure::chain(&error))
+            })
+        }),
+    }
+}
+
+async fn count(tracking: &Tracking) -> anyhow::Result<Counts> {
+    let counts = tracking.counts().await?;
+    Ok(Counts {
+        available: true,
+        registered_models: 0,
+        active_experiments: counts.active_experiments,
+        queue_depth: 0,
+    })
 }
 
 /// The name of a database for `/mlops/status`.

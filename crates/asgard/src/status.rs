@@ -57,6 +57,7 @@ pub struct Status(Arc<Inner>);
 struct Inner {
     about: About,
     sources: Sources,
+    patience: Duration,
     counts: watch::Sender<Counts>,
     /// Set while somebody counts: others wait for the same answer.
     counting: Mutex<bool>,
@@ -66,9 +67,14 @@ struct Inner {
 impl Status {
     /// The state of a platform of these parts; nothing is asked yet.
     pub fn new(about: About, sources: Sources) -> Self {
+        Self::with_patience(about, sources, PATIENCE)
+    }
+
+    fn with_patience(about: About, sources: Sources, patience: Duration) -> Self {
         Self(Arc::new(Inner {
             about,
             sources,
+            patience,
             counts: watch::Sender::new(Counts::default()),
             counting: Mutex::new(false),
             storage: Mutex::default(),
@@ -80,7 +86,7 @@ impl Status {
         let mut fresh = self.0.counts.subscribe();
         self.count();
         // An elapsed wait is the case this is for: the last counts stand.
-        let _ = tokio::time::timeout(PATIENCE, fresh.changed()).await;
+        let _ = tokio::time::timeout(self.0.patience, fresh.changed()).await;
         *self.0.counts.borrow()
     }
 
@@ -139,7 +145,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn status(delay: Duration) -> Status {
+    fn status(delay: Duration, patience: Duration) -> Status {
         let about = About {
             started: Instant::now(),
             listen_url: "http://127.0.0.1:1".into(),
@@ -158,12 +164,12 @@ mod tests {
         });
         let storage: Ask<Result<(), String>> =
             Box::new(|| Box::pin(async { Err("disk full".to_owned()) }));
-        Status::new(about, Sources { counts, storage })
+        Status::with_patience(about, Sources { counts, storage }, patience)
     }
 
     #[tokio::test]
     async fn a_slow_database_does_not_delay_the_answer() {
-        let status = status(Duration::from_millis(300));
+        let status = status(Duration::from_millis(300), PATIENCE);
         let asked = Instant::now();
         assert!(!status.counts().await.available);
         assert!(asked.elapsed() < Duration::from_millis(200));
@@ -173,13 +179,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_quick_count_is_the_count_of_now() {
-        let counts = status(Duration::ZERO).counts().await;
+        let counts = status(Duration::ZERO, Duration::from_secs(60))
+            .counts()
+            .await;
         assert_eq!((counts.available, counts.registered_models), (true, 2));
     }
 
     #[tokio::test]
     async fn a_store_that_cannot_be_written_is_told() {
-        let status = status(Duration::ZERO);
+        let status = status(Duration::ZERO, PATIENCE);
         assert_eq!(status.storage().writable, None);
         while status.storage().writable.is_none() {
             tokio::task::yield_now().await;

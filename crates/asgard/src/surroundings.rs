@@ -20,6 +20,8 @@ pub struct Surroundings {
     pub data_home: Option<PathBuf>,
     /// `ASGARD__SECTION__KEY` settings: the variable's name and its text, by `section.key`.
     pub settings: BTreeMap<String, (String, String)>,
+    /// All variables that are text, for `environments` to choose what uv and Python need.
+    pub host: Vec<(String, String)>,
 }
 
 /// What the names of settings begin with.
@@ -28,6 +30,9 @@ const SETTING: &str = "ASGARD__";
 impl Surroundings {
     /// Reads the environment of this process.
     pub fn read() -> Self {
+        let host: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
         let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let home = || var("HOME").map(|home| PathBuf::from(home).join(".local/share"));
         Self {
@@ -37,9 +42,8 @@ impl Surroundings {
             no_color: var("NO_COLOR").is_some() || var("TERM").is_some_and(|t| t == "dumb"),
             no_progress: var("ASGARD_NO_PROGRESS").is_some(),
             data_home: var("XDG_DATA_HOME").map(Into::into).or_else(home),
-            settings: settings(std::env::vars_os().filter_map(|(name, value)| {
-                Some((name.into_string().ok()?, value.into_string().ok()?))
-            })),
+            settings: settings(host.iter().cloned()),
+            host,
         }
     }
 }

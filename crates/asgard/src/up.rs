@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use axum::Router;
 use db::Db;
+use sandbox::Sandbox;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use web::{Door, Timestamp};
 
 use crate::failure::{Exit, Failure};
-use crate::platform::{self, Platform};
-use crate::server::{self, Address, Exposure, Listener, Metrics};
+use crate::platform::{self, Ground, Platform};
+use crate::server::{self, Address, Exposure, JobServer, Listener, Metrics};
 use crate::settings::Settings;
 use crate::status::About;
 use crate::surroundings::Surroundings;
@@ -40,26 +40,45 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     let listener = bind(address).await?;
     let listen_url = url(listener.address()?);
 
-    let about = About {
-        started,
-        listen_url: listen_url.clone(),
-        public_url: config.url.clone(),
-        database: platform::database_name(&db),
-    };
     let metrics = Metrics::install()?;
-    let platform =
-        Platform::build(&settings, &data_dir, db.clone(), about, metrics.clone()).await?;
-    let door = exposure.open(Door::new(platform.authenticate()), config);
-    let router = platform.routes().into_router();
+    let sandbox = Sandbox::detect(&settings.sandbox).await?;
+    let job_server = JobServer::new(tasks.clone());
+    let platform = Platform::build(Ground {
+        settings: &settings,
+        data_dir: &data_dir,
+        db: db.clone(),
+        sandbox,
+        about: About {
+            started,
+            listen_url: listen_url.clone(),
+            public_url: config.url.clone(),
+            database: platform::database_name(&db),
+        },
+        metrics,
+        job_server: job_server.clone(),
+    })
+    .await?;
 
-    tasks.spawn(metrics.upkeep(stop.clone()));
+    let router = platform.routes().into_router();
+    let authenticate = platform.authenticate();
+    job_server.set_routes(router.clone(), authenticate.clone());
+    let guarded = |exposure: Exposure| {
+        let door = exposure.open(Door::new(authenticate.clone()), config);
+        door.guard(router.clone())
+    };
     if let Some(second) = &config.mlflow_listen {
         let address = self::address(second, "server.mlflow_listen")?;
-        let door = expose(address, config, keyed)?.open(Door::new(platform.authenticate()), config);
+        let router = guarded(expose(address, config, keyed)?);
         let listener = bind(address).await?;
-        spawn_server(listener, door.guard(router.clone()), &tasks, &stop);
+        tasks.spawn(server::serve(listener, router, tasks.clone(), stop.clone()));
     }
-    spawn_server(listener, door.guard(router), &tasks, &stop);
+    tasks.spawn(server::serve(
+        listener,
+        guarded(exposure),
+        tasks.clone(),
+        stop.clone(),
+    ));
+    platform.work(&tasks, &stop);
     greet(&listen_url, &data_dir, exposure, started)?;
 
     wait_for_signal().await?;
@@ -122,10 +141,6 @@ async fn bind(address: Address) -> Result<Listener, Failure> {
         let help = e.help();
         Failure::of(Exit::Failure, &e).help(help)
     })
-}
-
-fn spawn_server(listener: Listener, router: Router, tasks: &TaskTracker, stop: &CancellationToken) {
-    tasks.spawn(server::serve(listener, router, tasks.clone(), stop.clone()));
 }
 
 fn url(address: SocketAddr) -> String {

@@ -5,11 +5,22 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use figment::value::Value;
 
+use super::output::OutputArgs;
+use super::{encode, jobs, keys, predict, run};
 use crate::settings::Flags;
 
 /// A Python training script becomes a tracked, registered, served model.
 #[derive(Debug, Parser)]
-#[command(name = "asgard", version, max_term_width = 100)]
+#[command(
+    name = "asgard",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Environment: ASGARD_URL and ASGARD_TOKEN name the server and the key that commands use,
+ASGARD_CONFIG the configuration file, ASGARD__SECTION__KEY sets one setting.
+Exit codes: 0 ok, 1 failure, 2 usage, 3 cancelled, 4 not allowed, 5 the job failed,
+6 not found, 7 conflict, 8 still pending, 9 server unreachable, 130 interrupted."
+)]
 pub(crate) struct Cli {
     /// The configuration file [default: asgard.toml, when it exists here]
     #[arg(long, global = true, value_name = "FILE")]
@@ -22,6 +33,87 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start the server
     Up(UpArgs),
+    /// Run a training script as a job and follow it
+    Run(run::RunArgs),
+    /// List, read, follow and stop training jobs
+    Jobs(jobs::JobsArgs),
+    /// List and read registered models
+    Models(ModelsArgs),
+    /// Ask a model for predictions
+    Predict(predict::PredictArgs),
+    /// Show whether the platform works, and how much is in it
+    Status(Remote),
+    /// Print a script as base64, or as the body of a deploy request
+    Encode(encode::EncodeArgs),
+    /// Create, list and revoke API keys
+    Keys(keys::KeysArgs),
+    /// Test server, store, sandbox and Python, and print fixes
+    Doctor(LocalArgs),
+    /// Show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    Completion {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version(OutputArgs),
+}
+
+/// Which server a command speaks to, and how it prints.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Remote {
+    /// The server [default: ASGARD_URL, else the configured address]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// A command about this machine's data directory.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct LocalArgs {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The server's data directory
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl LocalArgs {
+    pub(crate) fn flags(&self) -> Flags {
+        data_dir_flag(self.data_dir.as_ref()).into_iter().collect()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsArgs {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// List the registered models
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show a model and its latest versions
+    Get { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every setting
+    Show {
+        /// Say where each value comes from
+        #[arg(long)]
+        origin: bool,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -51,14 +143,7 @@ pub(crate) struct UpArgs {
 
 impl UpArgs {
     pub(crate) fn flags(&self) -> Flags {
-        let mut flags = Flags::new();
-        if let Some(dir) = &self.data_dir {
-            flags.push((
-                "--data-dir",
-                "server.data_dir",
-                Value::from(dir.to_string_lossy().as_ref()),
-            ));
-        }
+        let mut flags: Flags = data_dir_flag(self.data_dir.as_ref()).into_iter().collect();
         let texts = [
             ("--listen", "server.listen", &self.listen),
             (
@@ -82,4 +167,9 @@ impl UpArgs {
         }
         flags
     }
+}
+
+fn data_dir_flag(dir: Option<&PathBuf>) -> Option<(&'static str, &'static str, Value)> {
+    let dir = Value::from(dir?.to_string_lossy().as_ref());
+    Some(("--data-dir", "server.data_dir", dir))
 }

@@ -1,51 +1,151 @@
 //! The command line.
 
 mod cli;
+mod columns;
+mod config;
+mod doctor;
+mod encode;
+mod follow;
+mod jobs;
+mod keys;
+mod models;
+mod output;
+mod phases;
+mod predict;
+mod run;
 
-use std::io::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
+use serde_json::json;
 
+use crate::client::Client;
 use crate::failure::{Exit, Failure, chain};
-use crate::settings::{self, Loaded};
+use crate::settings::{self, Flags, Loaded};
 use crate::surroundings::Surroundings;
-use cli::{Cli, Command};
+use cli::{Cli, Command, ConfigCommand, Remote};
+use output::message;
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli, &Surroundings::read()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let exit = error
-                .downcast_ref()
-                .map_or(Exit::Failure, |f: &Failure| f.exit);
-            // Nothing is left to be told when stderr is closed.
-            let _ = writeln!(std::io::stderr(), "error: {}", chain(error.as_ref()));
-            ExitCode::from(exit as u8)
-        }
+    let Err(error) = run(cli, &Surroundings::read()) else {
+        return ExitCode::SUCCESS;
+    };
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        message(&format!("error: {failure}"));
+        return ExitCode::from(failure.exit as u8);
+    }
+    let reader_left = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(reader_left) {
+        return ExitCode::SUCCESS;
+    }
+    message(&format!("error: {}", chain(error.as_ref())));
+    ExitCode::from(Exit::Failure as u8)
+}
+
+/// What every command is given.
+struct Context<'a> {
+    surroundings: &'a Surroundings,
+    file: Option<&'a Path>,
+}
+
+impl Context<'_> {
+    fn load(&self, flags: &Flags) -> Result<Loaded, Failure> {
+        settings::load(self.surroundings, self.file, flags)
+            .map_err(|e| Failure::new(Exit::Usage, e.to_string()).help(e.help))
+    }
+
+    /// The server that a command speaks to: flag, environment, configured address.
+    fn client(&self, remote: &Remote) -> Result<Client, Failure> {
+        let named = remote.url.as_ref().or(self.surroundings.url.as_ref());
+        let url = match named {
+            Some(url) => url.clone(),
+            None => {
+                let server = self.load(&Flags::new())?.settings.server;
+                server.url.unwrap_or(format!("http://{}", server.listen))
+            }
+        };
+        Client::new(&url, self.surroundings.token.as_deref())
+    }
+
+    fn color(&self) -> bool {
+        io::stderr().is_terminal() && !self.surroundings.no_color
+    }
+
+    /// Whether lines may be redrawn.
+    fn live(&self) -> bool {
+        self.color() && !self.surroundings.no_progress
     }
 }
 
 fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
+    let context = Context {
+        surroundings,
+        file: cli.config.as_deref(),
+    };
+    let context = &context;
     match cli.command {
-        Command::Up(args) => {
-            let Loaded { settings, .. } = load(surroundings, cli.config.as_deref(), &args.flags())?;
-            crate::server::log_to_stderr(&settings.server, !surroundings.no_color)?;
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(crate::up::up(settings, surroundings))
+        Command::Up(args) => up(context, &args.flags()),
+        Command::Run(args) => wait_for(run::run(context, &args)),
+        Command::Jobs(args) => wait_for(jobs::run(context, &args)),
+        Command::Models(args) => wait_for(models::run(context, &args)),
+        Command::Predict(args) => wait_for(predict::run(context, &args)),
+        Command::Status(remote) => wait_for(status(context, &remote)),
+        Command::Keys(args) => wait_for(keys::run(context, &args)),
+        Command::Doctor(args) => wait_for(doctor::run(context, &args)),
+        Command::Encode(args) => encode::run(&args),
+        Command::Config(ConfigCommand::Show { origin, output }) => {
+            config::show(context, origin, output)
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "asgard", &mut io::stdout());
+            Ok(())
+        }
+        Command::Version(output) => {
+            let version = env!("CARGO_PKG_VERSION");
+            Ok(output.one(&json!({ "version": version }), &[("asgard", "/version")])?)
         }
     }
 }
 
-fn load(
-    surroundings: &Surroundings,
-    file: Option<&std::path::Path>,
-    flags: &settings::Flags,
-) -> Result<Loaded, Failure> {
-    settings::load(surroundings, file, flags)
-        .map_err(|e| Failure::new(Exit::Usage, e.to_string()).help(e.help))
+fn up(context: &Context, flags: &Flags) -> anyhow::Result<()> {
+    let Loaded { settings, .. } = context.load(flags)?;
+    crate::server::log_to_stderr(&settings.server, !context.surroundings.no_color)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(crate::up::up(settings, context.surroundings));
+    // What did not end in time is not waited for again.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs a command that speaks to a server; one thread is enough.
+fn wait_for(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+}
+
+async fn status(context: &Context<'_>, remote: &Remote) -> anyhow::Result<()> {
+    let status = context.client(remote)?.get("/mlops/status", &[]).await?;
+    let columns = [
+        ("tracking", "/mlflow_tracking_uri"),
+        ("tracking works", "/mlflow_available"),
+        ("feature store works", "/feast_store_available"),
+        ("models", "/registered_models"),
+        ("experiments", "/active_experiments"),
+        ("feature views", "/feature_views"),
+        ("jobs waiting", "/queue_depth"),
+        ("database", "/storage/database"),
+        ("artifacts writable", "/storage/artifacts_writable"),
+        ("artifacts error", "/storage/artifacts_error"),
+        ("version", "/version"),
+        ("up for, s", "/uptime_seconds"),
+    ];
+    Ok(remote.output.one(&status, &columns)?)
 }

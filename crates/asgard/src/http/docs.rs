@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerFile};
-use web::{ApiError, Code, Path, Permission, Routes, Style};
+use web::{ApiError, Code, Path, Permission, RouteEntry, Routes, Style};
 
 /// Swagger UI brings its script and style as files of their own; it sets styles on elements.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'self'";
@@ -43,16 +44,22 @@ pub(crate) struct Docs {
     swagger: Arc<Config<'static>>,
 }
 
-pub(crate) fn routes(openapi: String) -> Routes {
-    let docs = Docs {
-        openapi: openapi.into(),
-        swagger: Arc::new(Config::from("/openapi.json").try_it_out_enabled(true)),
-    };
-    Routes::new(Style::Asgard)
+/// Adds the documentation of `routes` and of itself to them.
+pub(crate) fn add(routes: Routes, describe: impl FnOnce(&[RouteEntry]) -> OpenApi) -> Routes {
+    let own = Routes::new(Style::Asgard)
         .get("/openapi.json", Permission::Public, openapi_json)
         .get("/docs", Permission::Public, index)
-        .get("/docs/{file}", Permission::Public, file)
-        .with_state(docs)
+        .get("/docs/{file}", Permission::Public, file);
+    let table = [routes.table(), own.table()].concat();
+    let text = serde_json::to_string(&describe(&table)).unwrap_or_else(|error| {
+        // Only map keys that are not text could cause it, and OpenAPI has none.
+        tracing::error!(%error, "the description of the routes cannot be written");
+        String::new()
+    });
+    routes.merge(own.with_state(Docs {
+        openapi: text.into(),
+        swagger: Arc::new(Config::from("/openapi.json").try_it_out_enabled(true)),
+    }))
 }
 
 /// The description of every route.

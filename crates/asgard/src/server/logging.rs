@@ -24,7 +24,11 @@ pub fn log_to_stderr(config: &Config, color: bool) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     if json {
-        subscriber.json().flatten_event(true).init();
+        subscriber
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .init();
     } else {
         subscriber.with_ansi(terminal && color).init();
     }

@@ -2,12 +2,14 @@
 
 mod config;
 mod exposure;
+mod job_server;
 mod listener;
 mod logging;
 mod metrics;
 
 pub use config::{Config, LogFormat};
 pub use exposure::{Address, Exposure};
+pub use job_server::JobServer;
 pub use listener::{Listener, serve};
 pub use logging::log_to_stderr;
 pub use metrics::Metrics;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use environments::HostEnvironment;
 use figment::error::{Error, Kind};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
@@ -48,7 +49,9 @@ pub fn load(
             figment = figment.merge(Layer::one(format!("flag {flag}"), key, value.clone()));
         }
         let error = match figment.extract::<Settings>() {
-            Ok(settings) => {
+            Ok(mut settings) => {
+                let host = surroundings.host.clone();
+                settings.environments.host = HostEnvironment::from_variables(host);
                 return Ok(Loaded {
                     settings,
                     origins: origin::of(&figment),

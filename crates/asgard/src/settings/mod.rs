@@ -14,6 +14,11 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     pub server: crate::server::Config,
     pub database: db::Config,
+    pub tracking: tracking::Config,
+    pub jobs: jobs::Config,
+    pub environments: environments::Config,
+    pub sandbox: sandbox::Config,
+    pub serving: serving::Config,
 }
 
 /// Settings with the origin of each.

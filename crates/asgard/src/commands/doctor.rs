@@ -1,0 +1,167 @@
+//! `asgard doctor`: what works here, what does not, and what would mend it.
+
+use serde_json::{Value, json};
+
+use super::Context;
+use super::cli::LocalArgs;
+use super::output::{Format, line};
+use crate::failure::{Exit, Failure};
+use crate::settings::Settings;
+use crate::up;
+
+/// One thing that was tried.
+struct Finding {
+    area: &'static str,
+    name: String,
+    /// Whether asgard can do its work with it as it is.
+    ok: bool,
+    detail: String,
+    fix: Option<String>,
+}
+
+pub(crate) async fn run(context: &Context<'_>, args: &LocalArgs) -> anyhow::Result<()> {
+    let settings = context.load(&args.flags())?.settings;
+    let mut findings = Vec::new();
+    let here = server(context, args, &mut findings).await;
+    store(context, &settings, here, &mut findings).await;
+    print(&findings, args)?;
+    let broken = findings.iter().filter(|f| !f.ok).count();
+    if broken > 0 {
+        let message = format!("{broken} of {} things do not work", findings.len());
+        return Err(Failure::new(Exit::Failure, message).into());
+    }
+    Ok(())
+}
+
+/// Asks the server; true when it answers.
+async fn server(context: &Context<'_>, args: &LocalArgs, findings: &mut Vec<Finding>) -> bool {
+    let status = match context.client(&args.remote) {
+        Ok(client) => client
+            .get("/mlops/status", &[])
+            .await
+            .map(|status| (client.url().to_owned(), status)),
+        Err(failure) => Err(failure),
+    };
+    let (url, status) = match status {
+        Ok(found) => found,
+        Err(failure) => {
+            findings.push(Finding {
+                area: "server",
+                name: "answers".to_owned(),
+                ok: false,
+                detail: failure.message().to_owned(),
+                fix: failure.help_text().map(str::to_owned),
+            });
+            return false;
+        }
+    };
+    let version = status["version"].as_str().unwrap_or("of unknown version");
+    findings.push(Finding {
+        area: "server",
+        name: "answers".to_owned(),
+        ok: true,
+        detail: format!("{url}, asgard {version}"),
+        fix: None,
+    });
+    findings.push(Finding {
+        area: "server",
+        name: "tracking".to_owned(),
+        ok: status["mlflow_available"] == true,
+        detail: status["mlflow_tracking_uri"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        fix: (status["mlflow_available"] != true)
+            .then(|| "the server's log says why its database does not answer".to_owned()),
+    });
+    let storage = &status["storage"];
+    let error = storage["artifacts_error"].as_str();
+    findings.push(Finding {
+        area: "server",
+        name: "artifacts".to_owned(),
+        ok: storage["artifacts_writable"] != false,
+        detail: match storage["artifacts_writable"].as_bool() {
+            Some(true) => "can be written".to_owned(),
+            Some(false) => error.unwrap_or("cannot be written").to_owned(),
+            None => "are being tried; ask again".to_owned(),
+        },
+        fix: error.map(|_| "see tracking.artifacts_url in 'asgard config show'".to_owned()),
+    });
+    true
+}
+
+async fn store(
+    context: &Context<'_>,
+    settings: &Settings,
+    server_answers: bool,
+    findings: &mut Vec<Finding>,
+) {
+    let mut finding = Finding {
+        area: "store",
+        name: "database".to_owned(),
+        ok: true,
+        detail: String::new(),
+        fix: None,
+    };
+    match up::data_dir(settings, context.surroundings) {
+        Err(failure) => {
+            finding.ok = false;
+            finding.detail = failure.message().to_owned();
+            finding.fix = failure.help_text().map(str::to_owned);
+        }
+        // Trying must not make a directory that nobody asked for.
+        Ok(dir) if settings.database.url.is_none() && !dir.join(db::SQLITE_FILE).exists() => {
+            finding.detail = format!("{} is made by 'asgard up'", dir.display());
+        }
+        Ok(dir) => match db::Db::open(&settings.database, &dir).await {
+            Ok(db) => {
+                db.close().await;
+                let place = settings.database.display_url();
+                let place = place.unwrap_or_else(|| dir.display().to_string());
+                finding.detail = format!("opens: {place}");
+            }
+            Err(db::Error::Locked { path, .. }) => {
+                finding.detail = format!("{} is held by a running server", path.display());
+                if !server_answers {
+                    finding.fix =
+                        Some("that server listens elsewhere: name it by --url".to_owned());
+                }
+            }
+            Err(error) => {
+                finding.ok = false;
+                finding.detail = crate::failure::chain(&error);
+                finding.fix = Some("see database.url in 'asgard config show'".to_owned());
+            }
+        },
+    }
+    findings.push(finding);
+}
+
+fn print(findings: &[Finding], args: &LocalArgs) -> anyhow::Result<()> {
+    let output = args.remote.output;
+    if output.format() == Format::Table {
+        for finding in findings {
+            let sign = if finding.ok { "✓" } else { "✗" };
+            line(&format!(
+                "{sign} {} {}: {}",
+                finding.area, finding.name, finding.detail
+            ))?;
+            if let Some(fix) = &finding.fix {
+                line(&format!("  help: {fix}"))?;
+            }
+        }
+        return Ok(());
+    }
+    let items: Vec<Value> = findings
+        .iter()
+        .map(|f| json!({"area": f.area, "name": f.name, "ok": f.ok, "detail": f.detail, "fix": f.fix}))
+        .collect();
+    let columns = [
+        ("area", "/area"),
+        ("name", "/name"),
+        ("ok", "/ok"),
+        ("detail", "/detail"),
+        ("fix", "/fix"),
+    ];
+    Ok(output.list(&json!({ "findings": items }), &items, &columns)?)
+}

@@ -1,0 +1,70 @@
+//! One OpenAPI document of all crates, with what the permission table knows.
+
+use serde_json::json;
+use utoipa::OpenApi as _;
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{OpenApi, PathItem};
+use web::{Permission, Role, RouteEntry, Style};
+
+/// The name of the way to send a key.
+const SCHEME: &str = "key";
+
+/// The document of the binary's own routes and of `others`; each operation says what it needs.
+pub fn describe(others: &[OpenApi], table: &[RouteEntry]) -> OpenApi {
+    let mut document = crate::http::docs::Api::openapi();
+    for other in others {
+        document.merge(other.clone());
+    }
+    let components = document.components.get_or_insert_default();
+    let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    components.add_security_scheme(SCHEME, key);
+    for entry in table.iter().filter(|entry| entry.style == Style::Asgard) {
+        let item = document.paths.paths.get_mut(&path(&entry.path));
+        if let Some(operation) = item.and_then(|item| operation(item, entry.method.as_str())) {
+            declare(operation, entry.permission);
+        }
+    }
+    document
+}
+
+/// A route's path as OpenAPI writes it.
+pub fn path(route: &str) -> String {
+    route.replace("{*", "{")
+}
+
+/// The methods and paths that a document describes, as `GET /path`.
+pub fn described(document: &OpenApi) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, item) in &document.paths.paths {
+        let mut item = item.clone();
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            if operation(&mut item, method).is_some() {
+                found.push(format!("{method} {path}"));
+            }
+        }
+    }
+    found
+}
+
+fn operation<'i>(item: &'i mut PathItem, method: &str) -> Option<&'i mut Operation> {
+    let slot = match method {
+        "GET" => &mut item.get,
+        "POST" => &mut item.post,
+        "PUT" => &mut item.put,
+        "PATCH" => &mut item.patch,
+        _ => &mut item.delete,
+    };
+    slot.as_mut()
+}
+
+fn declare(operation: &mut Operation, permission: Permission) {
+    let mut extensions = ExtensionsBuilder::new().add("x-permission", json!(permission));
+    if permission != Permission::Public {
+        extensions = extensions.add("x-role", json!(Role::needed_for(permission)));
+        let none: [String; 0] = [];
+        operation.security = Some(vec![SecurityRequirement::new(SCHEME, none)]);
+    }
+    operation.extensions = Some(extensions.build());
+}
