@@ -58,6 +58,14 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn stopping() -> Self {
+        Self::Build {
+            attempt: "making an environment ready",
+            message: "the server is stopping".to_owned(),
+            output: String::new(),
+        }
+    }
+
     /// What to do about it.
     pub fn help(&self) -> Option<&str> {
         match self {

@@ -1,0 +1,149 @@
+//! Environments are built once, completely, and found again.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use environments::{EnvironmentRequest, Step};
+
+use crate::setup::{config, ensure, offline, open, python, request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_holds_its_packages_and_their_bytecode() {
+    let data = tempfile::tempdir().unwrap();
+    let environments = open(data.path(), &config()).await;
+    let wanted = EnvironmentRequest {
+        probe: vec!["six".to_owned(), "no_such_module".to_owned()],
+        ..request(&["six>=1.16"])
+    };
+    let (environment, steps) = ensure(&environments, &wanted).await.unwrap();
+    assert_eq!(environment.packages[0].0, "six");
+    assert!(environment.lock().contains("--hash=sha256:"));
+    assert_eq!(
+        steps.last(),
+        Some(&Step::Ready {
+            packages: 1,
+            cached: false
+        })
+    );
+    let (exit, said) = python(
+        &environment,
+        "import os, sys, six; print(sys.prefix, os.path.exists(six.__cached__))",
+    )
+    .await;
+    assert!(exit.success(), "{said}");
+    assert_eq!(said.trim(), format!("{} True", environment.root.display()));
+    let (exit, said) = python(&environment, "import six; open(six.__file__, 'a')").await;
+    if crate::setup::sandbox().await.has_private_files() {
+        assert!(!exit.success() && said.contains("Read-only"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_list_is_quick_and_needs_no_network() {
+    let data = tempfile::tempdir().unwrap();
+    let environments = open(data.path(), &config()).await;
+    let (first, _) = ensure(&environments, &request(&["six"])).await.unwrap();
+    let started = Instant::now();
+    let (second, steps) = ensure(&environments, &request(&["Six "])).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(200));
+    assert_eq!(second, first);
+    assert_eq!(
+        steps,
+        [Step::Ready {
+            packages: 1,
+            cached: true
+        }]
+    );
+    // A later start finds it too.
+    let reopened = open(data.path(), &config()).await;
+    assert_eq!(reopened.find(&first.key).await, Some(first.clone()));
+    assert_eq!(reopened.find("../../etc").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_resolution_serves_while_the_index_does_not_answer() {
+    let data = tempfile::tempdir().unwrap();
+    let online = open(data.path(), &config()).await;
+    let (built, _) = ensure(&online, &request(&["six"])).await.unwrap();
+
+    let environments = open(data.path(), &offline()).await;
+    let (served, steps) = ensure(&environments, &request(&["six"])).await.unwrap();
+    assert_eq!(served, built);
+    assert!(steps.contains(&Step::Resolving), "{steps:?}");
+
+    let error = ensure(&environments, &request(&["tabulate"]))
+        .await
+        .unwrap_err();
+    assert!(!error.is_invalid_request(), "{error}");
+    assert!(error.help().unwrap().contains("index"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_once_build_once() {
+    let data = tempfile::tempdir().unwrap();
+    let environments = open(data.path(), &config()).await;
+    let wanted = request(&["six"]);
+    let (first, second) = tokio::join!(
+        ensure(&environments, &wanted),
+        ensure(&environments, &wanted)
+    );
+    assert_eq!(first.unwrap().0, second.unwrap().0);
+    assert_eq!(complete(data.path()), 1);
+    assert_eq!(under_construction(data.path()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_half_built_is_removed() {
+    let data = tempfile::tempdir().unwrap();
+    drop(open(data.path(), &config()).await);
+    let left_over = data.path().join("cache/building/abc-123/env/bin");
+    std::fs::create_dir_all(left_over).unwrap();
+    std::fs::write(data.path().join("cache/building/abc-123.lock"), "").unwrap();
+    std::fs::create_dir_all(data.path().join("cache/building/without-a-lock")).unwrap();
+    drop(open(data.path(), &config()).await);
+    assert_eq!(under_construction(data.path()), 0);
+}
+
+#[test]
+fn a_build_that_is_killed_leaves_nothing_half_made() {
+    let data = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let environments = open(data.path(), &config()).await;
+        let building = request(&["six", "tabulate"]);
+        let ensuring = ensure(&environments, &building);
+        let seen = async {
+            while under_construction(data.path()) == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            _ = ensuring => {}
+            () = seen => {}
+        }
+    });
+    // The server stops while it builds.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    assert_eq!(complete(data.path()), 0);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let environments = open(data.path(), &config()).await;
+        assert_eq!(under_construction(data.path()), 0);
+        let (built, _) = ensure(&environments, &request(&["six", "tabulate"]))
+            .await
+            .unwrap();
+        assert_eq!(built.packages.len(), 2);
+    });
+}
+
+fn complete(data_dir: &Path) -> usize {
+    std::fs::read_dir(data_dir.join("environments"))
+        .unwrap()
+        .count()
+}
+
+fn under_construction(data_dir: &Path) -> usize {
+    std::fs::read_dir(data_dir.join("cache/building"))
+        .unwrap()
+        .count()
+}
