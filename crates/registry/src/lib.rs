@@ -1,1 +1,78 @@
-//! registry
+//! The model registry: registered models, their versions, aliases and stages, over MLflow's own
+//! routes and asgard's.
+//!
+//! Invariants: a version's source is inside this server's artifact store or at an address that
+//! this server never reads; versions count up from 1 and a number is never used twice while its
+//! model exists; an alias points at one existing version; no tag changes what is checked.
+
+mod alias;
+mod error;
+mod http;
+mod model;
+mod name;
+mod register;
+mod search;
+mod selector;
+mod source;
+mod stage;
+mod store;
+mod version;
+
+pub use error::Error;
+pub use http::{openapi, routes};
+pub use model::RegisteredModel;
+pub use register::{Registration, Subject};
+pub use selector::Selector;
+pub use stage::Stage;
+pub use store::MIGRATIONS;
+pub use version::{ModelVersion, NewVersion};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use db::Db;
+use tracking::Tracking;
+
+/// The handle of the registry; cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    db: Db,
+    tracking: Tracking,
+    generation: Arc<AtomicU64>,
+}
+
+impl Registry {
+    /// The registry on a migrated database; its models' files are `tracking`'s artifacts.
+    pub fn new(db: Db, tracking: Tracking) -> Self {
+        Self {
+            db,
+            tracking,
+            generation: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// The tracking that this registry's models come from.
+    pub fn tracking(&self) -> &Tracking {
+        &self.tracking
+    }
+
+    /// A number that grows with every change made through this handle or its clones: what was
+    /// resolved under another number may be out of date.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How many registered models there are.
+    pub async fn count(&self) -> Result<i64, Error> {
+        let mut conn = self.db.acquire().await?;
+        Ok(store::models::count(&mut conn).await?)
+    }
+
+    /// Commits a change and tells those who cache.
+    async fn commit(&self, tx: db::Tx) -> Result<(), Error> {
+        let committed = tx.commit().await;
+        // Also after a failure: the change may have reached the database.
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(committed?)
+    }
+}

@@ -1,0 +1,27 @@
+//! The routes of the registry.
+
+mod aliases;
+mod body;
+mod models;
+mod own;
+mod versions;
+
+use tracking::wire::under_both_prefixes;
+use web::{Routes, Style};
+
+use crate::Registry;
+
+pub use own::openapi;
+
+/// MLflow's registry routes and asgard's own.
+pub fn routes(registry: Registry) -> Routes {
+    let mlflow = under_both_prefixes(Routes::new(Style::Mlflow), |routes, prefix| {
+        let routes = models::add(routes, prefix);
+        let routes = versions::add(routes, prefix);
+        aliases::add(routes, prefix)
+    });
+    let mlflow = versions::add_bare(mlflow);
+    own::add(Routes::new(Style::Asgard))
+        .merge(mlflow)
+        .with_state(registry)
+}

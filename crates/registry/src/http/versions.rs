@@ -1,0 +1,205 @@
+//! MLflow's routes of model versions.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use tracking::wire::{
+    Empty, Flag, Int, KeyValue, List, MlflowRequest, MlflowResult, pairs, required, required_value,
+};
+use web::{Caller, MlflowError, Permission, Routes};
+
+use super::body::{VersionBody, VersionResponse};
+use super::models::SearchRequest;
+use crate::Registry;
+use crate::stage::Stage;
+use crate::version::NewVersion;
+
+/// The routes under one prefix, `/api` or `/ajax-api`.
+pub(super) fn add(routes: Routes<Registry>, prefix: &str) -> Routes<Registry> {
+    use Permission::{ManageModels, ReadTracking, WriteTracking};
+    let path = |verb: &str| format!("{prefix}/2.0/mlflow/model-versions/{verb}");
+    routes
+        .post(&path("create"), WriteTracking, create)
+        .get(&path("get"), ReadTracking, get)
+        .get(&path("search"), ReadTracking, search)
+        .patch(&path("update"), WriteTracking, update)
+        .delete(&path("delete"), ManageModels, delete)
+        .post(&path("transition-stage"), ManageModels, transition)
+        .get(&path("get-download-uri"), ReadTracking, download_uri)
+        .post(&path("set-tag"), WriteTracking, set_tag)
+        .delete(&path("delete-tag"), ManageModels, delete_tag)
+}
+
+/// The route that MLflow's page downloads a version's files from.
+pub(super) fn add_bare(routes: Routes<Registry>) -> Routes<Registry> {
+    let path = "/model-versions/get-artifact";
+    routes.get(path, Permission::ReadTracking, get_artifact)
+}
+
+#[derive(Deserialize)]
+struct CreateRequest {
+    name: Option<String>,
+    source: Option<String>,
+    run_id: Option<String>,
+    run_link: Option<String>,
+    model_id: Option<String>,
+    description: Option<String>,
+    #[serde(default)]
+    tags: List<KeyValue>,
+}
+
+#[derive(Deserialize)]
+struct VersionRequest {
+    name: Option<String>,
+    version: Option<Int>,
+    description: Option<String>,
+    stage: Option<String>,
+    archive_existing_versions: Option<Flag>,
+    key: Option<String>,
+    value: Option<String>,
+    path: Option<String>,
+    presigned: Option<Flag>,
+}
+
+impl VersionRequest {
+    fn id(&self) -> Result<(String, i64), MlflowError> {
+        let name = required(self.name.clone(), "name")?;
+        let version = required_value(self.version, "version")?;
+        Ok((name, version.0))
+    }
+}
+
+#[derive(Serialize)]
+struct SearchResponse {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    model_versions: Vec<VersionBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+#[derive(Serialize)]
+struct UriResponse {
+    artifact_uri: String,
+}
+
+async fn create(
+    State(registry): State<Registry>,
+    Caller(caller): Caller,
+    MlflowRequest(request): MlflowRequest<CreateRequest>,
+) -> MlflowResult<VersionResponse> {
+    let new = NewVersion {
+        name: required(request.name, "name")?,
+        source: required(request.source, "source")?,
+        run_id: request.run_id,
+        run_link: request.run_link,
+        model_id: request.model_id,
+        description: request.description,
+        tags: pairs(request.tags, "tags")?,
+        job_id: caller.job_id().map(str::to_owned),
+    };
+    Ok(Json(registry.create_version(new).await?.into()))
+}
+
+async fn get(
+    State(registry): State<Registry>,
+    MlflowRequest(request): MlflowRequest<VersionRequest>,
+) -> MlflowResult<VersionResponse> {
+    let (name, version) = request.id()?;
+    Ok(Json(registry.get_version(&name, version).await?.into()))
+}
+
+async fn search(
+    State(registry): State<Registry>,
+    MlflowRequest(request): MlflowRequest<SearchRequest>,
+) -> MlflowResult<SearchResponse> {
+    let (versions, next_page_token) = registry.search_versions(&request.into()).await?;
+    Ok(Json(SearchResponse {
+        model_versions: versions.into_iter().map(Into::into).collect(),
+        next_page_token,
+    }))
+}
+
+async fn update(
+    State(registry): State<Registry>,
+    Caller(caller): Caller,
+    MlflowRequest(request): MlflowRequest<VersionRequest>,
+) -> MlflowResult<VersionResponse> {
+    let (name, version) = request.id()?;
+    let description = request.description.unwrap_or_default();
+    let updated = registry.update_version(&name, version, &description, &caller);
+    Ok(Json(updated.await?.into()))
+}
+
+async fn delete(
+    State(registry): State<Registry>,
+    MlflowRequest(request): MlflowRequest<VersionRequest>,
+) -> MlflowResult<Empty> {
+    let (name, version) = request.id()?;
+    registry.delete_version(&name, version).await?;
+    Ok(Json(Empty {}))
+}
+
+async fn transition(
+    State(registry): State<Registry>,
+    MlflowRequest(request): MlflowRequest<VersionRequest>,
+) -> MlflowResult<VersionResponse> {
+    let (name, version) = request.id()?;
+    let stage = Stage::required(&required(request.stage, "stage")?)?;
+    let archive = request.archive_existing_versions.is_some_and(|flag| flag.0);
+    let moved = registry.transition_version(&name, version, stage, archive);
+    Ok(Json(moved.await?.into()))
+}
+
+async fn download_uri(
+    State(registry): State<Registry>,
+    MlflowRequest(request): MlflowRequest<VersionRequest>,
+) -> MlflowResult<UriResponse> {
+    let (name, version) = request.id()?;
+    let version = registry.get_version(&name, version).await?;
+    Ok(Json(UriResponse {
+        artifact_uri: version.location,
+    }))
+}
+
+async fn set_tag(
+    State(registry): State<Registry>,
+    Caller(caller): Caller,
+    MlflowRequest(request): MlflowRequest<VersionRequest>,
+) -> MlflowResult<Empty> {
+    let (name, version) = request.id()?;
+    let key = required(request.key, "key")?;
+    let value = request.value.unwrap_or_default();
+    let set = registry.set_version_tag_as(&caller, &name, version, &key, &value);
+    set.await?;
+    Ok(Json(Empty {}))
+}
+
+async fn delete_tag(
+    State(registry): State<Registry>,
+    MlflowRequest(request): MlflowRequest<VersionRequest>,
+) -> MlflowResult<Empty> {
+    let (name, version) = request.id()?;
+    let key = required(request.key, "key")?;
+    registry.delete_version_tag(&name, version, &key).await?;
+    Ok(Json(Empty {}))
+}
+
+async fn get_artifact(
+    State(registry): State<Registry>,
+    headers: HeaderMap,
+    MlflowRequest(request): MlflowRequest<VersionRequest>,
+) -> Result<Response, MlflowError> {
+    if request.presigned.is_some_and(|flag| flag.0) {
+        // MLflow's page asks again without it.
+        let message = "Presigned URLs are not supported for the current artifact repository";
+        return Err(tracking::Error::NotImplemented(message.to_owned()).into());
+    }
+    let (name, version) = request.id()?;
+    let path = required(request.path, "path")?;
+    let version = registry.get_version(&name, version).await?;
+    let file = registry.location(&version).await?.join(&path)?;
+    let artifacts = registry.tracking().artifacts();
+    Ok(tracking::download(artifacts, &file, &headers).await?)
+}

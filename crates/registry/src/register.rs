@@ -1,0 +1,151 @@
+//! Registering the model of a run, or a logged model, by hand or at the end of a job.
+
+use tracking::{Location, LoggedModel};
+
+use crate::Registry;
+use crate::error::Error;
+use crate::selector::Selector;
+use crate::store::versions;
+use crate::version::{ModelVersion, NewVersion};
+
+/// The file that makes a folder a model.
+const MODEL_FILE: &str = "MLmodel";
+
+/// How many artifacts an error lists.
+const MAX_LISTED: usize = 50;
+
+/// What is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// The model that a run logged.
+    Run(String),
+    /// A logged model.
+    LoggedModel(String),
+}
+
+/// A request to register a model.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    pub model_name: String,
+    pub subject: Subject,
+    pub description: Option<String>,
+    pub tags: Vec<(String, String)>,
+    /// The job that registers it.
+    pub job_id: Option<String>,
+}
+
+/// The model of a run or job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    source: String,
+    location: Location,
+    run_id: Option<String>,
+    model_id: Option<String>,
+}
+
+impl Registry {
+    /// Registers a model and makes the registered model if there is none. The same model under
+    /// the same name again is the same version.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`] with what was found instead, [`tracking::Error::RunNotFound`].
+    pub async fn register(&self, registration: Registration) -> Result<ModelVersion, Error> {
+        let found = match &registration.subject {
+            Subject::Run(run_id) => self.model_of_run(run_id).await?,
+            Subject::LoggedModel(model_id) => {
+                let model = self.tracking().get_logged_model(model_id).await?;
+                let subject = format!("logged model {model_id}");
+                let location = Location::parse_uri(&model.artifact_uri)?;
+                if !self.has_model_file(&location).await? {
+                    return Err(self.no_model(subject, &location).await?);
+                }
+                of_logged_model(model, location)
+            }
+        };
+        let name = &registration.model_name;
+        self.create_model_if_missing(name).await?;
+        let uri = found.location.uri();
+        let mut conn = self.db.acquire().await?;
+        let known = versions::find_at(&mut conn, name, &uri).await?;
+        drop(conn);
+        if let Some(version) = known {
+            return self.resolve(name, &Selector::Number(version)).await;
+        }
+        self.create_version(NewVersion {
+            name: name.clone(),
+            source: found.source,
+            run_id: found.run_id,
+            run_link: None,
+            model_id: found.model_id,
+            description: registration.description,
+            tags: registration.tags,
+            job_id: registration.job_id,
+        })
+        .await
+    }
+
+    /// The model of a run: its newest logged model, else the folder `model`, else the first
+    /// folder with an MLmodel file.
+    async fn model_of_run(&self, run_id: &str) -> Result<Found, Error> {
+        let run = self.tracking().get_run(run_id).await?;
+        for model in self.tracking().logged_models_of_run(run_id).await? {
+            let location = Location::parse_uri(&model.artifact_uri)?;
+            if self.has_model_file(&location).await? {
+                return Ok(of_logged_model(model, location));
+            }
+        }
+        let root = Location::parse_uri(&run.artifact_uri)?;
+        let files = self.tracking().artifacts().list_all(&root).await?;
+        let mut folders: Vec<&str> = files
+            .iter()
+            .filter_map(|file| match file.path.as_str() {
+                MODEL_FILE => Some(""),
+                path => path.strip_suffix("/MLmodel"),
+            })
+            .collect();
+        folders.sort_by_key(|folder| (*folder != "model", folder.matches('/').count()));
+        let Some(folder) = folders.first() else {
+            return Err(self.no_model(format!("run {run_id}"), &root).await?);
+        };
+        Ok(Found {
+            source: format!("runs:/{run_id}/{folder}")
+                .trim_end_matches('/')
+                .to_owned(),
+            location: root.join(folder)?,
+            run_id: Some(run_id.to_owned()),
+            model_id: None,
+        })
+    }
+
+    async fn has_model_file(&self, folder: &Location) -> Result<bool, Error> {
+        match self
+            .tracking()
+            .artifacts()
+            .get(&folder.join(MODEL_FILE)?)
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(tracking::Error::ArtifactNotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn no_model(&self, subject: String, root: &Location) -> Result<Error, Error> {
+        let files = self.tracking().artifacts().list_all(root).await?;
+        let listed = files.into_iter().take(MAX_LISTED).map(|file| file.path);
+        Ok(Error::NoModel {
+            subject,
+            searched: root.uri(),
+            artifacts: listed.collect(),
+        })
+    }
+}
+
+fn of_logged_model(model: LoggedModel, location: Location) -> Found {
+    Found {
+        source: format!("models:/{}", model.model_id),
+        location,
+        run_id: model.source_run_id,
+        model_id: Some(model.model_id),
+    }
+}
