@@ -7,13 +7,14 @@ use anyhow::Context as _;
 use db::{Backend, Db};
 use environments::Environments;
 use jobs::{JobDoor, Jobs};
+use registry::Registry;
 use sandbox::Sandbox;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracking::{Artifacts, Tracking};
-use web::{ApiError, Authenticate, Credentials, Routes, Timestamp};
+use web::{ApiError, Authenticate, Credentials, Identity, Routes, Timestamp};
 
-use crate::http;
+use crate::http::{self, doctor::Examined};
 use crate::key::{self, Keys};
 use crate::openapi;
 use crate::server::{JobServer, Metrics};
@@ -25,8 +26,10 @@ use crate::status::{About, Counts, Sources, Status};
 pub struct Platform {
     pub keys: Keys,
     pub tracking: Tracking,
+    pub registry: Registry,
     pub jobs: Jobs,
     pub status: Status,
+    examined: Examined,
     metrics: Metrics,
 }
 
@@ -43,8 +46,12 @@ pub struct Ground<'a> {
 }
 
 /// The migrations of every domain.
-pub const MIGRATIONS: &[db::Migrations] =
-    &[key::MIGRATIONS, tracking::MIGRATIONS, jobs::MIGRATIONS];
+pub const MIGRATIONS: &[db::Migrations] = &[
+    key::MIGRATIONS,
+    tracking::MIGRATIONS,
+    registry::MIGRATIONS,
+    jobs::MIGRATIONS,
+];
 
 impl Platform {
     /// Builds every part, from the ground up.
@@ -62,10 +69,15 @@ impl Platform {
         let artifacts = Artifacts::open(&settings.tracking, data_dir)
             .context("cannot open the artifact store (tracking.artifacts_url)")?;
         let tracking = Tracking::new(db.clone(), artifacts);
+        let registry = Registry::new(db.clone(), tracking.clone());
         let environments =
             Environments::open(&settings.environments, data_dir, ground.sandbox.clone())
                 .await
                 .context("cannot open the store of Python environments")?;
+        let examined = Examined {
+            sandbox: ground.sandbox.clone(),
+            environments: environments.clone(),
+        };
         let job_server = ground.job_server;
         let parts = jobs::Parts {
             db,
@@ -80,12 +92,14 @@ impl Platform {
             },
         };
         let jobs = Jobs::new(parts, settings.jobs.clone(), data_dir);
-        let status = Status::new(ground.about, sources(&tracking));
+        let status = Status::new(ground.about, sources(&tracking, &registry, &jobs));
         Ok(Self {
             keys,
             tracking,
+            registry,
             jobs,
             status,
+            examined,
             metrics: ground.metrics,
         })
     }
@@ -96,10 +110,13 @@ impl Platform {
             .merge(http::page::routes())
             .merge(http::keys::routes(self.keys.clone()))
             .merge(http::status::routes(self.status.clone()))
+            .merge(http::doctor::routes(self.examined.clone()))
             .merge(http::metrics::routes(self.metrics.clone()))
             .merge(jobs::routes(self.jobs.clone()))
+            .merge(registry::routes(self.registry.clone()))
             .merge(tracking::routes(self.tracking.clone()));
-        http::docs::add(routes, |table| openapi::describe(&[jobs::openapi()], table))
+        let documents = [jobs::openapi(), registry::openapi()];
+        http::docs::add(routes, |table| openapi::describe(&documents, table))
     }
 
     /// Starts the work that goes on beside the requests, until `stop`.
@@ -112,27 +129,28 @@ impl Platform {
 
     /// Finds who holds a key or a job's token.
     pub fn authenticate(&self) -> Authenticate {
-        let keys = self.keys.clone();
+        let (keys, jobs) = (self.keys.clone(), self.jobs.clone());
         Arc::new(move |Credentials { token }| {
-            let keys = keys.clone();
+            let (keys, jobs) = (keys.clone(), jobs.clone());
             Box::pin(async move {
                 if Keys::is_key(&token) {
                     return Ok(keys.authenticate(&token, Timestamp::now().0).await?);
                 }
-                Ok::<_, ApiError>(None)
+                let job = jobs.authenticate(&token).await.map_err(ApiError::from)?;
+                Ok(job.map(|job_id| Identity::Job { job_id }))
             })
         })
     }
 }
 
-fn sources(tracking: &Tracking) -> Sources {
+fn sources(tracking: &Tracking, registry: &Registry, jobs: &Jobs) -> Sources {
     let artifacts = tracking.artifacts().clone();
-    let tracking = tracking.clone();
+    let parts = (tracking.clone(), registry.clone(), jobs.clone());
     Sources {
         counts: Box::new(move || {
-            let tracking = tracking.clone();
+            let (tracking, registry, jobs) = parts.clone();
             Box::pin(async move {
-                count(&tracking).await.unwrap_or_else(|error| {
+                count(&tracking, &registry, &jobs).await.unwrap_or_else(|error| {
                     tracing::warn!(error = %format!("{error:#}"), "counting for the status failed");
                     Counts::default()
                 })
@@ -148,13 +166,12 @@ fn sources(tracking: &Tracking) -> Sources {
     }
 }
 
-async fn count(tracking: &Tracking) -> anyhow::Result<Counts> {
-    let counts = tracking.counts().await?;
+async fn count(tracking: &Tracking, registry: &Registry, jobs: &Jobs) -> anyhow::Result<Counts> {
     Ok(Counts {
+        active_experiments: tracking.counts().await?.active_experiments,
+        registered_models: registry.count().await?,
+        queue_depth: jobs.queue_depth().await?,
         available: true,
-        registered_models: 0,
-        active_experiments: counts.active_experiments,
-        queue_depth: 0,
     })
 }
 

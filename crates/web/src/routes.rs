@@ -33,7 +33,7 @@ impl Style {
     pub(crate) fn respond(self, error: ApiError) -> Response {
         match self {
             Self::Asgard => error.into_response(),
-            Self::Mlflow => MlflowError::from(error).into_response(),
+            Self::Mlflow => MlflowError::with_help(error).into_response(),
         }
     }
 }
@@ -228,6 +228,7 @@ async fn method_not_allowed(request: Request) -> Response {
     let mut response = match Style::of(path) {
         Style::Asgard => ApiError::new(Code::NotFound, message)
             .named("method_not_allowed")
+            .titled("Method not allowed")
             .help("the routes are listed at /docs")
             .into_response(),
         Style::Mlflow => MlflowError::raw(

@@ -1,11 +1,14 @@
 //! `asgard doctor`: what works here, what does not, and what would mend it.
 
+use environments::Environments;
+use sandbox::Sandbox;
 use serde_json::{Value, json};
 
 use super::Context;
 use super::cli::LocalArgs;
 use super::output::{Format, line};
 use crate::failure::{Exit, Failure};
+use crate::http::doctor::Examined;
 use crate::settings::Settings;
 use crate::up;
 
@@ -22,8 +25,15 @@ struct Finding {
 pub(crate) async fn run(context: &Context<'_>, args: &LocalArgs) -> anyhow::Result<()> {
     let settings = context.load(&args.flags())?.settings;
     let mut findings = Vec::new();
-    let here = server(context, args, &mut findings).await;
-    store(context, &settings, here, &mut findings).await;
+    let answers = server(context, args, &mut findings).await;
+    let held = store(context, &settings, answers, &mut findings).await;
+    // What a running server builds in its directory is not to be touched from here.
+    if answers {
+        let client = context.client(&args.remote)?;
+        mechanisms(&client.get("/mlops/doctor", &[]).await?, &mut findings);
+    } else if !held {
+        mechanisms(&examine(context, &settings).await?, &mut findings);
+    }
     print(&findings, args)?;
     let broken = findings.iter().filter(|f| !f.ok).count();
     if broken > 0 {
@@ -90,12 +100,14 @@ async fn server(context: &Context<'_>, args: &LocalArgs, findings: &mut Vec<Find
     true
 }
 
+/// Tries the database; true when a running server holds it.
 async fn store(
     context: &Context<'_>,
     settings: &Settings,
     server_answers: bool,
     findings: &mut Vec<Finding>,
-) {
+) -> bool {
+    let mut held = false;
     let mut finding = Finding {
         area: "store",
         name: "database".to_owned(),
@@ -121,6 +133,7 @@ async fn store(
                 finding.detail = format!("opens: {place}");
             }
             Err(db::Error::Locked { path, .. }) => {
+                held = true;
                 finding.detail = format!("{} is held by a running server", path.display());
                 if !server_answers {
                     finding.fix =
@@ -135,13 +148,59 @@ async fn store(
         },
     }
     findings.push(finding);
+    held
+}
+
+/// Looks at this machine, as no server does it.
+async fn examine(context: &Context<'_>, settings: &Settings) -> anyhow::Result<Value> {
+    let sandbox = Sandbox::detect(&settings.sandbox).await?;
+    let data_dir = up::data_dir(settings, context.surroundings)?;
+    let environments =
+        Environments::open(&settings.environments, &data_dir, sandbox.clone()).await?;
+    let examined = Examined {
+        sandbox,
+        environments,
+    };
+    Ok(json!(examined.examine().await))
+}
+
+/// A mechanism that is missing is no fault while a weaker one works.
+fn mechanisms(machine: &Value, findings: &mut Vec<Finding>) {
+    let level = machine["isolation"].as_str().unwrap_or("unknown");
+    findings.push(Finding {
+        area: "sandbox",
+        name: "isolation".to_owned(),
+        ok: level != "none",
+        detail: level.to_owned(),
+        fix: None,
+    });
+    for area in ["sandbox", "environments"] {
+        for found in machine[area].as_array().into_iter().flatten() {
+            let text = |key: &str| found[key].as_str().map(str::to_owned);
+            let available = found["available"] == true;
+            findings.push(Finding {
+                area,
+                name: text("name").unwrap_or_default(),
+                ok: available || (area == "sandbox" && level != "none"),
+                detail: match text("detail") {
+                    Some(detail) if available => detail,
+                    detail => format!("missing: {}", detail.unwrap_or_default()),
+                },
+                fix: text("fix"),
+            });
+        }
+    }
 }
 
 fn print(findings: &[Finding], args: &LocalArgs) -> anyhow::Result<()> {
     let output = args.remote.output;
     if output.format() == Format::Table {
         for finding in findings {
-            let sign = if finding.ok { "✓" } else { "✗" };
+            let sign = match finding {
+                Finding { ok: false, .. } => "✗",
+                Finding { fix: Some(_), .. } => "!",
+                _ => "✓",
+            };
             line(&format!(
                 "{sign} {} {}: {}",
                 finding.area, finding.name, finding.detail

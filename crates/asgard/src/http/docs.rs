@@ -25,6 +25,7 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
         super::docs::file,
         super::docs::index,
         super::docs::openapi_json,
+        super::doctor::get,
         super::health::health,
         super::health::version,
         super::keys::create,

@@ -1,6 +1,7 @@
 //! The routes of the binary itself: keys, status, metrics, documentation, the page at `/`.
 
 pub(crate) mod docs;
+pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod metrics;

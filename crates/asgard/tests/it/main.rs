@@ -1,0 +1,14 @@
+//! The promises of the binary: who may do what, what is refused at start-up, what the commands
+//! print and exit with.
+
+#![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+mod commands;
+mod door;
+mod errors;
+mod keys;
+mod openapi;
+mod permissions;
+mod server;
+mod site;
+mod start_up;

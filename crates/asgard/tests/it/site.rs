@@ -1,0 +1,119 @@
+//! A whole platform without a listener: requests go straight through its routes.
+
+use std::time::Instant;
+
+use asgard::platform::{Ground, MIGRATIONS, Platform};
+use asgard::server::{JobServer, Metrics};
+use asgard::settings::Settings;
+use asgard::status::About;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use sandbox::Sandbox;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+use web::{Door, Identity, RouteEntry};
+
+pub(crate) struct Site {
+    pub(crate) platform: Platform,
+    /// The routes behind a door that opens to nobody.
+    pub(crate) router: Router,
+    pub(crate) table: Vec<RouteEntry>,
+    open: Router,
+    _dir: TempDir,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Site {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::default();
+        let db = db::Db::open(&settings.database, dir.path()).await.unwrap();
+        db.migrate(MIGRATIONS).await.unwrap();
+        let about = About {
+            started: Instant::now(),
+            listen_url: "http://127.0.0.1:8000".to_owned(),
+            public_url: None,
+            database: asgard::platform::database_name(&db),
+        };
+        let platform = Platform::build(Ground {
+            settings: &settings,
+            data_dir: dir.path(),
+            db,
+            sandbox: Sandbox::detect(&settings.sandbox).await.unwrap(),
+            about,
+            metrics: Metrics::detached().unwrap(),
+            job_server: JobServer::new(TaskTracker::new()),
+        })
+        .await
+        .unwrap();
+        let routes = platform.routes();
+        let table = routes.table().to_vec();
+        let router = routes.into_router();
+        let door = || Door::new(platform.authenticate());
+        Self {
+            open: door().open_to(Identity::Local).guard(router.clone()),
+            router: door().guard(router),
+            platform,
+            table,
+            _dir: dir,
+        }
+    }
+
+    /// Sends a request as nobody in particular.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        send(&self.router, request).await
+    }
+
+    /// Sends a request as someone on this machine.
+    pub(crate) async fn send_locally(&self, request: Request<Body>) -> Answer {
+        send(&self.open, request).await
+    }
+
+    /// Sends a request as `identity`.
+    pub(crate) async fn send_as(&self, identity: Identity, request: Request<Body>) -> Answer {
+        let door = Door::new(self.platform.authenticate()).open_to(identity);
+        let router = door.guard(self.platform.routes().into_router());
+        send(&router, request).await
+    }
+}
+
+async fn send(router: &Router, request: Request<Body>) -> Answer {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes().to_vec();
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    }
+}
+
+pub(crate) fn request(method: &str, path: &str) -> axum::http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "127.0.0.1:8000")
+}
+
+pub(crate) fn get(path: &str) -> Request<Body> {
+    request("GET", path).body(Body::empty()).unwrap()
+}

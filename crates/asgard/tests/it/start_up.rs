@@ -1,0 +1,139 @@
+//! What `asgard up` refuses, says, and does when it is told to stop.
+
+use std::io::Write as _;
+
+use crate::server::{Server, answer, asgard, code, run, stderr, stdout};
+
+#[test]
+fn a_server_needs_no_configuration_and_says_where_it_is() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &[]);
+    assert!(
+        server
+            .greeting
+            .contains(&format!("MLFLOW_TRACKING_URI={}", server.url))
+    );
+    assert!(server.greeting.contains("asgard run train.py"));
+    assert!(home.path().join(".local/share/asgard/asgard.db").exists());
+    assert!(server.get("/health").ends_with("OK"));
+}
+
+#[test]
+fn an_unknown_key_stops_the_start_and_is_named_with_its_origin() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("asgard.toml"), "[jobs]\nparalel = 3\n").unwrap();
+    let refused = run(home.path(), &["up"]);
+    assert_eq!(code(&refused), 2);
+    let told = stderr(&refused);
+    assert!(
+        told.contains("\"jobs.paralel\"") && told.contains("asgard.toml"),
+        "{told}"
+    );
+    assert!(told.contains("did you mean \"parallel\"?"), "{told}");
+
+    std::fs::remove_file(home.path().join("asgard.toml")).unwrap();
+    let refused = asgard(home.path())
+        .arg("up")
+        .env("ASGARD__SERVER__LISTENN", "x")
+        .output()
+        .unwrap();
+    assert_eq!(code(&refused), 2);
+    assert!(stderr(&refused).contains("ASGARD__SERVER__LISTENN"));
+}
+
+#[test]
+fn a_second_process_on_the_directory_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let _first = Server::start(home.path(), &[]);
+    let refused = run(home.path(), &["up", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code(&refused), 1);
+    let told = stderr(&refused);
+    assert!(
+        told.contains("in use by another asgard process (pid "),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_public_address_is_refused_without_a_key_and_closed_with_one() {
+    let home = tempfile::tempdir().unwrap();
+    let public = ["up", "--listen", "0.0.0.0:0"];
+    let refused = run(home.path(), &public);
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("asgard keys create --name me --role admin"));
+
+    let made = run(
+        home.path(),
+        &["keys", "create", "--name", "me", "--role", "admin"],
+    );
+    let key = stdout(&made).trim().to_owned();
+    assert!(key.starts_with("asg_"), "{}", stderr(&made));
+    let server = Server::start_with(asgard(home.path()).args(public));
+    assert!(server.get("/mlops/status").starts_with("HTTP/1.1 401"));
+    assert!(server.get("/health").starts_with("HTTP/1.1 200"));
+    let status = asgard(home.path())
+        .args(["status", "--url", &server.url])
+        .env("ASGARD_TOKEN", key)
+        .output()
+        .unwrap();
+    assert_eq!(code(&status), 0, "{}", stderr(&status));
+}
+
+#[test]
+fn a_public_address_is_open_only_by_the_flag_that_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start_with(asgard(home.path()).args([
+        "up",
+        "--listen",
+        "0.0.0.0:0",
+        "--insecure-allow-anonymous",
+    ]));
+    assert!(server.greeting.contains("EVERYONE"));
+    assert!(server.get("/mlops/status").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_second_listener_answers_the_same_routes() {
+    let home = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let second = free.local_addr().unwrap().to_string();
+    drop(free);
+    let mut server = Server::start(home.path(), &["--mlflow-listen", &second]);
+    assert!(server.get("/version").starts_with("HTTP/1.1 200"));
+    server.url = format!("http://{second}");
+    let found = server.get("/api/2.0/mlflow/no-such-endpoint");
+    assert!(found.contains("ENDPOINT_NOT_FOUND"), "{found}");
+}
+
+#[test]
+fn a_request_under_way_is_answered_before_the_server_stops() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::start(home.path(), &[]);
+    let body = r#"{"name": "late", "role": "viewer"}"#;
+    let (first, rest) = body.split_at(10);
+    let mut stream = server.connect(&format!(
+        "POST /mlops/keys HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{first}",
+        body.len()
+    ));
+    // The head has been read once another connection's request has been answered after it.
+    server.get("/mlops/status");
+    server.terminate();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    stream.write_all(rest.as_bytes()).unwrap();
+    assert!(answer(stream).starts_with("HTTP/1.1 201"));
+    assert!(server.ended().success());
+
+    // Everything was let go: the same directory opens again, with the key in it.
+    let keys = run(home.path(), &["keys", "list", "-o", "name"]);
+    assert_eq!(stdout(&keys), "late\n");
+}
+
+#[test]
+fn a_taken_port_is_told_with_another() {
+    let home = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let refused = run(home.path(), &["up", "--listen", &address]);
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("choose another port"));
+}
