@@ -4,14 +4,19 @@ use web::Timestamp;
 
 use crate::Tracking;
 use crate::error::Error;
+use crate::location::Location;
 use crate::run::LifecycleStage;
-use crate::store::experiments;
+use crate::store::{experiments, runs, tags};
+use crate::{key, tag};
 
 /// The name of experiment 0, which runs without an experiment belong to.
 pub(crate) const DEFAULT_NAME: &str = "Default";
 
 /// The longest name, in characters (`MAX_EXPERIMENT_NAME_LENGTH`).
 const MAX_NAME_CHARS: usize = 500;
+
+/// The longest artifact location, in characters (`MLFLOW_ARTIFACT_LOCATION_MAX_LENGTH`).
+const MAX_LOCATION_CHARS: usize = 2_048;
 
 /// An experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,16 +61,28 @@ pub(crate) fn parse_id(experiment_id: &str) -> Result<i64, Error> {
     })
 }
 
-fn not_found(id: i64) -> Error {
+/// The error of an id that no experiment has.
+pub(crate) fn not_found(id: i64) -> Error {
     Error::ExperimentNotFound {
         by: format!("id={id}"),
     }
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
-    if name.chars().count() > MAX_NAME_CHARS {
+/// Checks where an experiment's artifacts shall be: below this server's store, or elsewhere, where
+/// only clients will look.
+fn check_location(location: &str) -> Result<(), Error> {
+    key::check_length(location, MAX_LOCATION_CHARS, "artifact_location")?;
+    if location.contains(['?', '#']) {
         return Err(Error::Invalid(format!(
-            "'name' exceeds the maximum length of {MAX_NAME_CHARS} characters"
+            "Artifact URL can't contain fragments or query params: '{location}'"
+        )));
+    }
+    if location.starts_with("mlflow-artifacts:") {
+        return Location::parse_uri(location).map(|_| ());
+    }
+    if location.split(['/', '\\']).any(|name| name == "..") {
+        return Err(Error::Invalid(format!(
+            "Invalid artifact_location '{location}': it holds '..'"
         )));
     }
     Ok(())
@@ -113,14 +130,18 @@ impl Tracking {
         new: NewExperiment,
         now: i64,
     ) -> Result<Experiment, Error> {
-        check_name(&new.name)?;
+        key::check_length(&new.name, MAX_NAME_CHARS, "name")?;
+        let location = new.artifact_location.filter(|l| !l.is_empty());
+        if let Some(location) = &location {
+            check_location(location)?;
+        }
+        let tags = tag::check_all_of_experiment(new.tags)?;
         let mut tx = self.db.begin().await?;
         if let Some(taken) = experiments::find_by_name(&mut tx, &new.name).await? {
             let deleted = taken.lifecycle_stage == LifecycleStage::Deleted;
             return Err(Error::ExperimentExists(new.name, deleted));
         }
         let id = db::next_id(&mut tx, "experiments").await?;
-        let location = new.artifact_location.filter(|l| !l.is_empty());
         let mut experiment = new_row(id, &new.name, location, new.job_id, now);
         if let Err(error) = experiments::insert(&mut tx, &experiment).await {
             return Err(if error.is_unique_violation() {
@@ -129,9 +150,9 @@ impl Tracking {
                 error.into()
             });
         }
-        experiments::set_tags(&mut tx, id, &new.tags).await?;
+        tags::set_of_experiment(&mut tx, id, &tags).await?;
         tx.commit().await?;
-        experiment.tags = new.tags;
+        experiment.tags = tags.into_iter().collect();
         Ok(experiment)
     }
 
@@ -157,6 +178,56 @@ impl Tracking {
             by: format!("name='{name}'"),
         })
     }
+
+    /// Renames an active experiment; a job renames only what it made.
+    pub(crate) async fn rename_experiment(
+        &self,
+        experiment_id: &str,
+        name: &str,
+        job_id: Option<&str>,
+        now: i64,
+    ) -> Result<(), Error> {
+        key::check_length(name, MAX_NAME_CHARS, "new_name")?;
+        let id = parse_id(experiment_id)?;
+        let mut tx = self.db.begin().await?;
+        let found = experiments::find(&mut tx, id).await?;
+        let experiment = found.ok_or_else(|| not_found(id))?;
+        if let Some(job_id) = job_id.filter(|job| experiment.job_id.as_deref() != Some(job)) {
+            return Err(Error::NotOwned {
+                what: format!("experiment {id}"),
+                job_id: job_id.to_owned(),
+            });
+        }
+        if experiment.lifecycle_stage == LifecycleStage::Deleted {
+            return Err(Error::Invalid(
+                "Cannot rename a non-active experiment.".to_owned(),
+            ));
+        }
+        match experiments::rename(&mut tx, id, name, now).await {
+            Err(error) if error.is_unique_violation() => {
+                return Err(Error::ExperimentExists(name.to_owned(), false));
+            }
+            done => done?,
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Puts an experiment and its runs into the bin, or takes them out again. As with MLflow, only
+    /// what is active can be deleted and only what is deleted can be restored.
+    pub(crate) async fn set_experiment_stage(
+        &self,
+        experiment_id: &str,
+        stage: LifecycleStage,
+        now: i64,
+    ) -> Result<(), Error> {
+        let id = parse_id(experiment_id)?;
+        let mut tx = self.db.begin().await?;
+        if !experiments::set_stage(&mut tx, id, stage, now).await? {
+            return Err(not_found(id));
+        }
+        runs::set_stage_in_experiment(&mut tx, id, stage, now).await?;
+        Ok(tx.commit().await?)
+    }
 }
 
 fn new_row(
@@ -175,5 +246,39 @@ fn new_row(
         last_update_time: now,
         job_id,
         tags: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_experiments_id_is_a_number() {
+        assert_eq!(parse_id("12").unwrap(), 12);
+        for id in ["", "abc", "-1", "1.0", "99999999999999999999", "+1"] {
+            assert!(parse_id(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_location_stays_where_it_says() {
+        for place in [
+            "s3://bucket/a",
+            "mlflow-artifacts:/9",
+            "/tmp/x",
+            "file:///tmp/x",
+        ] {
+            assert!(check_location(place).is_ok(), "{place}");
+        }
+        for place in [
+            "mlflow-artifacts:/../x",
+            "mlflow-artifacts://elsewhere/x",
+            "s3://bucket/../a",
+            "s3://bucket/a?b",
+            "/tmp/a#b",
+        ] {
+            assert!(check_location(place).is_err(), "{place}");
+        }
     }
 }

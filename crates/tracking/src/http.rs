@@ -1,8 +1,15 @@
 //! The routes of tracking.
 
 mod artifacts;
+mod datasets;
 mod download;
+mod experiments;
+mod histories;
+mod log;
 mod logged_models;
+mod run_json;
+mod runs;
+mod server;
 
 use web::{Routes, Style};
 
@@ -14,6 +21,12 @@ pub use download::download;
 /// MLflow's tracking routes.
 pub fn routes(tracking: Tracking) -> Routes {
     let routes = under_both_prefixes(Routes::new(Style::Mlflow), |routes, prefix| {
+        let routes = experiments::add(routes, prefix);
+        let routes = runs::add(routes, prefix);
+        let routes = log::add(routes, prefix);
+        let routes = histories::add(routes, prefix);
+        let routes = datasets::add(routes, prefix);
+        let routes = server::add(routes, prefix);
         let routes = artifacts::add(routes, prefix);
         logged_models::add(routes, prefix)
     });

@@ -6,22 +6,32 @@
 //! its job id, and a job writes nothing else.
 
 mod artifact;
+mod batch;
 mod config;
+mod dataset;
 mod error;
 mod experiment;
 pub mod filter;
+mod history;
 mod http;
 mod id;
+mod key;
 mod location;
 mod logged_model;
+mod metric;
 mod owner;
 pub mod page;
+mod record;
 mod run;
+mod search;
 mod store;
+mod tag;
 pub mod wire;
 
 pub use artifact::{ArtifactEntry, ArtifactFile, Artifacts};
+pub use batch::Batch;
 pub use config::Config;
+pub use dataset::{Dataset, DatasetInput, Direction};
 pub use error::Error;
 pub use experiment::{Experiment, NewExperiment};
 pub use http::{download, routes};
@@ -29,8 +39,12 @@ pub use location::Location;
 pub use logged_model::{
     LoggedModel, LoggedModelMetric, LoggedModelStatus, NewLoggedModel, OrderBy, SearchLoggedModels,
 };
+pub use metric::{LoggedMetric, Metric};
 pub use owner::{Owner, check_owner};
-pub use run::{JOB_TAG, LifecycleStage, NewRun, Run, RunStatus};
+pub use record::RunRecord;
+pub use run::{JOB_TAG, LifecycleStage, NewRun, Run, RunStatus, RunUpdate};
+pub use search::experiments::ExperimentSearch;
+pub use search::runs::{RunSearch, View};
 pub use store::MIGRATIONS;
 pub use wire::MlflowResult;
 

@@ -38,9 +38,52 @@ pub fn offset(token: Option<&str>) -> Result<i64, Error> {
         })
 }
 
+/// A piece of a long answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// How many entries come before it.
+    pub(crate) offset: i64,
+    /// How many entries it has at most.
+    pub(crate) limit: i64,
+}
+
+impl Page {
+    /// The page that a token leads to.
+    pub(crate) fn new(token: Option<&str>, limit: i64) -> Result<Self, Error> {
+        let offset = offset(token)?;
+        Ok(Self { offset, limit })
+    }
+
+    /// How many entries to ask for: one more than the page has tells whether another follows.
+    pub(crate) fn lookahead(self) -> i64 {
+        self.limit.saturating_add(1)
+    }
+
+    /// Cuts what was found down to the page, and gives the next page's token if there is more.
+    pub(crate) fn cut<T>(self, found: &mut Vec<T>) -> Option<String> {
+        let limit = usize::try_from(self.limit).unwrap_or(0);
+        if found.len() <= limit {
+            return None;
+        }
+        found.truncate(limit);
+        Some(token(self.offset.saturating_add(self.limit)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_leads_to_the_next() {
+        let first = Page::new(None, 2).unwrap();
+        let mut found = vec![1, 2, 3];
+        let token = first.cut(&mut found).unwrap();
+        assert_eq!(found, [1, 2]);
+        let second = Page::new(Some(&token), 2).unwrap();
+        assert_eq!(second.offset, 2);
+        assert_eq!(second.cut(&mut vec![3]), None);
+    }
 
     #[test]
     fn a_token_is_read_back_and_garbage_is_refused() {

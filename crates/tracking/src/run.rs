@@ -1,18 +1,22 @@
 //! Runs: what a run is, and how it starts, changes and ends.
 
+use std::collections::BTreeMap;
+
 use web::Timestamp;
 
 use crate::Tracking;
 use crate::error::Error;
-use crate::experiment;
-use crate::id;
-use crate::store::{experiments, runs};
+use crate::store::{experiments, runs, tags};
+use crate::{experiment, id, key, tag};
 
 /// The tag that is the run's name, both ways.
 pub(crate) const NAME_TAG: &str = "mlflow.runName";
 
 /// The tag that names the job of a run.
 pub const JOB_TAG: &str = "asgard.job_id";
+
+/// The longest name of a run, in characters: what its tag holds (`MAX_TAG_VAL_LENGTH`).
+const MAX_NAME_CHARS: usize = 8_000;
 
 /// Whether something counts or is in the bin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,8 +126,53 @@ pub struct NewRun {
     pub job_id: Option<String>,
 }
 
+/// Changes to a run; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct RunUpdate {
+    pub status: Option<RunStatus>,
+    /// Epoch milliseconds.
+    pub end_time: Option<i64>,
+    pub name: Option<String>,
+}
+
+impl Run {
+    /// Refuses to write to a deleted run, and to a job that did not make the run.
+    pub(crate) fn check_writable(&self, job_id: Option<&str>) -> Result<(), Error> {
+        self.check_owner(job_id)?;
+        if self.lifecycle_stage == LifecycleStage::Deleted {
+            return Err(Error::Invalid(format!(
+                "The run {} must be in the 'active' state. Current state is deleted.",
+                self.run_id
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_owner(&self, job_id: Option<&str>) -> Result<(), Error> {
+        match job_id {
+            Some(job_id) if self.job_id.as_deref() != Some(job_id) => Err(Error::NotOwned {
+                what: format!("run {}", self.run_id),
+                job_id: job_id.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn not_found(run_id: &str) -> Error {
     Error::RunNotFound(run_id.to_owned())
+}
+
+/// The run's row inside a transaction, for a writer.
+pub(crate) async fn find_writable(
+    conn: &mut db::Conn,
+    run_id: &str,
+    job_id: Option<&str>,
+) -> Result<Run, Error> {
+    let run = runs::find(conn, run_id).await?;
+    let run = run.ok_or_else(|| not_found(run_id))?;
+    run.check_writable(job_id)?;
+    Ok(run)
 }
 
 impl Tracking {
@@ -150,21 +199,38 @@ impl Tracking {
         Ok(ended)
     }
 
-    /// Starts a run in an active experiment.
+    /// Starts a run in an active experiment, and gives its tags too: its name is one of them.
     pub async fn create_run(&self, new: NewRun) -> Result<Run, Error> {
+        self.create_run_with_tags(new).await.map(|(run, _)| run)
+    }
+
+    pub(crate) async fn create_run_with_tags(
+        &self,
+        new: NewRun,
+    ) -> Result<(Run, BTreeMap<String, String>), Error> {
         let experiment_id = experiment::parse_id(&new.experiment_id)?;
-        let mut tx = self.db.begin().await?;
-        let experiment = experiments::find(&mut tx, experiment_id)
-            .await?
-            .ok_or_else(|| Error::ExperimentNotFound {
-                by: format!("id={experiment_id}"),
-            })?;
+        let mut tags = tag::check_all(new.tags)?;
+        let name = choose_name(new.name, tags.get(NAME_TAG).map(String::as_str))?;
+        tags.insert(NAME_TAG.to_owned(), name.clone());
+        match &new.job_id {
+            Some(job_id) => tags.insert(JOB_TAG.to_owned(), job_id.clone()),
+            None => tags.remove(JOB_TAG),
+        };
         let run_id = id::random_hex()?;
+        let mut tx = self.db.begin().await?;
+        let location = experiments::location_of_active(&mut tx, experiment_id)
+            .await?
+            .ok_or_else(|| experiment::not_found(experiment_id))?;
+        let Some(location) = location else {
+            return Err(Error::Invalid(format!(
+                "The experiment {experiment_id} must be in the 'active' state. Current state is deleted."
+            )));
+        };
         let mut run = Run {
-            artifact_uri: format!("{}/{run_id}/artifacts", experiment.artifact_location),
+            artifact_uri: format!("{}/{run_id}/artifacts", location.trim_end_matches('/')),
             run_id,
-            experiment_id: experiment.experiment_id,
-            name: new.name.unwrap_or_default(),
+            experiment_id: new.experiment_id,
+            name,
             status: RunStatus::Running,
             lifecycle_stage: LifecycleStage::Active,
             user_id: new.user_id,
@@ -174,18 +240,92 @@ impl Tracking {
             row: 0,
         };
         run.row = runs::insert(&mut tx, &run).await?;
-        runs::set_tags(&mut tx, run.row, &new.tags).await?;
+        tags::set_of_run(&mut tx, run.row, &tags).await?;
+        tx.commit().await?;
+        metrics::counter!("asgard_runs_created_total").increment(1);
+        Ok((run, tags))
+    }
+
+    /// Changes an active run's status, end or name.
+    pub(crate) async fn update_run(
+        &self,
+        run_id: &str,
+        update: RunUpdate,
+        job_id: Option<&str>,
+    ) -> Result<Run, Error> {
+        let mut tx = self.db.begin().await?;
+        let mut run = find_writable(&mut tx, run_id, job_id).await?;
+        run.status = update.status.unwrap_or(run.status);
+        run.end_time = update.end_time.or(run.end_time);
+        if let Some(name) = update.name.filter(|name| !name.is_empty()) {
+            key::check_length(&name, MAX_NAME_CHARS, "run_name")?;
+            let tag = BTreeMap::from([(NAME_TAG.to_owned(), name.clone())]);
+            tags::set_of_run(&mut tx, run.row, &tag).await?;
+            run.name = name;
+        }
+        runs::update(&mut tx, &run).await?;
         tx.commit().await?;
         Ok(run)
     }
 
-    /// Sets tags of an active run.
-    pub async fn set_run_tags(&self, run_id: &str, tags: &[(String, String)]) -> Result<(), Error> {
+    /// Puts a run into the bin, or takes it out again; doing it twice changes nothing.
+    pub(crate) async fn set_run_stage(
+        &self,
+        run_id: &str,
+        stage: LifecycleStage,
+        job_id: Option<&str>,
+    ) -> Result<(), Error> {
+        let now = Timestamp::now().0;
         let mut tx = self.db.begin().await?;
-        let run = runs::find(&mut tx, run_id)
-            .await?
-            .ok_or_else(|| not_found(run_id))?;
-        runs::set_tags(&mut tx, run.row, tags).await?;
+        let run = runs::find(&mut tx, run_id).await?;
+        let run = run.ok_or_else(|| not_found(run_id))?;
+        run.check_owner(job_id)?;
+        if run.lifecycle_stage != stage {
+            runs::set_stage(&mut tx, run.row, stage, now).await?;
+        }
         Ok(tx.commit().await?)
+    }
+}
+
+/// The name of a new run: what was asked for, as a field or as a tag, else a random one.
+fn choose_name(name: Option<String>, tag: Option<&str>) -> Result<String, Error> {
+    let name = name.filter(|name| !name.is_empty());
+    let tag = tag.filter(|tag| !tag.is_empty());
+    let chosen = match (name, tag) {
+        (Some(name), Some(tag)) if name != tag => {
+            return Err(Error::Invalid(format!(
+                "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values (run_name='{name}', mlflow.runName='{tag}')."
+            )));
+        }
+        (Some(name), _) => name,
+        (None, Some(tag)) => tag.to_owned(),
+        (None, None) => id::random_name()?,
+    };
+    key::check_length(&chosen, MAX_NAME_CHARS, "run_name")?;
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_the_name_of_its_field_or_its_tag_or_a_random_one() {
+        let choose = |name: Option<&str>, tag| choose_name(name.map(str::to_owned), tag);
+        assert_eq!(choose(Some("a"), None).unwrap(), "a");
+        assert_eq!(choose(None, Some("b")).unwrap(), "b");
+        assert_eq!(choose(Some("a"), Some("a")).unwrap(), "a");
+        assert!(choose(Some("a"), Some("b")).is_err());
+        assert_eq!(choose(Some(""), None).unwrap().split('-').count(), 3);
+    }
+
+    #[test]
+    fn a_status_has_a_word_and_a_number() {
+        for number in 1..=5 {
+            let status = RunStatus::from_number(number).unwrap();
+            assert_eq!(RunStatus::parse(status.as_str()), Some(status));
+        }
+        assert_eq!(RunStatus::parse("running"), None);
+        assert_eq!(RunStatus::from_number(0), None);
     }
 }

@@ -4,11 +4,13 @@ use db::{Conn, Error, Row, query};
 
 use crate::experiment::Experiment;
 use crate::run::LifecycleStage;
-use crate::store::{Ids, rows_of_values};
+use crate::store::Ids;
 
-const COLUMNS: &str = "experiment_id, name, artifact_location, lifecycle_stage, creation_time, last_update_time, job_id";
+/// The columns of an experiment, in the order that [`read`] takes them.
+pub(crate) const COLUMNS: &str = "experiment_id, name, artifact_location, lifecycle_stage, creation_time, last_update_time, job_id";
 
-fn read(row: &Row) -> Experiment {
+/// Reads the [`COLUMNS`]; tags come by [`add_tags`].
+pub(crate) fn read(row: &Row) -> Experiment {
     Experiment {
         experiment_id: row.get::<i64, _>(0).to_string(),
         name: row.get(1),
@@ -84,26 +86,56 @@ pub(crate) async fn add_tags(conn: &mut Conn, experiments: &mut [Experiment]) ->
     Ok(())
 }
 
-/// Sets tags; the last value of a key counts.
-pub(crate) async fn set_tags(
+/// Where an experiment keeps artifacts: no row, or none when it is deleted.
+pub(crate) async fn location_of_active(
     conn: &mut Conn,
     id: i64,
-    tags: &[(String, String)],
-) -> Result<(), Error> {
-    for chunk in tags.chunks(1_000) {
-        let chunk: std::collections::BTreeMap<_, _> = chunk.iter().map(|(k, v)| (k, v)).collect();
-        let sql = format!(
-            "INSERT INTO experiment_tags (experiment_id, key, value) VALUES {}
-             ON CONFLICT (experiment_id, key) DO UPDATE SET value = excluded.value",
-            rows_of_values(chunk.len(), 3)
-        );
-        let mut insert = query(sql);
-        for (key, value) in chunk {
-            insert = insert.bind(id).bind(key).bind(value);
-        }
-        insert.execute(conn).await?;
-    }
-    Ok(())
+) -> Result<Option<Option<String>>, Error> {
+    let sql = "SELECT artifact_location, lifecycle_stage FROM experiments WHERE experiment_id = $1";
+    let row = query(sql).bind(id).fetch_optional(conn).await?;
+    Ok(row.map(|row| (row.get::<String, _>(1) == "active").then(|| row.get(0))))
+}
+
+pub(crate) async fn rename(conn: &mut Conn, id: i64, name: &str, now: i64) -> Result<(), Error> {
+    query("UPDATE experiments SET name = $2, last_update_time = $3 WHERE experiment_id = $1")
+        .bind(id)
+        .bind(name)
+        .bind(now)
+        .execute(conn)
+        .await
+        .map(|_| ())
+}
+
+/// Moves an experiment to a stage, and tells whether there was one in the other stage.
+pub(crate) async fn set_stage(
+    conn: &mut Conn,
+    id: i64,
+    stage: LifecycleStage,
+    now: i64,
+) -> Result<bool, Error> {
+    let changed = query(
+        "UPDATE experiments SET lifecycle_stage = $2, last_update_time = $3
+         WHERE experiment_id = $1 AND lifecycle_stage <> $2",
+    )
+    .bind(id)
+    .bind(stage.as_str())
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(changed > 0)
+}
+
+/// Notes that an experiment changed; tells whether there is an active one.
+pub(crate) async fn touch_active(conn: &mut Conn, id: i64, now: i64) -> Result<bool, Error> {
+    let changed = query(
+        "UPDATE experiments SET last_update_time = $2
+         WHERE experiment_id = $1 AND lifecycle_stage = 'active'",
+    )
+    .bind(id)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(changed > 0)
 }
 
 pub(crate) async fn count_active(conn: &mut Conn) -> Result<i64, Error> {

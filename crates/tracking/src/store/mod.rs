@@ -1,9 +1,15 @@
 //! All SQL of tracking, a file per noun.
 
+pub(crate) mod datasets;
 pub(crate) mod experiments;
 pub(crate) mod logged_model_search;
 pub(crate) mod logged_models;
+pub(crate) mod metrics;
+pub(crate) mod records;
 pub(crate) mod runs;
+pub(crate) mod search;
+mod statement;
+pub(crate) mod tags;
 
 use db::{Backend, Migration, Migrations};
 

@@ -3,7 +3,7 @@
 use db::{Conn, Error, Row, query};
 
 use crate::run::{LifecycleStage, Run, RunStatus};
-use crate::store::rows_of_values;
+use crate::store::Texts;
 
 /// The columns of a run, in the order that [`read`] takes them.
 pub(crate) const COLUMNS: &str = "r.run, r.run_id, r.experiment_id, r.name, r.status, r.lifecycle_stage, r.user_id, r.start_time, r.end_time, r.artifact_uri, r.job_id";
@@ -55,6 +55,15 @@ pub(crate) async fn find(conn: &mut Conn, run_id: &str) -> Result<Option<Run>, E
     Ok(row.as_ref().map(read))
 }
 
+/// The runs with these ids, in no order; ids that no run has are passed over.
+pub(crate) async fn list(conn: &mut Conn, run_ids: &[String]) -> Result<Vec<Run>, Error> {
+    let ids = Texts::of(run_ids.iter().map(String::as_str));
+    let among = ids.select(conn.backend(), 1);
+    let sql = format!("SELECT {COLUMNS} FROM runs r WHERE r.run_id IN ({among})");
+    let rows = query(sql).bind(ids.text()).fetch_all(conn).await?;
+    Ok(rows.iter().map(read).collect())
+}
+
 /// The runs of a job, oldest first.
 pub(crate) async fn list_of_job(conn: &mut Conn, job_id: &str) -> Result<Vec<Run>, Error> {
     let sql = format!("SELECT {COLUMNS} FROM runs r WHERE r.job_id = $1 ORDER BY r.run");
@@ -77,25 +86,60 @@ pub(crate) async fn end_running_of_job(
         .await
 }
 
-/// Sets tags; each key is there once.
-pub(crate) async fn set_tags(
+/// Writes a run's status, end and name.
+pub(crate) async fn update(conn: &mut Conn, run: &Run) -> Result<(), Error> {
+    query("UPDATE runs SET status = $2, end_time = $3, name = $4 WHERE run = $1")
+        .bind(run.row)
+        .bind(run.status.as_str())
+        .bind(run.end_time)
+        .bind(&run.name)
+        .execute(conn)
+        .await
+        .map(|_| ())
+}
+
+pub(crate) async fn rename(conn: &mut Conn, run: i64, name: &str) -> Result<(), Error> {
+    query("UPDATE runs SET name = $2 WHERE run = $1")
+        .bind(run)
+        .bind(name)
+        .execute(conn)
+        .await
+        .map(|_| ())
+}
+
+/// Moves a run to a stage.
+pub(crate) async fn set_stage(
     conn: &mut Conn,
     run: i64,
-    tags: &[(String, String)],
+    stage: LifecycleStage,
+    now: i64,
 ) -> Result<(), Error> {
-    if tags.is_empty() {
-        return Ok(());
-    }
-    let sql = format!(
-        "INSERT INTO tags (run, key, value) VALUES {}
-         ON CONFLICT (run, key) DO UPDATE SET value = excluded.value",
-        rows_of_values(tags.len(), 3)
-    );
-    let mut insert = query(sql);
-    for (key, value) in tags {
-        insert = insert.bind(run).bind(key).bind(value);
-    }
-    insert.execute(conn).await.map(|_| ())
+    query("UPDATE runs SET lifecycle_stage = $2, deleted_time = $3 WHERE run = $1")
+        .bind(run)
+        .bind(stage.as_str())
+        .bind((stage == LifecycleStage::Deleted).then_some(now))
+        .execute(conn)
+        .await
+        .map(|_| ())
+}
+
+/// Moves all runs of an experiment to a stage.
+pub(crate) async fn set_stage_in_experiment(
+    conn: &mut Conn,
+    experiment_id: i64,
+    stage: LifecycleStage,
+    now: i64,
+) -> Result<(), Error> {
+    query(
+        "UPDATE runs SET lifecycle_stage = $2, deleted_time = $3
+         WHERE experiment_id = $1 AND lifecycle_stage <> $2",
+    )
+    .bind(experiment_id)
+    .bind(stage.as_str())
+    .bind((stage == LifecycleStage::Deleted).then_some(now))
+    .execute(conn)
+    .await
+    .map(|_| ())
 }
 
 pub(crate) async fn count(conn: &mut Conn) -> Result<i64, Error> {

@@ -39,6 +39,15 @@ pub struct KeyValue {
     pub value: Option<String>,
 }
 
+impl From<(String, String)> for KeyValue {
+    fn from((key, value): (String, String)) -> Self {
+        Self {
+            key: Some(key),
+            value: Some(value),
+        }
+    }
+}
+
 impl<T> Default for List<T> {
     fn default() -> Self {
         Self(Vec::new())

@@ -1,0 +1,178 @@
+//! MLflow's routes that write to a run: metrics, params, tags, batches.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use web::{Caller, Permission, Routes};
+
+use super::runs::run_id;
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::metric::{self, LoggedMetric, Metric};
+use crate::wire::{
+    Double, Empty, Int, KeyValue, List, MlflowRequest, MlflowResult, pairs, required,
+    required_value,
+};
+use crate::{Tracking, key};
+
+/// The routes under one prefix, `/api` or `/ajax-api`.
+pub(super) fn add(routes: Routes<Tracking>, prefix: &str) -> Routes<Tracking> {
+    use Permission::WriteTracking;
+    let path = |name: &str| format!("{prefix}/2.0/mlflow/runs/{name}");
+    routes
+        .post(&path("log-metric"), WriteTracking, log_metric)
+        .post(&path("log-parameter"), WriteTracking, log_param)
+        .post(&path("set-tag"), WriteTracking, set_tag)
+        .post(&path("delete-tag"), WriteTracking, delete_tag)
+        .post(&path("log-batch"), WriteTracking, log_batch)
+        .post(&path("log-model"), WriteTracking, log_model)
+}
+
+#[derive(Deserialize)]
+struct MetricFields {
+    key: Option<String>,
+    value: Option<Double>,
+    timestamp: Option<Int>,
+    step: Option<Int>,
+    model_id: Option<String>,
+    dataset_name: Option<String>,
+    dataset_digest: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LogMetricRequest {
+    run_id: Option<String>,
+    run_uuid: Option<String>,
+    #[serde(flatten)]
+    metric: MetricFields,
+}
+
+#[derive(Deserialize)]
+struct PairRequest {
+    run_id: Option<String>,
+    run_uuid: Option<String>,
+    key: Option<String>,
+    value: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LogBatchRequest {
+    run_id: Option<String>,
+    #[serde(default)]
+    metrics: List<MetricFields>,
+    #[serde(default)]
+    params: List<KeyValue>,
+    #[serde(default)]
+    tags: List<KeyValue>,
+}
+
+#[derive(Deserialize)]
+struct LogModelRequest {
+    run_id: Option<String>,
+    model_json: Option<String>,
+}
+
+impl MetricFields {
+    /// Reads a point; `path` is what stands before the names of its fields in errors.
+    fn read(self, path: &str) -> Result<LoggedMetric, Error> {
+        let name = |field: &str| format!("{path}{field}");
+        Ok(LoggedMetric {
+            metric: Metric {
+                key: required(self.key, &name("key"))?,
+                value: required_value(self.value, &name("value"))?.0,
+                timestamp: required_value(self.timestamp, &name("timestamp"))?.0,
+                step: self.step.map_or(0, |step| step.0),
+            },
+            model_id: self.model_id.filter(|id| !id.is_empty()),
+            dataset_name: self.dataset_name,
+            dataset_digest: self.dataset_digest,
+        })
+    }
+}
+
+async fn log_metric(
+    State(tracking): State<Tracking>,
+    Caller(caller): Caller,
+    MlflowRequest(request): MlflowRequest<LogMetricRequest>,
+) -> MlflowResult<Empty> {
+    let id = run_id(request.run_id, request.run_uuid)?;
+    let metrics = vec![request.metric.read("")?];
+    metric::check(&metrics, |_, field| field.to_owned())?;
+    let batch = Batch {
+        metrics,
+        ..Batch::default()
+    };
+    tracking.log_batch(&id, batch, caller.job_id()).await?;
+    Ok(Json(Empty {}))
+}
+
+async fn log_param(
+    State(tracking): State<Tracking>,
+    Caller(caller): Caller,
+    MlflowRequest(request): MlflowRequest<PairRequest>,
+) -> MlflowResult<Empty> {
+    let id = run_id(request.run_id, request.run_uuid)?;
+    let key = required(request.key, "key")?;
+    key::check(&key, "key")?;
+    let batch = Batch {
+        params: vec![(key, request.value.unwrap_or_default())],
+        ..Batch::default()
+    };
+    tracking.log_batch(&id, batch, caller.job_id()).await?;
+    Ok(Json(Empty {}))
+}
+
+async fn set_tag(
+    State(tracking): State<Tracking>,
+    Caller(caller): Caller,
+    MlflowRequest(request): MlflowRequest<PairRequest>,
+) -> MlflowResult<Empty> {
+    let id = run_id(request.run_id, request.run_uuid)?;
+    let key = required(request.key, "key")?;
+    key::check(&key, "key")?;
+    let batch = Batch {
+        tags: vec![(key, request.value.unwrap_or_default())],
+        ..Batch::default()
+    };
+    tracking.log_batch(&id, batch, caller.job_id()).await?;
+    Ok(Json(Empty {}))
+}
+
+async fn delete_tag(
+    State(tracking): State<Tracking>,
+    Caller(caller): Caller,
+    MlflowRequest(request): MlflowRequest<PairRequest>,
+) -> MlflowResult<Empty> {
+    let id = run_id(request.run_id, request.run_uuid)?;
+    let key = required(request.key, "key")?;
+    tracking.delete_run_tag(&id, &key, caller.job_id()).await?;
+    Ok(Json(Empty {}))
+}
+
+async fn log_batch(
+    State(tracking): State<Tracking>,
+    Caller(caller): Caller,
+    MlflowRequest(request): MlflowRequest<LogBatchRequest>,
+) -> MlflowResult<Empty> {
+    let id = required(request.run_id, "run_id")?;
+    let metrics = request.metrics.0.into_iter().enumerate();
+    let metrics = metrics.map(|(index, metric)| metric.read(&format!("metrics[{index}].")));
+    let batch = Batch {
+        metrics: metrics.collect::<Result<_, _>>()?,
+        params: pairs(request.params, "params")?,
+        tags: pairs(request.tags, "tags")?,
+    };
+    tracking.log_batch(&id, batch, caller.job_id()).await?;
+    Ok(Json(Empty {}))
+}
+
+async fn log_model(
+    State(tracking): State<Tracking>,
+    Caller(caller): Caller,
+    MlflowRequest(request): MlflowRequest<LogModelRequest>,
+) -> MlflowResult<Empty> {
+    let id = required(request.run_id, "run_id")?;
+    let model = required(request.model_json, "model_json")?;
+    tracking.record_model(&id, &model, caller.job_id()).await?;
+    Ok(Json(Empty {}))
+}

@@ -1,0 +1,141 @@
+//! What runs logged, read for a page of runs at once: one statement per table.
+
+use std::collections::HashMap;
+
+use db::{Conn, Error, Row, query};
+
+use crate::dataset::{Dataset, DatasetInput};
+use crate::metric::Metric;
+use crate::record::RunRecord;
+use crate::store::Ids;
+
+/// Fills in what the runs logged.
+pub(crate) async fn fill(conn: &mut Conn, records: &mut [RunRecord]) -> Result<(), Error> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let ids = Ids::of(records.iter().map(|record| record.run.row));
+    let mut filler = Filler {
+        place: places(records),
+        records,
+    };
+    let among = ids.select(conn.backend(), 1);
+    let mut metrics = Vec::new();
+    let sql = format!(
+        "SELECT run, key, value, is_nan, timestamp, step FROM latest_metrics WHERE run IN ({among}) ORDER BY run, key"
+    );
+    query(sql)
+        .bind(ids.text())
+        .for_each(conn, |row| metrics.push(read_metric(row)))
+        .await?;
+    filler.each(metrics, |record, metric| record.metrics.push(metric));
+
+    let params = pairs(conn, "params", &ids, &among).await?;
+    filler.each(params, |record, pair| record.params.push(pair));
+    let tags = pairs(conn, "tags", &ids, &among).await?;
+    filler.each(tags, |record, pair| record.tags.push(pair));
+    fill_inputs(conn, &mut filler, &ids, &among).await
+}
+
+struct Filler<'r> {
+    records: &'r mut [RunRecord],
+    place: HashMap<i64, usize>,
+}
+
+impl Filler<'_> {
+    fn each<T>(&mut self, items: Vec<(i64, T)>, add: impl Fn(&mut RunRecord, T)) {
+        for (run, item) in items {
+            if let Some(place) = self.place.get(&run) {
+                add(&mut self.records[*place], item);
+            }
+        }
+    }
+}
+
+fn places(records: &[RunRecord]) -> HashMap<i64, usize> {
+    let rows = records.iter().map(|record| record.run.row);
+    rows.enumerate().map(|(place, run)| (run, place)).collect()
+}
+
+fn read_metric(row: &Row) -> (i64, Metric) {
+    let metric = Metric {
+        key: row.get(1),
+        value: Metric::read_value(row.get(2), row.get(3)),
+        timestamp: row.get(4),
+        step: row.get(5),
+    };
+    (row.get(0), metric)
+}
+
+async fn pairs(
+    conn: &mut Conn,
+    table: &str,
+    ids: &Ids,
+    among: &str,
+) -> Result<Vec<(i64, (String, String))>, Error> {
+    let sql =
+        format!("SELECT run, key, value FROM {table} WHERE run IN ({among}) ORDER BY run, key");
+    let mut pairs = Vec::new();
+    query(sql)
+        .bind(ids.text())
+        .for_each(conn, |row| {
+            pairs.push((row.get(0), (row.get(1), row.get(2))));
+        })
+        .await?;
+    Ok(pairs)
+}
+
+/// Datasets with their tags, and logged models.
+async fn fill_inputs(
+    conn: &mut Conn,
+    filler: &mut Filler<'_>,
+    ids: &Ids,
+    among: &str,
+) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT i.run, d.name, d.digest, d.source_type, d.source, d.schema, d.profile, t.key, t.value
+         FROM run_datasets i JOIN datasets d ON d.dataset_id = i.dataset_id
+         LEFT JOIN run_dataset_tags t ON t.run = i.run AND t.dataset_id = i.dataset_id
+         WHERE i.run IN ({among}) ORDER BY i.run, i.position, d.dataset_id, t.key"
+    );
+    let rows = query(sql).bind(ids.text()).fetch_all(conn).await?;
+    let read = |row: &Row| {
+        let dataset = Dataset {
+            name: row.get(1),
+            digest: row.get(2),
+            source_type: row.get(3),
+            source: row.get(4),
+            schema: row.get(5),
+            profile: row.get(6),
+        };
+        let tag = row.get::<Option<String>, _>(7).map(|key| (key, row.get(8)));
+        (row.get(0), (dataset, tag))
+    };
+    filler.each(
+        rows.iter().map(read).collect(),
+        |record, (dataset, tag)| match record.datasets.last_mut() {
+            Some(last) if last.dataset == dataset => last.tags.extend(tag),
+            _ => record.datasets.push(DatasetInput {
+                dataset,
+                tags: tag.into_iter().collect(),
+            }),
+        },
+    );
+
+    let sql = format!(
+        "SELECT run, model_id, step, direction FROM run_models WHERE run IN ({among}) ORDER BY run, direction, step, model_id"
+    );
+    let rows = query(sql).bind(ids.text()).fetch_all(conn).await?;
+    let models = rows.iter().map(|row| {
+        let input = row.get::<String, _>(3) == "input";
+        (row.get(0), (row.get(1), row.get(2), input))
+    });
+    filler.each(models.collect(), |record, (model_id, step, input)| {
+        if input {
+            record.model_inputs.push(model_id);
+        } else {
+            record.model_outputs.push((model_id, step));
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Statements that grow with what a search asks for; every value is bound.
+
+use db::{Backend, Conn, Error, Row, Value, query};
+
+use crate::filter::{Op, Operand};
+use crate::store::Texts;
+
+/// The text of a statement so far, and its values.
+pub(crate) struct Statement {
+    text: String,
+    values: Vec<Value>,
+    backend: Backend,
+}
+
+impl Statement {
+    pub(crate) fn new(backend: Backend, text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            values: Vec::new(),
+            backend,
+        }
+    }
+
+    /// Which database it is for.
+    pub(crate) fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Adds text that holds no value of a caller.
+    pub(crate) fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// Binds a value and gives its placeholder.
+    pub(crate) fn bind(&mut self, value: impl Into<Value>) -> String {
+        self.values.push(value.into());
+        format!("${}", self.values.len())
+    }
+
+    /// Adds the comparison of a text column.
+    pub(crate) fn push_text(&mut self, column: &str, op: Op, value: &Operand) {
+        let sign = op.as_str();
+        let text = match (op, value) {
+            (Op::IsNull | Op::IsNotNull, _) => format!("{column} {sign}"),
+            (Op::Like, Operand::Text(pattern)) => {
+                let place = self.bind(pattern);
+                format!("{column} LIKE {place}{}", self.no_escape())
+            }
+            (Op::Ilike, Operand::Text(pattern)) => {
+                let place = self.bind(pattern);
+                format!("LOWER({column}) LIKE LOWER({place}){}", self.no_escape())
+            }
+            (_, Operand::List(list)) => {
+                let texts = Texts::of(list.iter().map(String::as_str));
+                self.values.push(texts.text().into());
+                let among = texts.select(self.backend, self.values.len());
+                format!("{column} {sign} ({among})")
+            }
+            (_, Operand::Text(text)) => {
+                let place = self.bind(text);
+                format!("{column} {sign} {place}")
+            }
+            (_, Operand::Number(_) | Operand::Nothing) => {
+                unreachable!("a search compares texts with texts")
+            }
+        };
+        self.push(&text);
+    }
+
+    /// SQLite knows no escape in a pattern unless told; PostgreSQL knows one unless told.
+    fn no_escape(&self) -> &'static str {
+        match self.backend {
+            Backend::Sqlite => "",
+            Backend::Postgres => " ESCAPE ''",
+        }
+    }
+
+    /// Adds the comparison of a number column.
+    pub(crate) fn push_number(&mut self, column: &str, op: Op, value: f64) {
+        let place = self.bind(value);
+        let sign = op.as_str();
+        self.push(&format!("{column} {sign} {place}"));
+    }
+
+    pub(crate) async fn fetch_all(self, conn: &mut Conn) -> Result<Vec<Row>, Error> {
+        query(self.text).bind_all(self.values).fetch_all(conn).await
+    }
+}
