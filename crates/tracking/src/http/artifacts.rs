@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use crate::Tracking;
 use crate::artifact::ArtifactEntry;
 use crate::error::Error;
 use crate::location::Location;
+use crate::wire::MlflowRequest;
 
 /// The routes under one prefix, `/api` or `/ajax-api`.
 pub(super) fn add(routes: Routes<Tracking>, prefix: &str) -> Routes<Tracking> {
@@ -86,7 +87,7 @@ pub(super) struct ListResponse {
 
 async fn list_proxied(
     State(tracking): State<Tracking>,
-    Query(query): Query<ListProxiedQuery>,
+    MlflowRequest(query): MlflowRequest<ListProxiedQuery>,
 ) -> Result<Json<ListResponse>, MlflowError> {
     let folder = Location::root().join(&query.path)?;
     let entries = tracking.artifacts().list(&folder).await?;
@@ -98,7 +99,7 @@ async fn list_proxied(
 
 async fn list_of_run(
     State(tracking): State<Tracking>,
-    Query(query): Query<RunArtifactQuery>,
+    MlflowRequest(query): MlflowRequest<RunArtifactQuery>,
 ) -> Result<Json<ListResponse>, MlflowError> {
     let run = tracking.get_run(query.run_id()?).await?;
     let path = query.path.as_deref().unwrap_or_default();
@@ -143,8 +144,8 @@ async fn get(
 
 async fn get_of_run(
     State(tracking): State<Tracking>,
-    Query(query): Query<RunArtifactQuery>,
     headers: HeaderMap,
+    MlflowRequest(query): MlflowRequest<RunArtifactQuery>,
 ) -> Result<Response, MlflowError> {
     let path = query.path.as_deref().unwrap_or_default();
     let run = tracking.get_run(query.run_id()?).await?;
