@@ -94,7 +94,7 @@ impl Error {
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let error = match error {
-            Error::Tracking(error) => return error.into(),
+            Error::Tracking(error) => return of_tracking(error),
             error => error,
         };
         let mut answer = match error.code() {
@@ -117,6 +117,23 @@ impl From<Error> for ApiError {
                 .details(json!({ "artifacts": artifacts })),
             _ => answer,
         }
+    }
+}
+
+fn of_tracking(error: tracking::Error) -> ApiError {
+    let help = match &error {
+        tracking::Error::RunNotFound(_) => {
+            Some("the run_id is the one that mlflow.start_run() gives: run.info.run_id")
+        }
+        tracking::Error::LoggedModelNotFound(_) => {
+            Some("the model_id is the one that log_model gives: model_info.model_id")
+        }
+        _ => None,
+    };
+    let answer = ApiError::from(error);
+    match help {
+        Some(help) => answer.help(help),
+        None => answer,
     }
 }
 

@@ -64,16 +64,21 @@ fn refused(source: &str, reason: &'static str) -> Error {
     }
 }
 
-fn is_remote(scheme: &str) -> bool {
+/// Whether this is the scheme of a URI; one letter is a drive of Windows.
+fn is_scheme(text: &str) -> bool {
     let letters = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-    scheme.len() > 1 && scheme.chars().all(letters) && !scheme.eq_ignore_ascii_case("file")
+    text.len() > 1 && text.chars().all(letters)
+}
+
+fn is_remote(scheme: &str) -> bool {
+    is_scheme(scheme) && !scheme.eq_ignore_ascii_case("file")
 }
 
 /// Refuses what reads as a way out of a folder, now or after any decoding.
 fn check_text(source: &str) -> Result<(), Error> {
     const REASON: &str = "An absolute path must be provided without relative path references.";
     let path = match source.split_once(':') {
-        Some((scheme, path)) if is_remote(scheme) => path,
+        Some((scheme, path)) if is_scheme(scheme) => path,
         _ => source,
     };
     let path = path.trim_start_matches('/').split(['?', '#']).next();

@@ -1,0 +1,164 @@
+//! The registry and tracking with an empty database, asked without a network.
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use db::testing::TestDb;
+use registry::Registry;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+use tracking::{Artifacts, Config, Location, LoggedModel, NewLoggedModel, NewRun, Run, Tracking};
+use web::Identity;
+
+pub(crate) struct Server {
+    router: Router,
+    pub(crate) registry: Registry,
+    /// `sqlite` or `postgres`, for messages.
+    pub(crate) name: &'static str,
+    pub(crate) dir: TempDir,
+    _db: TestDb,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        let text = String::from_utf8_lossy(&self.body);
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
+    }
+
+    /// The JSON of an answer that must be good.
+    pub(crate) fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{} {:?}", self.status, self.body);
+        self.json()
+    }
+
+    /// The status and MLflow's error code.
+    pub(crate) fn error(&self) -> (u16, String) {
+        let code = self.json()["error_code"].as_str().unwrap().to_owned();
+        (self.status.as_u16(), code)
+    }
+}
+
+/// One server on each database.
+pub(crate) async fn both() -> [Server; 2] {
+    let migrations = [tracking::MIGRATIONS, registry::MIGRATIONS];
+    let [sqlite, postgres] = db::testing::both(&migrations).await;
+    [Server::on(sqlite).await, Server::on(postgres).await]
+}
+
+pub(crate) fn job(id: &str) -> Identity {
+    Identity::Job {
+        job_id: id.to_owned(),
+    }
+}
+
+impl Server {
+    async fn on(db: TestDb) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(&Config::default(), dir.path()).unwrap();
+        let tracking = Tracking::new((*db).clone(), artifacts);
+        tracking.ensure_default_experiment().await.unwrap();
+        let registry = Registry::new((*db).clone(), tracking);
+        Self {
+            router: registry::routes(registry.clone()).into_router(),
+            registry,
+            name: db.name,
+            dir,
+            _db: db,
+        }
+    }
+
+    /// A run in the default experiment.
+    pub(crate) async fn run(&self) -> Run {
+        let new = NewRun {
+            experiment_id: "0".to_owned(),
+            ..NewRun::default()
+        };
+        self.registry.tracking().create_run(new).await.unwrap()
+    }
+
+    pub(crate) async fn logged_model(&self, name: &str, run: &Run) -> LoggedModel {
+        let new = NewLoggedModel {
+            experiment_id: "0".to_owned(),
+            name: Some(name.to_owned()),
+            source_run_id: Some(run.run_id.clone()),
+            ..NewLoggedModel::default()
+        };
+        let tracking = self.registry.tracking();
+        let made = tracking.create_logged_model(new, &Identity::Local);
+        made.await.unwrap()
+    }
+
+    /// Puts a file below the root of a run or logged model.
+    pub(crate) async fn file(&self, root_uri: &str, path: &str) {
+        let place = Location::parse_uri(root_uri).unwrap().join(path).unwrap();
+        let artifacts = self.registry.tracking().artifacts();
+        artifacts
+            .put_bytes(&place, Bytes::from_static(b"x"))
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn send_as(
+        &self,
+        caller: Identity,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Answer {
+        let request = Request::builder().method(method.clone()).uri(path);
+        let request = match method {
+            Method::GET => request.body(Body::empty()),
+            _ => request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Body::from(body.to_string())),
+        };
+        let mut request = request.unwrap();
+        request.extensions_mut().insert(caller);
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: to_bytes(body, usize::MAX).await.unwrap(),
+        }
+    }
+
+    /// Sends JSON to a route under `/api/2.0/mlflow`.
+    pub(crate) async fn mlflow(&self, method: Method, path: &str, body: Value) -> Answer {
+        let path = format!("/api/2.0/mlflow/{path}");
+        self.send_as(Identity::Local, method, &path, body).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.mlflow(Method::POST, path, body).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.mlflow(Method::GET, path, Value::Null).await
+    }
+
+    /// Makes a registered model.
+    pub(crate) async fn model(&self, name: &str) {
+        let body = json!({ "name": name });
+        self.post("registered-models/create", body).await.ok();
+    }
+
+    /// Adds a version whose files are the model of a new run.
+    pub(crate) async fn version(&self, name: &str) -> Value {
+        let run = self.run().await;
+        let body = json!({
+            "name": name,
+            "source": format!("{}/model", run.artifact_uri),
+            "run_id": run.run_id,
+        });
+        let made = self.post("model-versions/create", body).await.ok();
+        made["model_version"].clone()
+    }
+}
