@@ -23,6 +23,10 @@ pub enum Permission {
     ReportProgress,
     /// Ask a model for predictions.
     Predict,
+    /// Read feature definitions and values.
+    ReadFeatures,
+    /// Define features, load tables, write values.
+    WriteFeatures,
     /// Read the platform's state.
     ReadPlatform,
     /// Keys, settings, everything.
@@ -46,8 +50,12 @@ impl Role {
             Permission::Public
             | Permission::ReadTracking
             | Permission::ReadJobs
+            | Permission::ReadFeatures
             | Permission::ReadPlatform => Self::Viewer,
-            Permission::RunJobs | Permission::Predict | Permission::WriteTracking => Self::Runner,
+            Permission::RunJobs
+            | Permission::Predict
+            | Permission::WriteTracking
+            | Permission::WriteFeatures => Self::Runner,
             Permission::ManageModels => Self::Editor,
             Permission::ReportProgress | Permission::Administer => Self::Admin,
         }
@@ -85,7 +93,7 @@ pub enum Identity {
         name: String,
         role: Role,
     },
-    /// A running training job: reads tracking, writes what is its own.
+    /// A running training job: reads tracking and features, writes what is its own.
     Job { job_id: String },
 }
 
@@ -99,7 +107,10 @@ impl Identity {
             Self::Key { role, .. } => *role >= Role::needed_for(permission),
             Self::Job { .. } => matches!(
                 permission,
-                Permission::ReadTracking | Permission::WriteTracking | Permission::ReportProgress
+                Permission::ReadTracking
+                    | Permission::WriteTracking
+                    | Permission::ReportProgress
+                    | Permission::ReadFeatures
             ),
         }
     }
@@ -136,6 +147,7 @@ mod tests {
             Permission::ReadJobs,
             Permission::ManageModels,
             Permission::Predict,
+            Permission::WriteFeatures,
             Permission::Administer,
         ] {
             assert!(!job.may(denied), "{denied:?}");

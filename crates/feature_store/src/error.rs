@@ -1,0 +1,241 @@
+//! What can go wrong in the feature store.
+
+use web::{ApiError, Code};
+
+use crate::dtype::Dtype;
+use crate::table::TableRef;
+
+/// A failure of the feature store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No catalog of that name is configured.
+    #[error("there is no catalog {name:?}; there are: {}", known.join(", "))]
+    UnknownCatalog { name: String, known: Vec<String> },
+    /// The catalog has no such table.
+    #[error(
+        "table {table} does not exist; {}",
+        there_is(tables, "the schema has no tables")
+    )]
+    UnknownTable {
+        table: Box<TableRef>,
+        tables: Vec<String>,
+    },
+    /// A column that the request names is not in the table.
+    #[error("{table} has no column {column:?} ({role}); its columns are: {}", columns.join(", "))]
+    UnknownColumn {
+        table: Box<TableRef>,
+        column: String,
+        role: &'static str,
+        columns: Vec<String>,
+    },
+    /// Nothing says which column holds the time of an event.
+    #[error("{table}: {reason}")]
+    NoTimestamp {
+        table: Box<TableRef>,
+        reason: String,
+    },
+    /// The declared type of a feature does not fit its column.
+    #[error("feature {feature:?} is declared {declared} but column {column:?} of {table} is {actual}; that column can be read as {}", fitting.join(", "))]
+    WrongType {
+        table: Box<TableRef>,
+        feature: String,
+        column: String,
+        declared: Dtype,
+        actual: String,
+        fitting: Vec<String>,
+    },
+    /// The request cannot be right whatever the tables hold.
+    #[error("{0}")]
+    Invalid(String),
+    /// A name that is not there.
+    #[error("{kind} '{name}' not found; {}", there_is(known, "there are none yet"))]
+    NotFound {
+        kind: Kind,
+        name: String,
+        project: String,
+        known: Vec<String>,
+    },
+    /// A feature that its view does not have.
+    #[error("feature view '{view}' has no feature {feature:?}; it has: {}", known.join(", "))]
+    UnknownFeature {
+        view: String,
+        feature: String,
+        known: Vec<String>,
+    },
+    /// A name that is taken by a different definition.
+    #[error("{kind} '{name}' exists already with another definition")]
+    Exists { kind: Kind, name: String },
+    /// A view that something else still uses.
+    #[error("{0}")]
+    InUse(String),
+    /// A part of Feast that asgard does not have.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A value does not fit the type it must become.
+    #[error("{what}")]
+    Value {
+        what: String,
+        source: arrow_schema::ArrowError,
+    },
+    /// A file to import cannot be read.
+    #[error("the file cannot be read as {format}")]
+    File {
+        format: &'static str,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The catalog or its storage failed.
+    #[error("{what}")]
+    Iceberg {
+        what: String,
+        source: Box<iceberg::Error>,
+    },
+    /// Arrow refused data that asgard itself made.
+    #[error("columnar data cannot be put together")]
+    Arrow(#[from] arrow_schema::ArrowError),
+    /// A protobuf message cannot be read.
+    #[error("the message is not the protobuf it should be")]
+    Protobuf(#[from] prost::DecodeError),
+    /// The disk failed.
+    #[error("{what}")]
+    Io {
+        what: String,
+        source: std::io::Error,
+    },
+    /// The catalog's database failed.
+    #[error("the database of catalog {catalog:?} does not answer")]
+    CatalogDatabase {
+        catalog: String,
+        source: sqlx::Error,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] db::Error),
+}
+
+/// The kinds of definitions, as messages name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Entity,
+    FeatureView,
+    FeatureService,
+    DataSource,
+    Project,
+    /// Everything that is kept but that asgard does not compute.
+    Other(&'static str),
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Entity => "Entity",
+            Self::FeatureView => "Feature view",
+            Self::FeatureService => "Feature service",
+            Self::DataSource => "Data source",
+            Self::Project => "Project",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+fn there_is(names: &[String], none: &str) -> String {
+    if names.is_empty() {
+        none.to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    }
+}
+
+impl Error {
+    pub(crate) fn iceberg(what: impl Into<String>) -> impl FnOnce(iceberg::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Iceberg {
+            what,
+            source: Box::new(source),
+        }
+    }
+
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    pub(crate) fn value(what: impl Into<String>) -> impl FnOnce(arrow_schema::ArrowError) -> Self {
+        let what = what.into();
+        move |source| Self::Value { what, source }
+    }
+
+    /// The kind of error, for whoever answers it.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotFound { .. } | Self::UnknownTable { .. } => Code::NotFound,
+            Self::Exists { .. } => Code::AlreadyExists,
+            Self::InUse(_) => Code::Conflict,
+            Self::UnknownCatalog { .. }
+            | Self::UnknownColumn { .. }
+            | Self::UnknownFeature { .. }
+            | Self::NoTimestamp { .. }
+            | Self::WrongType { .. }
+            | Self::Invalid(_)
+            | Self::Value { .. }
+            | Self::File { .. }
+            | Self::Protobuf(_) => Code::Invalid,
+            Self::Unsupported(_) => Code::NotImplemented,
+            Self::Iceberg { .. } | Self::CatalogDatabase { .. } => Code::BadGateway,
+            Self::Db(error) if error.is_unavailable() => Code::Unavailable,
+            Self::Arrow(_) | Self::Io { .. } | Self::Db(_) => Code::Internal,
+        }
+    }
+
+    /// What to do next.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::UnknownCatalog { .. } => {
+                "add it under [feature_store.catalogs] in asgard.toml".to_owned()
+            }
+            Self::UnknownTable { table, .. } => format!(
+                "feature views read Iceberg tables that exist; make this one from a file: POST the file to /feast/tables/{}/{} (text/csv or application/vnd.apache.parquet)",
+                table.schema, table.name
+            ),
+            Self::NoTimestamp { .. } => "name the column in source.timestamp_field".to_owned(),
+            Self::NotFound {
+                kind: Kind::FeatureView,
+                ..
+            } => "GET /feast/features lists the feature views, POST /feast/features creates one"
+                .to_owned(),
+            Self::Exists { .. } => {
+                "delete it first (DELETE /feast/features/NAME) or choose another name".to_owned()
+            }
+            _ => return None,
+        })
+    }
+
+    /// The message with its causes, where they tell the caller something.
+    pub fn message(&self) -> String {
+        let mut text = self.to_string();
+        if matches!(
+            self,
+            Self::Value { .. } | Self::File { .. } | Self::Iceberg { .. } | Self::Protobuf(_)
+        ) {
+            let mut source = std::error::Error::source(self);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+        }
+        text
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        if code == Code::Internal {
+            return Self::internal(&error);
+        }
+        let api = Self::new(code, error.message());
+        match error.help() {
+            Some(help) => api.help(help),
+            None => api,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `/feast/tables`: the Iceberg tables that features can come from, and files into tables.
+
+use std::path::PathBuf;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt as _;
+use utoipa::{IntoParams, OpenApi, ToSchema};
+use web::{ApiError, Code, Json, Path, Permission, Query, Routes};
+
+use crate::FeatureStore;
+use crate::error::Error;
+use crate::import::FileFormat;
+use crate::table::{self, LOCAL_CATALOG, TableRef};
+
+pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
+    let one = "/feast/tables/{schema}/{table}";
+    routes
+        .get("/feast/tables", Permission::ReadFeatures, list)
+        .get(one, Permission::ReadFeatures, get)
+        .post(one, Permission::WriteFeatures, import)
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(list, get, import))]
+pub(super) struct Api;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct CatalogQuery {
+    /// The catalog; absent: the local one.
+    catalog: Option<String>,
+}
+
+impl CatalogQuery {
+    fn name(self) -> String {
+        self.catalog.unwrap_or_else(|| LOCAL_CATALOG.to_owned())
+    }
+
+    fn table(self, (schema, name): (String, String)) -> TableRef {
+        TableRef {
+            catalog: self.name(),
+            schema,
+            name,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ListResponse {
+    tables: Vec<TableRef>,
+    total_count: usize,
+}
+
+/// Lists the tables of a catalog.
+#[utoipa::path(get, path = "/feast/tables", tag = "features", params(CatalogQuery), responses((status = 200, body = ListResponse)))]
+async fn list(
+    State(store): State<FeatureStore>,
+    Query(query): Query<CatalogQuery>,
+) -> Result<Json<ListResponse>, ApiError> {
+    let tables = store.catalogs.tables(&query.name()).await?;
+    Ok(Json(ListResponse {
+        total_count: tables.len(),
+        tables,
+    }))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct TableResponse {
+    #[serde(flatten)]
+    table: TableRef,
+    columns: Vec<ColumnResponse>,
+    /// The state of the table that a read would see.
+    snapshot_id: Option<i64>,
+    snapshots: usize,
+    location: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ColumnResponse {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    required: bool,
+}
+
+/// Shows a table's columns.
+#[utoipa::path(get, path = "/feast/tables/{schema}/{table}", tag = "features", params(CatalogQuery),
+    responses((status = 200, body = TableResponse), (status = 404, description = "no such table; lists those that there are")))]
+async fn get(
+    State(store): State<FeatureStore>,
+    Path(path): Path<(String, String)>,
+    Query(query): Query<CatalogQuery>,
+) -> Result<Json<TableResponse>, ApiError> {
+    let name = query.table(path);
+    let opened = store.catalogs.table(&name).await?;
+    let columns = table::columns(&opened)
+        .into_iter()
+        .map(|column| ColumnResponse {
+            kind: column.kind.to_string(),
+            name: column.name,
+            required: column.required,
+        });
+    let metadata = opened.metadata();
+    Ok(Json(TableResponse {
+        table: name,
+        columns: columns.collect(),
+        snapshot_id: metadata.current_snapshot_id(),
+        snapshots: metadata.snapshots().len(),
+        location: metadata.location().to_owned(),
+    }))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ImportResponse {
+    #[serde(flatten)]
+    table: TableRef,
+    /// The rows of this file.
+    rows: u64,
+    /// Whether the table was made for it.
+    created: bool,
+    snapshot_id: i64,
+    columns: Vec<ColumnTypeResponse>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ColumnTypeResponse {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// Appends the rows of a Parquet or CSV file to a table, which is made when it is not there.
+#[utoipa::path(post, path = "/feast/tables/{schema}/{table}", tag = "features", params(CatalogQuery),
+    request_body(content(("text/csv"), ("application/vnd.apache.parquet"))),
+    responses((status = 201, body = ImportResponse), (status = 400, description = "the file cannot be read or does not fit the table")))]
+async fn import(
+    State(store): State<FeatureStore>,
+    Path(path): Path<(String, String)>,
+    Query(query): Query<CatalogQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<ImportResponse>), ApiError> {
+    let table = query.table(path);
+    let format = format_of(&headers)?;
+    let file = Incoming::receive(store.catalogs.scratch(), body).await?;
+    let imported = store.catalogs.import(&file.path, format, &table).await?;
+    let columns = imported.columns.into_iter();
+    let response = ImportResponse {
+        table,
+        rows: imported.rows,
+        created: imported.created,
+        snapshot_id: imported.snapshot_id,
+        columns: columns
+            .map(|(name, kind)| ColumnTypeResponse { name, kind })
+            .collect(),
+    };
+    Ok((StatusCode::CREATED, Json(response)))
+}
+
+fn format_of(headers: &HeaderMap) -> Result<FileFormat, ApiError> {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    match value.split(';').next().unwrap_or_default().trim() {
+        "text/csv" => Ok(FileFormat::Csv),
+        "application/vnd.apache.parquet" | "application/x-parquet" => Ok(FileFormat::Parquet),
+        other => Err(ApiError::new(
+            Code::UnsupportedMediaType,
+            format!(
+                "the content type {other:?} is neither text/csv nor application/vnd.apache.parquet"
+            ),
+        )
+        .help(
+            "curl --data-binary @FILE.csv -H 'Content-Type: text/csv' URL/feast/tables/gold/NAME",
+        )),
+    }
+}
+
+/// A file on its way in; removed when dropped.
+struct Incoming {
+    path: PathBuf,
+}
+
+impl Incoming {
+    async fn receive(dir: PathBuf, body: Body) -> Result<Self, ApiError> {
+        let failed = || "cannot keep the file while it arrives".to_owned();
+        tokio::fs::create_dir_all(&dir)
+            .await
+            .map_err(Error::io(failed()))?;
+        let incoming = Self {
+            path: dir.join(ulid::Ulid::new().to_string()),
+        };
+        let mut file = tokio::fs::File::create(&incoming.path)
+            .await
+            .map_err(Error::io(failed()))?;
+        let mut stream = body.into_data_stream();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| {
+                ApiError::new(
+                    Code::Invalid,
+                    format!("the file did not arrive whole: {error}"),
+                )
+            })?;
+            file.write_all(&chunk).await.map_err(Error::io(failed()))?;
+        }
+        file.flush().await.map_err(Error::io(failed()))?;
+        Ok(incoming)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a file that was imported stays behind");
+        }
+    }
+}

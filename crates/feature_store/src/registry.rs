@@ -1,0 +1,267 @@
+//! The registry of definitions: the same rows for the REST routes and for the Feast SDK.
+
+use prost::Message as _;
+
+use crate::FeatureStore;
+use crate::definition::NewFeatureView;
+use crate::error::{Error, Kind};
+use crate::feature_view::{self, FeatureView};
+use crate::proto;
+use crate::store::objects::{self, ObjectRow};
+use crate::table;
+
+/// The project of everything that is defined over REST.
+pub const PROJECT: &str = "default";
+
+/// How many definitions there are, in all projects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub feature_views: i64,
+    pub entities: i64,
+    pub feature_services: i64,
+}
+
+/// What a creation found.
+#[derive(Debug, Clone)]
+pub struct Created {
+    pub view: FeatureView,
+    /// False when the same definition was there already.
+    pub new: bool,
+}
+
+impl Kind {
+    /// The kind's name in the database.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Entity => "entity",
+            Self::FeatureView => "feature_view",
+            Self::FeatureService => "feature_service",
+            Self::DataSource => "data_source",
+            Self::Project => "project",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl FeatureStore {
+    /// Creates a feature view, its entities and its data source. The same definition again
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// When the table is not there, does not fit, or the name is taken by another definition.
+    pub async fn create_feature_view(
+        &self,
+        new: NewFeatureView,
+        now: i64,
+    ) -> Result<Created, Error> {
+        new.table.check()?;
+        let table = self.catalogs.table(&new.table).await?;
+        let (view, key_types) = new.check(&table::columns(&table), PROJECT)?;
+        let message = feature_view::to_proto(&view, &key_types);
+        let mut tx = self.db.begin().await?;
+        let found = objects::find(&mut tx, PROJECT, Kind::FeatureView.key(), &view.name).await?;
+        if let Some(row) = found {
+            let there = proto::FeatureView::decode(&*row.spec)?;
+            if there.spec != message.spec {
+                return Err(Error::Exists {
+                    kind: Kind::FeatureView,
+                    name: view.name,
+                });
+            }
+            return Ok(Created {
+                view: FeatureView::from_proto(&there)?,
+                new: false,
+            });
+        }
+        for ((entity, join_key), dtype) in view.entities.iter().zip(&view.join_keys).zip(&key_types)
+        {
+            let there = objects::find(&mut tx, PROJECT, Kind::Entity.key(), entity).await?;
+            if there.is_none() {
+                let spec = proto::EntitySpec {
+                    name: entity.clone(),
+                    join_key: join_key.clone(),
+                    value_type: dtype.number(),
+                    project: PROJECT.to_owned(),
+                    ..proto::EntitySpec::default()
+                };
+                let entity = proto::Entity {
+                    spec: Some(spec),
+                    meta: None,
+                };
+                let name = &entity
+                    .spec
+                    .as_ref()
+                    .map(|s| s.name.clone())
+                    .unwrap_or_default();
+                write(
+                    &mut tx,
+                    PROJECT,
+                    Kind::Entity,
+                    name,
+                    entity.encode_to_vec(),
+                    now,
+                )
+                .await?;
+            }
+        }
+        let source = feature_view::source_to_proto(&view);
+        objects::upsert(
+            &mut tx,
+            PROJECT,
+            Kind::DataSource.key(),
+            &source.name,
+            &source.encode_to_vec(),
+            now,
+        )
+        .await?;
+        let bytes = message.encode_to_vec();
+        write(&mut tx, PROJECT, Kind::FeatureView, &view.name, bytes, now).await?;
+        tx.commit().await?;
+        let view = FeatureView {
+            created_at: now,
+            updated_at: now,
+            ..view
+        };
+        Ok(Created { view, new: true })
+    }
+
+    /// All feature views of a project, by name.
+    pub async fn feature_views(&self, project: &str) -> Result<Vec<FeatureView>, Error> {
+        let rows = self.objects(project, Kind::FeatureView).await?;
+        rows.iter().map(view).collect()
+    }
+
+    /// The feature view of that name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] lists the views that there are.
+    pub async fn feature_view(&self, project: &str, name: &str) -> Result<FeatureView, Error> {
+        view(&self.object(project, Kind::FeatureView, name).await?)
+    }
+
+    /// Deletes a feature view.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when a feature service still names it.
+    pub async fn delete_feature_view(&self, project: &str, name: &str) -> Result<(), Error> {
+        let services = self.objects(project, Kind::FeatureService).await?;
+        for row in services {
+            let service = proto::FeatureService::decode(&*row.spec)?;
+            let features = service.spec.map(|spec| spec.features).unwrap_or_default();
+            if features.iter().any(|p| p.feature_view_name == name) {
+                return Err(Error::InUse(format!(
+                    "feature service '{}' uses feature view '{name}'; delete or change it first",
+                    row.name
+                )));
+            }
+        }
+        self.delete_object(project, Kind::FeatureView, name).await
+    }
+
+    /// How much is defined.
+    pub async fn counts(&self) -> Result<Counts, Error> {
+        let mut conn = self.db.acquire().await?;
+        let mut count = 0;
+        for kind in VIEW_KINDS {
+            count += objects::count(&mut conn, kind.key()).await?;
+        }
+        Ok(Counts {
+            feature_views: count,
+            entities: objects::count(&mut conn, Kind::Entity.key()).await?,
+            feature_services: objects::count(&mut conn, Kind::FeatureService.key()).await?,
+        })
+    }
+
+    pub(crate) async fn objects(&self, project: &str, kind: Kind) -> Result<Vec<ObjectRow>, Error> {
+        let mut conn = self.db.acquire().await?;
+        Ok(objects::list(&mut conn, project, kind.key()).await?)
+    }
+
+    pub(crate) async fn object(
+        &self,
+        project: &str,
+        kind: Kind,
+        name: &str,
+    ) -> Result<ObjectRow, Error> {
+        let mut conn = self.db.acquire().await?;
+        match objects::find(&mut conn, project, kind.key(), name).await? {
+            Some(row) => Ok(row),
+            None => {
+                let rows = objects::list(&mut conn, project, kind.key()).await?;
+                Err(Error::NotFound {
+                    kind,
+                    name: name.to_owned(),
+                    project: project.to_owned(),
+                    known: rows.into_iter().map(|row| row.name).collect(),
+                })
+            }
+        }
+    }
+
+    pub(crate) async fn delete_object(
+        &self,
+        project: &str,
+        kind: Kind,
+        name: &str,
+    ) -> Result<(), Error> {
+        let mut tx = self.db.begin().await?;
+        let deleted = objects::delete(&mut tx, project, kind.key(), name).await?;
+        tx.commit().await?;
+        if deleted {
+            return Ok(());
+        }
+        self.object(project, kind, name).await.map(|_| ())
+    }
+}
+
+/// The kinds that are feature views of one sort or another.
+pub(crate) const VIEW_KINDS: [Kind; 4] = [
+    Kind::FeatureView,
+    Kind::Other("on_demand_feature_view"),
+    Kind::Other("stream_feature_view"),
+    Kind::Other("label_view"),
+];
+
+fn view(row: &ObjectRow) -> Result<FeatureView, Error> {
+    let message = proto::FeatureView::decode(&*row.spec)?;
+    let view = FeatureView::from_proto(&message)?;
+    Ok(FeatureView {
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        ..view
+    })
+}
+
+async fn write(
+    tx: &mut db::Tx,
+    project: &str,
+    kind: Kind,
+    name: &str,
+    bytes: Vec<u8>,
+    now: i64,
+) -> Result<(), Error> {
+    let there = objects::find(tx, project, kind.key(), name).await?;
+    let bytes = if kind == Kind::DataSource {
+        bytes
+    } else {
+        let sent = proto::Named::decode(&*bytes)?.meta.unwrap_or_default();
+        let before = match &there {
+            Some(row) => proto::Named::decode(&*row.spec)?.meta.unwrap_or_default(),
+            None => proto::Meta::default(),
+        };
+        // A client that re-applies a view sends none of the times that were materialized.
+        let intervals = if sent.materialization_intervals.is_empty() {
+            before.materialization_intervals
+        } else {
+            Vec::new()
+        };
+        let created = there.as_ref().map_or(now, |row| row.created_at);
+        let meta = proto::Meta {
+            created_timestamp: Some(proto::Timestamp::from_ms(created)),
+            last_updated_timestamp: Some(proto::Timestamp::from_ms(now)),
+            materialization_intervals: intervals,
+        };
+        proto::with_meta(bytes, meta)
+    };
+    Ok(objects::upsert(tx, project, kind.key(), name, &bytes, now).await?)
+}

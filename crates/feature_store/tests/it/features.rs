@@ -1,0 +1,213 @@
+//! Feature views over REST.
+
+use serde_json::json;
+
+use crate::app::{App, customer_features};
+
+#[tokio::test]
+async fn the_printed_views_can_be_created_as_they_stand() {
+    for app in App::both().await {
+        app.customers().await;
+        let metrics = "customer_id,event_timestamp,total_purchases,avg_purchase_value,days_since_last_purchase\n1,2025-11-01T00:00:00,3,10.5,7\n";
+        let (status, body) = app.import("customer_metrics", metrics).await;
+        assert_eq!(status, 201, "{body}");
+        let (status, body) = app
+            .post(
+                "/feast/features",
+                json!({
+                    "name": "customer_churn_features",
+                    "entities": ["customer_id"],
+                    "features": [
+                      {"name": "total_purchases", "dtype": "int64"},
+                      {"name": "avg_purchase_value", "dtype": "float64"},
+                      {"name": "days_since_last_purchase", "dtype": "int32"}
+                    ],
+                    "source": {
+                      "table_name": "customer_metrics",
+                      "catalog": "iceberg",
+                      "schema": "gold"
+                    },
+                    "ttl_days": 365
+                }),
+            )
+            .await;
+        assert_eq!(status, 201, "{}: {body}", app.database);
+        assert_eq!(body["status"], "registered");
+        assert_eq!(
+            (&body["feature_count"], &body["entity_count"]),
+            (&json!(3), &json!(1))
+        );
+        let (_, list) = app.get("/feast/features").await;
+        assert_eq!(list["total_count"], 2);
+        assert_eq!(
+            list["feature_views"][1]["tags"],
+            json!({"use_case": "churn_prediction"})
+        );
+        let (_, status) = app.get("/feast/status").await;
+        assert_eq!(
+            (&status["feature_views_count"], &status["entities_count"]),
+            (&json!(2), &json!(1))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_view_is_shown_as_it_was_defined() {
+    let app = App::sqlite().await;
+    app.customers().await;
+    let (status, mut view) = app.get("/feast/features/customer_features").await;
+    assert_eq!(status, 200);
+    view["created_at"] = json!("then");
+    view["updated_at"] = json!("then");
+    insta::assert_json_snapshot!(view, @r#"
+    {
+      "created_at": "then",
+      "description": "",
+      "entities": [
+        "customer_id"
+      ],
+      "features": [
+        {
+          "column": "total_orders",
+          "dtype": "int64",
+          "name": "total_orders"
+        },
+        {
+          "column": "avg_order_value",
+          "dtype": "float64",
+          "name": "avg_order_value"
+        }
+      ],
+      "join_keys": [
+        "customer_id"
+      ],
+      "name": "customer_features",
+      "online": true,
+      "owner": "",
+      "source": {
+        "address": "iceberg://iceberg/gold/customer_aggregates",
+        "catalog": "iceberg",
+        "created_timestamp_column": null,
+        "field_mapping": {},
+        "schema": "gold",
+        "table_name": "customer_aggregates",
+        "timestamp_field": "event_timestamp"
+      },
+      "tags": {
+        "use_case": "churn_prediction"
+      },
+      "ttl_days": 365.0,
+      "ttl_seconds": 31536000,
+      "updated_at": "then"
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn the_same_definition_again_changes_nothing_and_another_one_is_refused() {
+    for app in App::both().await {
+        app.customers().await;
+        let (status, body) = app.post("/feast/features", customer_features()).await;
+        assert_eq!(status, 200, "{body}");
+        let mut other = customer_features();
+        other["ttl_days"] = json!(30);
+        let (status, body) = app.post("/feast/features", other).await;
+        assert_eq!(status, 409, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_view_without_its_table_is_refused_and_told_what_to_do() {
+    let app = App::sqlite().await;
+    let (status, body) = app.post("/feast/features", customer_features()).await;
+    assert_eq!(status, 404);
+    assert_eq!(
+        body["message"],
+        "table iceberg.gold.customer_aggregates does not exist; the schema has no tables"
+    );
+    assert!(
+        body["help"]
+            .as_str()
+            .unwrap()
+            .contains("/feast/tables/gold/customer_aggregates")
+    );
+}
+
+#[tokio::test]
+async fn every_mistake_in_a_definition_is_named() {
+    let app = App::sqlite().await;
+    app.customers().await;
+    let wrong = |pointer: &str, value: serde_json::Value| {
+        let mut body = customer_features();
+        body["name"] = json!("other");
+        *body.pointer_mut(pointer).unwrap() = value;
+        body
+    };
+    for (body, expected, message) in [
+        (
+            wrong("/features/0/dtype", json!("int65")),
+            422,
+            "the types are bytes, string",
+        ),
+        (
+            wrong("/features/0/dtype", json!("string")),
+            400,
+            "can be read as int32, int64",
+        ),
+        (
+            wrong("/features/0/name", json!("orders")),
+            400,
+            "its columns are: customer_id (long)",
+        ),
+        (wrong("/entities", json!([])), 400, "entities is empty"),
+        (
+            wrong("/entities", json!(["nobody"])),
+            400,
+            "an entity's join key",
+        ),
+        (wrong("/features", json!([])), 400, "features is empty"),
+        (wrong("/ttl_days", json!(-1)), 400, "the ttl is negative"),
+        (
+            wrong("/source/catalog", json!("lake")),
+            400,
+            "there are: iceberg",
+        ),
+        (
+            wrong("/name", json!("a:b")),
+            400,
+            "is not a feature view name",
+        ),
+    ] {
+        let (status, answer) = app.post("/feast/features", body).await;
+        assert_eq!(status, expected, "{answer}");
+        let said = answer["message"].as_str().unwrap();
+        assert!(said.contains(message), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_is_not_there_is_told_with_those_that_are() {
+    for app in App::both().await {
+        let (status, body) = app.get("/feast/features/customer_features").await;
+        assert_eq!(status, 404);
+        assert_eq!(
+            body["message"],
+            "Feature view 'customer_features' not found; there are none yet"
+        );
+        assert!(
+            body["help"]
+                .as_str()
+                .unwrap()
+                .contains("POST /feast/features creates one")
+        );
+        app.customers().await;
+        let (status, _) = app
+            .json("DELETE", "/feast/features/customer_features", None)
+            .await;
+        assert_eq!(status, 204);
+        let (status, _) = app
+            .json("DELETE", "/feast/features/customer_features", None)
+            .await;
+        assert_eq!(status, 404);
+    }
+}

@@ -1,0 +1,6 @@
+//! Requests through the routes of the feature store, on SQLite and on PostgreSQL.
+#![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+mod app;
+mod features;
+mod tables;
