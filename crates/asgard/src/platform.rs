@@ -82,6 +82,7 @@ impl Platform {
         let parts = jobs::Parts {
             db,
             tracking: tracking.clone(),
+            registry: registry.clone(),
             environments,
             sandbox: ground.sandbox,
             door: JobDoor {

@@ -33,6 +33,8 @@ pub enum Error {
     #[error(transparent)]
     Tracking(#[from] tracking::Error),
     #[error(transparent)]
+    Registry(#[from] registry::Error),
+    #[error(transparent)]
     Environments(#[from] environments::Error),
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),

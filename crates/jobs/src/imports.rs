@@ -7,6 +7,15 @@ use std::collections::BTreeSet;
 /// Only statements are read: text in comments and strings is left out as far as a line-by-line
 /// look can tell, so a docstring that begins a line with `import x` may still count.
 pub(crate) fn modules(script: &str) -> BTreeSet<String> {
+    dotted(script)
+        .iter()
+        .filter_map(|module| module.split('.').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The modules that a script imports, with their dots: `sklearn.ensemble`.
+pub(crate) fn dotted(script: &str) -> Vec<String> {
     let mut found = BTreeSet::new();
     let mut open_string: Option<&str> = None;
     for line in script.lines() {
@@ -19,7 +28,7 @@ pub(crate) fn modules(script: &str) -> BTreeSet<String> {
             read_statement(statement.trim(), &mut found);
         }
     }
-    found
+    found.into_iter().collect()
 }
 
 /// The triple quote that is open after a line.
@@ -66,14 +75,14 @@ fn read_statement(statement: &str, found: &mut BTreeSet<String>) {
 
 fn add(module: &str, found: &mut BTreeSet<String>) {
     let dotted = module.split_whitespace().next().unwrap_or_default();
-    let top = dotted.split('.').next().unwrap_or_default();
-    let is_name = top
-        .chars()
-        .next()
-        .is_some_and(|c| c.is_alphabetic() || c == '_')
-        && top.chars().all(|c| c.is_alphanumeric() || c == '_');
-    if is_name {
-        found.insert(top.to_owned());
+    let is_name = |part: &str| {
+        part.chars()
+            .next()
+            .is_some_and(|c| c.is_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    if dotted.split('.').all(is_name) {
+        found.insert(dotted.to_owned());
     }
 }
 
@@ -89,6 +98,19 @@ pub(crate) fn package_of(module: &str) -> Option<&str> {
             .find(|(name, _)| *name == module)
             .map_or(module, |(_, package)| package),
     )
+}
+
+/// The modules of a package, as far as they are known.
+pub(crate) fn modules_of(package: &str) -> Vec<String> {
+    let mut modules: Vec<String> = OTHER_NAMES
+        .iter()
+        .filter(|(_, name)| *name == package)
+        .map(|(module, _)| (*module).to_owned())
+        .collect();
+    if modules.is_empty() {
+        modules.push(package.replace(['-', '.'], "_"));
+    }
+    modules
 }
 
 /// Whether a module's package can be guessed with confidence: a list of what data science imports.
@@ -181,7 +203,6 @@ const WELL_KNOWN: [&str; 47] = [
 ];
 
 /// `sys.stdlib_module_names` of Python 3.10 to 3.13, sorted.
-
 const STANDARD_LIBRARY: &[&str] = &[
     "__future__",
     "_thread",

@@ -5,15 +5,21 @@
 //! holder, so each job reaches exactly one final state whatever dies. Runs, logged models and
 //! versions belong to a job because they came through its own door or token.
 
+mod attempt;
 mod config;
 mod error;
+mod execution;
+mod failure;
 mod http;
 mod imports;
 mod inline_metadata;
 mod job;
+mod launch;
 mod listing;
 mod log;
 mod memory;
+mod outcome;
+mod pickle;
 mod queue;
 mod requirements;
 mod script;
@@ -23,6 +29,8 @@ mod submission;
 mod telemetry;
 mod token;
 mod variables;
+mod warm;
+mod work;
 
 pub use config::{Config, Network};
 pub use error::Error;
@@ -47,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Parts {
     pub db: db::Db,
     pub tracking: tracking::Tracking,
+    pub registry: registry::Registry,
     pub environments: environments::Environments,
     pub sandbox: sandbox::Sandbox,
     pub door: JobDoor,
@@ -100,12 +109,6 @@ impl Jobs {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.inner.config
-    }
-
-    /// Runs jobs until `shutdown`.
-    pub async fn work(self, shutdown: CancellationToken) {
-        tracing::warn!("jobs wait: this version does not run them yet");
-        shutdown.cancelled().await;
     }
 
     pub(crate) fn db(&self) -> &db::Db {

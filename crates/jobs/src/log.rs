@@ -6,7 +6,7 @@
 mod pump;
 mod writer;
 
-pub(crate) use pump::{Line, pump};
+pub(crate) use pump::{Line, ScriptFailure, pump};
 pub(crate) use writer::{Limits, LogWriter};
 
 /// Who wrote a part of a log.
@@ -68,7 +68,7 @@ pub struct Excerpt {
 }
 
 /// Shows chunks from the position `from` on: bytes that are not UTF-8 as `\xNN`, a gap as a line.
-pub fn show(chunks: &[Chunk], from: i64) -> Excerpt {
+pub(crate) fn show(chunks: &[Chunk], from: i64) -> Excerpt {
     let mut text = String::new();
     let mut next = from;
     for chunk in chunks.iter().filter(|c| c.end() > from) {

@@ -34,6 +34,31 @@ pub(crate) fn display(bytes: u64) -> String {
     format!("{} MB", bytes / 1_000_000)
 }
 
+/// The memory of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MachineMemory {
+    pub(crate) total_bytes: u64,
+    /// What could be used without swapping.
+    pub(crate) available_bytes: u64,
+}
+
+/// Reads `/proc/meminfo`; `None` where there is none.
+pub(crate) fn of_machine() -> Option<MachineMemory> {
+    parse_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse_meminfo(text: &str) -> Option<MachineMemory> {
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kilobytes * 1024)
+    };
+    Some(MachineMemory {
+        total_bytes: field("MemTotal:")?,
+        available_bytes: field("MemAvailable:")?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +71,15 @@ mod tests {
         assert_eq!(parse("1000"), Some(1000));
         assert_eq!(parse("many"), None);
         assert_eq!(parse("1e99g"), None);
+    }
+
+    #[test]
+    fn the_machines_memory_is_read() {
+        let text = "MemTotal:       4000 kB\nMemFree:  100 kB\nMemAvailable:   2000 kB\n";
+        let memory = parse_meminfo(text).unwrap();
+        assert_eq!(
+            (memory.total_bytes, memory.available_bytes),
+            (4_096_000, 2_048_000)
+        );
     }
 }

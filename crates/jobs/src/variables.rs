@@ -110,6 +110,34 @@ pub(crate) fn secrets(variables: &BTreeMap<String, String>) -> Vec<String> {
         .collect()
 }
 
+/// Whether libraries read a variable when they are loaded, so that an interpreter which has loaded
+/// them already would not see it.
+pub(crate) fn is_read_at_import(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    const PREFIXES: [&str; 19] = [
+        "PYTHON",
+        "OMP_",
+        "MKL_",
+        "OPENBLAS_",
+        "BLIS_",
+        "VECLIB_",
+        "NUMEXPR_",
+        "NUMBA_",
+        "KMP_",
+        "GOMP_",
+        "CUDA_",
+        "NVIDIA_",
+        "TF_",
+        "MPL",
+        "MLFLOW_",
+        "SKLEARN_",
+        "NPY_",
+        "LC_",
+        "MALLOC_",
+    ];
+    ["TZ", "LANG"].contains(&upper.as_str()) || PREFIXES.iter().any(|p| upper.starts_with(p))
+}
+
 fn looks_secret(name: &str, value: &str) -> bool {
     names_secret(name)
         || value.len() > 64

@@ -1,6 +1,7 @@
 //! Carrying a script's output into its log: whole lines and whole characters where they come
 //! whole, hidden progress lines taken out, known secrets covered.
 
+use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Duration, timeout};
 
@@ -14,10 +15,29 @@ const LINE_LIMIT: usize = 32 * 1024;
 /// What a line of output says to the platform.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Line {
-    /// `::asgard progress 0.4::`, or shorter `::progress 0.4::`.
+    /// `::asgard progress 0.4::`, or shorter `::progress 0.4::`: how far the script is.
     Progress(f64),
-    /// `::asgard ready::`: the runner has begun the script.
+    /// The runner begins the script.
     Begun,
+    /// The script ended with an error.
+    Failed(ScriptFailure),
+    /// The runner has something to tell the reader of the log.
+    Note(String),
+}
+
+/// How a script failed, as the runner saw it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct ScriptFailure {
+    /// The exception's class.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) message: String,
+    pub(crate) traceback: Option<String>,
+    /// The line of the script.
+    pub(crate) line: Option<u32>,
+    /// The module that could not be imported.
+    pub(crate) module: Option<String>,
 }
 
 impl Line {
@@ -25,11 +45,22 @@ impl Line {
     fn parse(line: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(line).ok()?.trim();
         let inner = text.strip_prefix("::")?.strip_suffix("::")?;
-        let inner = inner.strip_prefix("asgard ").unwrap_or(inner);
-        let value: f64 = inner.strip_prefix("progress ")?.trim().parse().ok()?;
-        (0.0..=1.0)
-            .contains(&value)
-            .then_some(Self::Progress(value))
+        let (word, content) = inner
+            .strip_prefix("asgard ")
+            .or_else(|| Some(inner).filter(|text| text.starts_with("progress ")))?
+            .split_once(' ')?;
+        match word {
+            "progress" => {
+                let value: f64 = content.trim().parse().ok()?;
+                (0.0..=1.0)
+                    .contains(&value)
+                    .then_some(Self::Progress(value))
+            }
+            "begun" => Some(Self::Begun),
+            "failed" => serde_json::from_str(content).ok().map(Self::Failed),
+            "note" => serde_json::from_str(content).ok().map(Self::Note),
+            _ => None,
+        }
     }
 }
 
@@ -39,8 +70,9 @@ pub(crate) async fn pump(
     stream: Stream,
     log: LogWriter,
     secrets: std::sync::Arc<[String]>,
-    said: impl Fn(Line),
+    said: impl Fn(Line) + Send,
 ) {
+    let takes_markers = stream == Stream::Stdout;
     let mut held: Vec<u8> = Vec::new();
     let mut line_begins = true;
     let mut buffer = vec![0; 16 * 1024];
@@ -80,7 +112,11 @@ pub(crate) async fn pump(
             let rest = held.split_off(ready);
             let lines = std::mem::replace(&mut held, rest);
             let ended = lines.ends_with(b"\n");
-            let shown = take_markers(lines, line_begins, &said);
+            let shown = if takes_markers {
+                take_markers(lines, line_begins, &said)
+            } else {
+                lines
+            };
             line_begins = ended;
             log.write(stream, cover(shown, &secrets)).await;
             ready = 0;
@@ -104,7 +140,13 @@ fn take_markers(lines: Vec<u8>, line_begins: bool, said: &impl Fn(Line)) -> Vec<
     let mut shown = Vec::with_capacity(lines.len());
     for (index, line) in lines.split_inclusive(|b| *b == b'\n').enumerate() {
         match Line::parse(line).filter(|_| index > 0 || line_begins) {
-            Some(marker) => said(marker),
+            Some(marker) => {
+                // The runner breaks the line before a marker, in case the script left one open.
+                if shown == b"\n" || shown.ends_with(b"\n\n") {
+                    shown.pop();
+                }
+                said(marker);
+            }
             None => shown.extend_from_slice(line),
         }
     }
@@ -158,6 +200,20 @@ mod tests {
         let shown = take_markers(b"a\n::progress 0.5::\nb\n".to_vec(), true, &said);
         assert_eq!(shown, b"a\nb\n");
         assert_eq!(*seen.borrow(), [Line::Progress(0.5)]);
+    }
+
+    #[test]
+    fn the_runner_tells_how_a_script_failed() {
+        let line = "::asgard failed {\"type\": \"ValueError\", \"message\": \"bad \u{2705}\", \"line\": 3}::\n";
+        let Some(Line::Failed(failure)) = Line::parse(line.as_bytes()) else {
+            panic!("not read")
+        };
+        assert_eq!(
+            (failure.kind.as_str(), failure.line),
+            ("ValueError", Some(3))
+        );
+        assert_eq!(Line::parse(b"::asgard begun null::"), Some(Line::Begun));
+        assert_eq!(Line::parse(b"::asgard other null::"), None);
     }
 
     #[test]

@@ -71,19 +71,14 @@ pub(crate) async fn release(conn: &mut Conn, job_id: &str, owner: &str) -> Resul
     Ok(n == 1)
 }
 
-/// Jobs whose server gives no sign of life: all leased ones of other owners with `expired_by`
-/// absent, else those whose lease ended before it.
-pub(crate) async fn list_lost(
-    conn: &mut Conn,
-    owner: &str,
-    expired_by: Option<i64>,
-) -> Result<Vec<Job>, Error> {
+/// Jobs whose server gives no sign of life: all leased ones with `expired_by` absent, else those
+/// whose lease ended before it.
+pub(crate) async fn list_lost(conn: &mut Conn, expired_by: Option<i64>) -> Result<Vec<Job>, Error> {
     let rows = query(format!(
         "SELECT {COLUMNS} FROM training_jobs
-         WHERE lease_owner IS NOT NULL AND lease_owner <> $1 AND completed_at IS NULL AND lease_until < $2
+         WHERE lease_owner IS NOT NULL AND completed_at IS NULL AND lease_until < $1
          ORDER BY job_id LIMIT 1000"
     ))
-    .bind(owner)
     .bind(expired_by.unwrap_or(i64::MAX))
     .fetch_all(conn)
     .await?;
