@@ -30,6 +30,7 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     let data_dir = data_dir(&settings, surroundings)?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    server::raise_open_files();
 
     let db = open_database(&settings, &data_dir).await?;
     let keyed = crate::key::Keys::new(db.clone())

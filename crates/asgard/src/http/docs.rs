@@ -57,10 +57,17 @@ pub(crate) fn add(routes: Routes, describe: impl FnOnce(&[RouteEntry]) -> OpenAp
         tracing::error!(%error, "the description of the routes cannot be written");
         String::new()
     });
-    routes.merge(own.with_state(Docs {
-        openapi: text.into(),
-        swagger: Arc::new(Config::from("/openapi.json").try_it_out_enabled(true)),
-    }))
+    routes.merge(
+        own.with_state(Docs {
+            openapi: text.into(),
+            swagger: Arc::new(
+                Config::from("/openapi.json")
+                    .try_it_out_enabled(true)
+                    // Else the page would ask a validator elsewhere about this document.
+                    .validator_url("none"),
+            ),
+        }),
+    )
 }
 
 /// The description of every route.

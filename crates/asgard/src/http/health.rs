@@ -2,11 +2,12 @@
 
 use web::{Permission, Routes, Style};
 
-/// The MLflow release whose REST API asgard answers.
+/// The MLflow release that asgard says it is.
 ///
-/// MLflow clients read this text from `/version` (`mlflow/utils/rest_utils.py`, only when tracing
-/// starts) to decide what they may send.
-pub(crate) const MLFLOW_VERSION: &str = "3.5.1";
+/// MLflow's Python clients read this text for one decision only (`_get_server_version` in
+/// `mlflow/store/tracking/rest_store.py`): from 3.4 on they send spans to `/v1/traces`, which
+/// asgard does not answer; told of an older server they leave it.
+pub(crate) const MLFLOW_VERSION: &str = "3.3.2";
 
 pub(crate) fn routes() -> Routes {
     Routes::new(Style::Asgard)
@@ -21,10 +22,10 @@ pub(crate) async fn health() -> &'static str {
     "OK"
 }
 
-/// The MLflow release whose REST API this server speaks, as MLflow's own server answers it.
-/// asgard's version is in `/mlops/status`.
+/// The MLflow release that this server answers like, for MLflow's clients; asgard's own version
+/// is in `/mlops/status`.
 #[utoipa::path(get, path = "/version", tag = "platform",
-    responses((status = 200, body = String, content_type = "text/plain", example = "3.5.1")))]
+    responses((status = 200, body = String, content_type = "text/plain", example = "3.3.2")))]
 pub(crate) async fn version() -> &'static str {
     MLFLOW_VERSION
 }

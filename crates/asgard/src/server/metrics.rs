@@ -31,6 +31,7 @@ impl Metrics {
     /// When the process has a recorder already.
     pub fn install() -> Result<Self, BuildError> {
         let handle = builder()?.install_recorder()?;
+        describe();
         metrics::gauge!("process_start_time_seconds").set(
             SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -66,6 +67,28 @@ impl Metrics {
             }
         }
     }
+}
+
+fn describe() {
+    use metrics::{describe_gauge, describe_histogram};
+    describe_histogram!(
+        "http_request_duration_seconds",
+        "Time from a request's head to its answer's head, by route"
+    );
+    describe_gauge!(
+        "process_resident_memory_bytes",
+        "Memory of the server process"
+    );
+    describe_gauge!(
+        "process_cpu_seconds_total",
+        "Processor time of the server process"
+    );
+    describe_gauge!("process_open_fds", "Open files of the server process");
+    describe_gauge!(
+        "process_start_time_seconds",
+        "When the server started, since 1970"
+    );
+    describe_gauge!("asgard_build_info", "Always 1; its labels tell the version");
 }
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {

@@ -6,6 +6,7 @@ mod job_server;
 mod listener;
 mod logging;
 mod metrics;
+mod open_files;
 
 pub use config::{Config, LogFormat};
 pub use exposure::{Address, Exposure};
@@ -13,3 +14,4 @@ pub use job_server::JobServer;
 pub use listener::{Listener, serve};
 pub use logging::log_to_stderr;
 pub use metrics::Metrics;
+pub use open_files::raise_open_files;
