@@ -69,6 +69,7 @@ impl Platform {
         let artifacts = Artifacts::open(&settings.tracking, data_dir)
             .context("cannot open the artifact store (tracking.artifacts_url)")?;
         let tracking = Tracking::new(db.clone(), artifacts);
+        tracking.ensure_default_experiment().await?;
         let registry = Registry::new(db.clone(), tracking.clone());
         let environments =
             Environments::open(&settings.environments, data_dir, ground.sandbox.clone())
