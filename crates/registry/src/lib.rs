@@ -68,6 +68,12 @@ impl Registry {
         Ok(store::models::count(&mut conn).await?)
     }
 
+    /// The names of the first registered models, in alphabetical order.
+    pub async fn names(&self, limit: i64) -> Result<Vec<String>, Error> {
+        let mut conn = self.db.acquire().await?;
+        Ok(store::models::list_names(&mut conn, limit).await?)
+    }
+
     /// Commits a change and tells those who cache.
     async fn commit(&self, tx: db::Tx) -> Result<(), Error> {
         let committed = tx.commit().await;

@@ -58,6 +58,15 @@ pub(crate) async fn find(conn: &mut Conn, name: &str) -> Result<Option<Registere
     Ok(row.as_ref().map(model))
 }
 
+/// Names in alphabetical order.
+pub(crate) async fn list_names(conn: &mut Conn, limit: i64) -> Result<Vec<String>, Error> {
+    let rows = query("SELECT name FROM registered_models ORDER BY name LIMIT $1")
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// How many there are, without prompts.
 pub(crate) async fn count(conn: &mut Conn) -> Result<i64, Error> {
     let row = query(
