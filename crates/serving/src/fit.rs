@@ -9,11 +9,15 @@ use crate::signature::{Array, Column, Kind, Signature};
 
 /// What a loaded model itself knows about its inputs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
 pub(crate) struct Features {
     /// The columns that it was trained with, when they had names.
     pub(crate) names: Option<Vec<String>>,
     /// How many columns it was trained with.
     pub(crate) count: Option<usize>,
+    /// Whether the names may have been rewritten by the library, so that other names are not
+    /// wrong.
+    pub(crate) names_are_rewritten: bool,
 }
 
 /// A frame that the model takes, and what the caller should know about it.
@@ -214,7 +218,11 @@ fn dictionary(
 
 /// A model without a signature: what it remembers of its training decides.
 fn unsigned(inputs: Inputs, rows: usize, features: &Features) -> Result<Fitted, Vec<Problem>> {
-    if let Some(names) = &features.names {
+    let strict = features.names.as_ref().filter(|names| {
+        let sent = |name: &String| inputs.0.iter().any(|(n, _)| n == name);
+        !features.names_are_rewritten || names.iter().any(sent)
+    });
+    if let Some(names) = strict {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let described: Vec<String> = names.iter().map(|n| format!("{n:?}")).collect();
         let ordered = in_order(pick(inputs, &names, |_| true, &described)?, &names);
@@ -452,8 +460,8 @@ mod tests {
         let iris = r#"{"sepal length (cm)":[5.1],"sepal width (cm)":[3.5],
                        "petal length (cm)":[1.4],"petal width (cm)":[0.2]}"#;
         let features = Features {
-            names: None,
             count: Some(4),
+            ..Features::default()
         };
         let array = r#"[{"type":"tensor","tensor-spec":{"dtype":"float64","shape":[-1,4]}}]"#;
         for signature in [Signature::Absent, columns(array)] {
@@ -466,8 +474,8 @@ mod tests {
     #[test]
     fn two_columns_for_a_model_of_twenty_say_so() {
         let features = Features {
-            names: None,
             count: Some(20),
+            ..Features::default()
         };
         let sent = inputs(r#"{"feature_1":[1.0],"feature_2":[2.0]}"#);
         let text = message(fit(sent, &Signature::Absent, &features).unwrap_err());
@@ -482,6 +490,7 @@ mod tests {
         let features = Features {
             names: Some(vec!["a".to_owned(), "b".to_owned()]),
             count: Some(2),
+            ..Features::default()
         };
         let fitted = fit(
             inputs(r#"{"b":[2],"a":[1]}"#),

@@ -1,20 +1,39 @@
 //! Predictions of registered models: `POST /mlops/inference`.
-
-#![expect(dead_code, reason = "the worker that uses it comes next")]
+//!
+//! A request names a model; its version is resolved on every request, its columns are checked
+//! against the model's signature here, and its answer comes from the model's own Python code in a
+//! sandboxed worker that this crate starts, feeds, watches and stops.
+//!
+//! Invariants: no model code runs in this process; an answer has the same bits as the same call of
+//! the model in Python; a request that fails says why and what to do; workers die with the server.
 
 mod config;
 mod convert;
 mod datetime;
+mod dispatch;
+mod error;
+mod example;
 mod fit;
+mod folder;
 mod frame;
+mod http;
 mod inference;
 mod inputs;
+mod load;
 mod mlmodel;
+mod models;
+mod resolve;
+mod serving;
 mod signature;
 mod values;
+mod worker;
 
 pub use config::Config;
+pub use error::Error;
 pub use fit::Problem;
+pub use http::{openapi, routes};
 pub use inference::{Engine, Inference, Prediction};
 pub use inputs::Inputs;
+pub use serving::Serving;
 pub use values::Values;
+pub use worker::{Death, Raised};

@@ -16,19 +16,8 @@ pub(crate) struct MlModel {
     /// Each flavor's settings, as the worker gets them.
     pub(crate) flavors: BTreeMap<String, Value>,
     pub(crate) signature: Signature,
-    /// The table or array that the model was logged with.
-    pub(crate) example: Option<Example>,
-}
-
-/// A file with an input example.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
-pub(crate) struct Example {
-    /// The file's name in the model's folder.
-    #[serde(rename(deserialize = "artifact_path"))]
-    pub(crate) path: String,
-    /// `dataframe`, `ndarray`, `json_object`, ...
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
+    /// The file in the model's folder with an input example.
+    pub(crate) example: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +52,7 @@ impl MlModel {
             signature,
             example: file
                 .saved_input_example_info
-                .and_then(|info| serde_json::from_value(info).ok()),
+                .and_then(|info| Some(info.get("artifact_path")?.as_str()?.to_owned())),
         })
     }
 }
@@ -133,7 +122,7 @@ utc_time_created: '2026-11-21 09:41:27.220567'
         let model = MlModel::parse(RANDOM_FOREST).unwrap();
         assert_eq!(model.flavors["sklearn"]["serialization_format"], "skops");
         assert!(matches!(&model.signature, Signature::Columns(c) if c.len() == 2));
-        assert_eq!(model.example.unwrap().path, "input_example.json");
+        assert_eq!(model.example.as_deref(), Some("input_example.json"));
     }
 
     #[test]

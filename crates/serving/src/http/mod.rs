@@ -1,0 +1,5 @@
+//! The routes of serving.
+
+mod inference;
+
+pub use inference::{openapi, routes};

@@ -1,0 +1,311 @@
+//! Bringing a model version from the registry to a running worker.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use environments::{Environment, EnvironmentRequest, Environments};
+use registry::{ModelVersion, Registry};
+use sandbox::Sandbox;
+use tracking::Location;
+
+use crate::config::Config;
+use crate::dispatch::{Queue, Rules, start};
+use crate::error::Error;
+use crate::example;
+use crate::fit::fit;
+use crate::folder;
+use crate::inputs::Inputs;
+use crate::mlmodel::{self, MlModel};
+use crate::signature::Signature;
+use crate::worker::{Facts, Failure, Launch, Worker, write_program};
+
+/// The tag of a version that names the environment that its job trained in.
+const ENVIRONMENT_TAG: &str = "asgard.environment";
+/// No MLmodel or requirements file is larger.
+const FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How long the input example may take.
+const WARM_UP: Duration = Duration::from_secs(20);
+
+/// What loading needs.
+#[derive(Clone)]
+pub(crate) struct Loader {
+    pub(crate) registry: Registry,
+    pub(crate) environments: Environments,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) config: Config,
+    /// The folder of serving in the data directory.
+    pub(crate) home: PathBuf,
+}
+
+/// A model version that answers.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) signature: Signature,
+    pub(crate) facts: Facts,
+    pub(crate) queue: Queue,
+    /// How long it took from the files to the first readiness.
+    pub(crate) load_time: Duration,
+    born: Instant,
+    used_ms: AtomicU64,
+}
+
+impl Model {
+    /// Remembers that it was wanted now.
+    pub(crate) fn touch(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// For how long nobody has wanted it.
+    pub(crate) fn idle(&self) -> Duration {
+        let used = Duration::from_millis(self.used_ms.load(Ordering::Relaxed));
+        self.born.elapsed().saturating_sub(used)
+    }
+}
+
+impl Loader {
+    /// Loads a version.
+    ///
+    /// # Errors
+    /// What is missing, in words that name the model.
+    pub(crate) async fn load(&self, version: &ModelVersion) -> Result<Model, Error> {
+        let began = Instant::now();
+        let location = self.registry.location(version).await?;
+        let described = self.describe(version, &location).await?;
+        let folder = folder::of(&self.registry, &location, &self.home.join("models")).await?;
+        let environment = self.environment(version, &location, &described).await?;
+        let launch = Launch {
+            sandbox: self.sandbox.clone(),
+            environment,
+            folder,
+            program: self.program().await?,
+            scratch: self.home.join("work"),
+            memory_bytes: self.config.worker_memory_bytes,
+            flavors: flavors(&described),
+            label: format!("{:?} version {}", version.name, version.version),
+        };
+        let (mut worker, facts) = start(&launch, self.config.load_timeout()).await?;
+        if let Some(example) = self.example(&location, &described).await?
+            && !warm_up(&mut worker, example, &described.signature, &facts).await
+        {
+            (worker, _) = start(&launch, self.config.load_timeout()).await?;
+        }
+        let rules = Rules {
+            queue_length: self.config.queue_length,
+            batch_rows: if facts.row_by_row {
+                self.config.batch_rows
+            } else {
+                0
+            },
+            load_timeout: self.config.load_timeout(),
+        };
+        let load_time = began.elapsed();
+        tracing::info!(
+            model = %launch.label,
+            class = %facts.class,
+            flavor = %facts.flavor,
+            python_ms = facts.load_ms as u64,
+            total_ms = load_time.as_millis() as u64,
+            "a model is ready"
+        );
+        Ok(Model {
+            signature: described.signature,
+            facts,
+            queue: Queue::new(worker, launch, rules),
+            load_time,
+            born: Instant::now(),
+            used_ms: AtomicU64::new(0),
+        })
+    }
+
+    async fn describe(
+        &self,
+        version: &ModelVersion,
+        location: &Location,
+    ) -> Result<MlModel, Error> {
+        let reason = match self.read(location, mlmodel::FILE).await? {
+            Some(text) => match MlModel::parse(&text) {
+                Ok(described) => return Ok(described),
+                Err(wrong) => format!("its MLmodel file cannot be read: {wrong}"),
+            },
+            None => "it has no MLmodel file".to_owned(),
+        };
+        let artifacts = self.registry.tracking().artifacts();
+        let files = artifacts.list(location).await.unwrap_or_default();
+        Err(Error::NotAModel {
+            name: version.name.clone(),
+            version: version.version,
+            reason,
+            files: files.into_iter().map(|entry| entry.path).collect(),
+        })
+    }
+
+    /// The environment that the model was trained in, else one made of its own requirements.
+    async fn environment(
+        &self,
+        version: &ModelVersion,
+        location: &Location,
+        described: &MlModel,
+    ) -> Result<Environment, Error> {
+        if let Some(key) = version.tags.get(ENVIRONMENT_TAG)
+            && let Some(environment) = self.environments.find(key).await
+        {
+            return Ok(environment);
+        }
+        let Some(listed) = self.read(location, "requirements.txt").await? else {
+            return Err(Error::NoEnvironment {
+                name: version.name.clone(),
+                version: version.version,
+            });
+        };
+        let python = self.read(location, "python_env.yaml").await?;
+        let request = EnvironmentRequest {
+            requirements: needed(mlmodel::requirements(&listed), described),
+            python: python.as_deref().and_then(mlmodel::python_version),
+            probe: probes(described),
+        };
+        let progress = |step| {
+            tracing::info!(model = %version.name, ?step, "preparing the environment of a model");
+        };
+        let made = self.environments.ensure(&request, &progress).await;
+        made.map_err(|source| Error::Environment {
+            name: version.name.clone(),
+            version: version.version,
+            source,
+        })
+    }
+
+    async fn example(
+        &self,
+        location: &Location,
+        described: &MlModel,
+    ) -> Result<Option<Inputs>, Error> {
+        let Some(file) = &described.example else {
+            return Ok(None);
+        };
+        let text = self.read(location, file).await?;
+        Ok(text.as_deref().and_then(example::parse))
+    }
+
+    async fn read(&self, location: &Location, file: &str) -> Result<Option<String>, Error> {
+        let artifacts = self.registry.tracking().artifacts();
+        match artifacts.read(&location.join(file)?, FILE_BYTES).await {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(tracking::Error::ArtifactNotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn program(&self) -> Result<PathBuf, Error> {
+        let folder: &Path = &self.home;
+        write_program(folder).await.map_err(|source| Error::Io {
+            attempt: format!("write the worker's program into {}", folder.display()),
+            source,
+        })
+    }
+}
+
+/// Has the model answer once, so that what Python does only on the first call is done; whether the
+/// worker is still good. An example that the model does not take is no reason not to serve it.
+async fn warm_up(
+    worker: &mut Worker,
+    example: Inputs,
+    signature: &Signature,
+    facts: &Facts,
+) -> bool {
+    let Ok(fitted) = fit(example, signature, &facts.features) else {
+        return true;
+    };
+    let asked = worker.ask(&fitted.frame, false);
+    let answered = tokio::time::timeout(WARM_UP, asked).await;
+    !matches!(answered, Err(_) | Ok(Err(Failure::Died(_))))
+}
+
+fn flavors(described: &MlModel) -> serde_json::Value {
+    let flavors = described.flavors.clone();
+    serde_json::Value::Object(flavors.into_iter().collect())
+}
+
+/// Whether the worker loads it without mlflow.
+fn is_direct(described: &MlModel) -> bool {
+    let loader = described
+        .flavors
+        .get("python_function")
+        .and_then(|settings| settings.get("loader_module")?.as_str());
+    let known = |module: &str| {
+        let flavor = module.strip_prefix("mlflow.");
+        flavor.is_some_and(|flavor| {
+            DIRECT.contains(&flavor) && described.flavors.contains_key(flavor)
+        })
+    };
+    described.flavors.contains_key("asgard.pickle") || loader.is_none_or(known)
+}
+
+const DIRECT: [&str; 4] = ["sklearn", "xgboost", "lightgbm", "pytorch"];
+
+/// What the model's worker needs of what was installed when the model was logged. mlflow itself
+/// is half of the environment and not used by the direct loaders; pandas came with it.
+fn needed(listed: Vec<String>, described: &MlModel) -> Vec<String> {
+    if !is_direct(described) {
+        return listed;
+    }
+    let is = |requirement: &str, name: &str| {
+        requirement.strip_prefix(name).is_some_and(|rest| {
+            !rest.starts_with(|c: char| c.is_alphanumeric() || "-_.".contains(c))
+        })
+    };
+    let mlflow = ["mlflow", "mlflow-skinny", "mlflow-tracing"];
+    let mut needed: Vec<String> = listed
+        .into_iter()
+        .filter(|requirement| !mlflow.iter().any(|name| is(requirement, name)))
+        .collect();
+    if !needed.iter().any(|requirement| is(requirement, "pandas")) {
+        needed.push("pandas".to_owned());
+    }
+    needed
+}
+
+/// What the worker will import first.
+fn probes(described: &MlModel) -> Vec<String> {
+    let modules = [
+        ("sklearn", "sklearn.ensemble"),
+        ("xgboost", "xgboost"),
+        ("lightgbm", "lightgbm"),
+        ("pytorch", "torch"),
+    ];
+    let mut probes: Vec<String> = modules
+        .iter()
+        .filter(|(flavor, _)| described.flavors.contains_key(*flavor))
+        .map(|(_, module)| (*module).to_owned())
+        .collect();
+    probes.push("pandas".to_owned());
+    if !is_direct(described) {
+        probes.push("mlflow.pyfunc".to_owned());
+    }
+    probes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_direct_loader_needs_no_mlflow() {
+        let direct = MlModel::parse(
+            "flavors: {sklearn: {pickled_model: m}, python_function: {loader_module: mlflow.sklearn}}",
+        )
+        .unwrap();
+        let listed = ["mlflow==3.17.2", "scikit-learn==1.9.1", "mlflow-extras==1"];
+        let listed: Vec<String> = listed.map(str::to_owned).into();
+        assert_eq!(
+            needed(listed.clone(), &direct),
+            ["scikit-learn==1.9.1", "mlflow-extras==1", "pandas"]
+        );
+        let custom =
+            MlModel::parse("flavors: {python_function: {loader_module: mlflow.pyfunc.model}}")
+                .unwrap();
+        assert_eq!(needed(listed.clone(), &custom), listed);
+    }
+}

@@ -1,0 +1,216 @@
+//! The models that are ready: found by version, loaded once, stopped when idle, deleted or least
+//! recently used beyond the bounds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use registry::{ModelVersion, Selector};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::load::{Loader, Model};
+
+/// How long a failure to load is answered without another attempt.
+const FAILURE_KEPT: Duration = Duration::from_secs(5);
+/// How often idle and deleted models are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A version of one life of a model: a model that is deleted and made again is another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    name: String,
+    version: i64,
+    created_at: i64,
+}
+
+impl Key {
+    fn of(version: &ModelVersion) -> Self {
+        Self {
+            name: version.name.clone(),
+            version: version.version,
+            created_at: version.created_at,
+        }
+    }
+}
+
+type Loading = Shared<BoxFuture<'static, Result<Arc<Model>, Arc<Error>>>>;
+
+#[derive(Clone)]
+struct Slot {
+    loading: Loading,
+    asked: Instant,
+}
+
+impl Slot {
+    /// The model, once it is loaded.
+    fn model(&self) -> Option<&Arc<Model>> {
+        self.loading.peek()?.as_ref().ok()
+    }
+
+    fn failed_long_ago(&self) -> bool {
+        matches!(self.loading.peek(), Some(Err(_))) && self.asked.elapsed() > FAILURE_KEPT
+    }
+}
+
+/// The cache of models.
+pub(crate) struct Models {
+    loader: Loader,
+    slots: Mutex<HashMap<Key, Slot>>,
+    memory_bytes: u64,
+    stop: CancellationToken,
+}
+
+impl Models {
+    pub(crate) fn new(loader: Loader) -> Self {
+        let memory_bytes = loader
+            .config
+            .memory_bytes
+            .unwrap_or_else(|| machine_memory_bytes() / 2);
+        Self {
+            loader,
+            slots: Mutex::new(HashMap::new()),
+            memory_bytes,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// The model of a version; whether it was loaded for this call.
+    pub(crate) async fn get(&self, version: &ModelVersion) -> Result<(Arc<Model>, bool), Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::Stopping);
+        }
+        let (loading, ready) = self.slot(version);
+        let model = loading.await?;
+        model.touch();
+        if !ready {
+            self.shrink();
+        }
+        Ok((model, !ready))
+    }
+
+    fn slot(&self, version: &ModelVersion) -> (Loading, bool) {
+        let key = Key::of(version);
+        let mut slots = self.lock();
+        if let Some(slot) = slots.get(&key)
+            && !slot.failed_long_ago()
+        {
+            return (slot.loading.clone(), slot.model().is_some());
+        }
+        let loading = self.begin(version.clone());
+        let slot = Slot {
+            loading: loading.clone(),
+            asked: Instant::now(),
+        };
+        slots.insert(key, slot);
+        (loading, false)
+    }
+
+    /// Loads in a task of its own: it is finished also when its caller goes away.
+    fn begin(&self, version: ModelVersion) -> Loading {
+        let (loader, stop) = (self.loader.clone(), self.stop.clone());
+        let task = tokio::spawn(async move {
+            let loaded = stop.run_until_cancelled(loader.load(&version)).await;
+            loaded.unwrap_or(Err(Error::Stopping))
+        });
+        let loading = async move {
+            match task.await {
+                Ok(Ok(model)) => Ok(Arc::new(model)),
+                Ok(Err(error)) => Err(Arc::new(error)),
+                Err(_) => Err(Arc::new(Error::Stopping)),
+            }
+        };
+        loading.boxed().shared()
+    }
+
+    /// Stops models until the rest is within the bounds; the one used last stays.
+    fn shrink(&self) {
+        let mut slots = self.lock();
+        let mut ready: Vec<(Key, Duration, u64)> = slots
+            .iter()
+            .filter_map(|(key, slot)| {
+                let model = slot.model()?;
+                Some((key.clone(), model.idle(), model.queue.resident_bytes()))
+            })
+            .collect();
+        ready.sort_by_key(|(_, idle, _)| *idle);
+        let (mut count, mut bytes) = (0, 0);
+        for (at, (key, _, resident)) in ready.into_iter().enumerate() {
+            count += 1;
+            bytes += resident;
+            let within = count <= self.loader.config.max_models && bytes <= self.memory_bytes;
+            if at > 0 && !within {
+                tracing::info!(model = %key.name, version = key.version, "a model is stopped to make room");
+                slots.remove(&key);
+                count -= 1;
+                bytes -= resident;
+            }
+        }
+    }
+
+    /// Sweeps until `shutdown`, then stops every model.
+    pub(crate) async fn work(&self, shutdown: CancellationToken) {
+        let mut generation = self.loader.registry.generation();
+        let mut ticks = tokio::time::interval(SWEEP);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.drop_idle();
+            self.shrink();
+            let now = self.loader.registry.generation();
+            if now != generation {
+                generation = now;
+                self.drop_deleted().await;
+            }
+        }
+        self.stop.cancel();
+        self.lock().clear();
+    }
+
+    fn drop_idle(&self) {
+        let timeout = self.loader.config.idle_timeout();
+        self.lock().retain(|key, slot| {
+            let idle = slot.model().is_some_and(|model| model.idle() > timeout);
+            if idle {
+                tracing::info!(model = %key.name, version = key.version, "an idle model is stopped");
+            }
+            !idle && !slot.failed_long_ago()
+        });
+    }
+
+    async fn drop_deleted(&self) {
+        let keys: Vec<Key> = self.lock().keys().cloned().collect();
+        for key in keys {
+            let found = self
+                .loader
+                .registry
+                .resolve(&key.name, &Selector::Number(key.version))
+                .await;
+            let gone = match found {
+                Ok(version) => Key::of(&version) != key,
+                Err(error) => matches!(
+                    error,
+                    registry::Error::ModelNotFound(_) | registry::Error::VersionNotFound { .. }
+                ),
+            };
+            if gone {
+                tracing::info!(model = %key.name, version = key.version, "a deleted model is stopped");
+                self.lock().remove(&key);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of the machine's memory; without /proc, four gigabytes.
+fn machine_memory_bytes() -> u64 {
+    const UNKNOWN: u64 = 4 << 30;
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.map_or(UNKNOWN, |kb| kb * 1024)
+}

@@ -1,0 +1,126 @@
+//! How a worker is started: its program, what it sees, what it may use.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use environments::Environment;
+use sandbox::{Limits, Mount, Network, Sandbox, Spec};
+
+/// The worker's program.
+const PROGRAM: &str = include_str!("../../python/worker.py");
+
+const MODEL_INSIDE: &str = "/model";
+const PROGRAM_INSIDE: &str = "/asgard/worker.py";
+const WORK_INSIDE: &str = "/work";
+
+/// Memory that a worker may fill with files.
+const TMP_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Everything that starting the worker of one model needs, any number of times.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) environment: Environment,
+    /// The model's folder on this machine.
+    pub(crate) folder: PathBuf,
+    /// Where the worker's program has been written.
+    pub(crate) program: PathBuf,
+    /// A folder of the host that a worker may write to where it has no private files.
+    pub(crate) scratch: PathBuf,
+    pub(crate) memory_bytes: Option<u64>,
+    /// The flavors of the MLmodel file.
+    pub(crate) flavors: serde_json::Value,
+    /// `name version`, for logs.
+    pub(crate) label: String,
+}
+
+impl Launch {
+    /// The model's folder as the worker sees it.
+    pub(crate) fn model_path(&self) -> &Path {
+        if self.sandbox.has_private_files() {
+            Path::new(MODEL_INSIDE)
+        } else {
+            &self.folder
+        }
+    }
+
+    /// What to start. `work_dir` is the host folder for levels without private files.
+    pub(crate) fn spec(&self, work_dir: &Path) -> Spec {
+        let private = self.sandbox.has_private_files();
+        let mut mounts = self.environment.mounts();
+        let (program, work_dir) = if private {
+            mounts.push(mount(&self.folder, MODEL_INSIDE));
+            mounts.push(mount(&self.program, PROGRAM_INSIDE));
+            (Path::new(PROGRAM_INSIDE), Path::new(WORK_INSIDE))
+        } else {
+            mounts.push(Mount::read_only(&self.folder));
+            mounts.push(Mount::read_only(&self.program));
+            mounts.push(Mount::writable(work_dir));
+            (self.program.as_path(), work_dir)
+        };
+        Spec {
+            program: self.environment.python.clone(),
+            args: vec!["-I".into(), "-B".into(), program.into()],
+            env: self.variables(work_dir),
+            work_dir: work_dir.to_owned(),
+            mounts,
+            limits: Limits {
+                memory_bytes: self.memory_bytes,
+                cpus: None,
+                processes: Some(512),
+                open_files: Some(1_024),
+                file_size_bytes: None,
+                tmp_bytes: Some(TMP_BYTES),
+            },
+            network: Network::None,
+            stdin: true,
+        }
+    }
+
+    fn variables(&self, home: &Path) -> Vec<(OsString, OsString)> {
+        let mut path = self.environment.bin().into_os_string();
+        path.push(":/usr/bin:/bin");
+        let mut variables: Vec<(OsString, OsString)> = vec![
+            ("PATH".into(), path),
+            ("HOME".into(), home.into()),
+            ("LANG".into(), "C.UTF-8".into()),
+            ("MPLCONFIGDIR".into(), home.into()),
+            ("MLFLOW_DISABLE_TELEMETRY".into(), "true".into()),
+            ("DO_NOT_TRACK".into(), "true".into()),
+            // Threads that spin while they wait take the processor from other models.
+            ("OMP_WAIT_POLICY".into(), "PASSIVE".into()),
+        ];
+        if !self.wants_threads() {
+            variables.push(("OMP_NUM_THREADS".into(), "1".into()));
+        }
+        variables
+    }
+
+    /// A few rows through trees are done before a second thread has woken up; networks are not.
+    fn wants_threads(&self) -> bool {
+        !["sklearn", "xgboost", "lightgbm", "asgard.pickle"]
+            .iter()
+            .any(|flavor| self.flavors.get(flavor).is_some())
+    }
+}
+
+fn mount(host: &Path, inside: &str) -> Mount {
+    Mount {
+        host: host.to_owned(),
+        inside: inside.into(),
+        writable: false,
+    }
+}
+
+/// Writes the worker's program into `folder`, where every worker reads it.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub(crate) async fn write_program(folder: &Path) -> std::io::Result<PathBuf> {
+    tokio::fs::create_dir_all(folder).await?;
+    let path = folder.join("worker.py");
+    let part = folder.join(format!("worker.{}.part", std::process::id()));
+    tokio::fs::write(&part, PROGRAM).await?;
+    tokio::fs::rename(&part, &path).await?;
+    Ok(path)
+}

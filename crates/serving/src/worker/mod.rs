@@ -1,0 +1,212 @@
+//! A Python process that holds one model and answers for it.
+
+mod launch;
+mod log;
+mod protocol;
+
+use std::time::Duration;
+
+use sandbox::Process;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
+
+pub(crate) use launch::{Launch, write_program};
+pub use protocol::Raised;
+pub(crate) use protocol::{Answer, Facts};
+use protocol::{LOAD, LONGEST, Reply, json_frame, layout_frame, predict_frame, read_reply};
+
+use crate::frame::{Frame, Layout};
+use log::Log;
+
+/// Layouts that a worker is asked to remember.
+const LAYOUTS: usize = 64;
+/// How long a dead worker may take to be seen dead.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A started worker with its model loaded. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    process: Process,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    log: Log,
+    layouts: Vec<Layout>,
+    next_layout: usize,
+    resident_bytes: u64,
+    _scratch: TempDir,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The model's code raised; the worker lives.
+    Raised(Raised),
+    /// The worker is gone.
+    Died(Death),
+    /// The call has more rows than one frame holds.
+    TooLong,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// In words: `was killed by signal 9`.
+    pub how: String,
+    /// The last lines that it wrote.
+    pub log: Vec<String>,
+}
+
+/// Why a worker could not be started.
+#[derive(Debug)]
+pub(crate) enum StartFailure {
+    /// The model could not be loaded.
+    Load {
+        raised: Raised,
+        log: Vec<String>,
+    },
+    Died(Death),
+    Sandbox(sandbox::Error),
+    Io(std::io::Error),
+}
+
+impl Worker {
+    /// Starts a worker and has it load its model.
+    pub(crate) async fn start(launch: &Launch) -> Result<(Self, Facts), StartFailure> {
+        let scratch = scratch(launch).map_err(StartFailure::Io)?;
+        let spec = launch.spec(scratch.path());
+        let mut process = launch
+            .sandbox
+            .spawn(spec)
+            .await
+            .map_err(StartFailure::Sandbox)?;
+        let missing = || StartFailure::Io(std::io::Error::other("the worker has no pipes"));
+        let log = Log::follow(
+            process.take_stderr().ok_or_else(missing)?,
+            launch.label.clone(),
+        );
+        let mut worker = Self {
+            stdin: process.take_stdin().ok_or_else(missing)?,
+            stdout: BufReader::with_capacity(1 << 16, process.take_stdout().ok_or_else(missing)?),
+            process,
+            log,
+            layouts: Vec::new(),
+            next_layout: 0,
+            resident_bytes: 0,
+            _scratch: scratch,
+        };
+        let load = json!({ "folder": launch.model_path(), "flavors": launch.flavors });
+        match worker.exchange(&json_frame(LOAD, &load)).await {
+            Ok(Reply::Ready(facts)) => Ok((worker, facts)),
+            Ok(Reply::Failed(raised)) => Err(StartFailure::Load {
+                raised,
+                log: worker.log.last(),
+            }),
+            Ok(_) => Err(StartFailure::Died(
+                worker.death("spoke out of turn".to_owned()),
+            )),
+            Err(cause) => Err(StartFailure::Died(worker.end(&cause).await)),
+        }
+    }
+
+    /// Asks for predictions. Not to be asked again after [`Failure::Died`], nor when this future
+    /// was dropped before its end.
+    pub(crate) async fn ask(
+        &mut self,
+        frame: &Frame,
+        probabilities: bool,
+    ) -> Result<Answer, Failure> {
+        let mut bytes = Vec::new();
+        let number = self.number(&frame.layout, &mut bytes)?;
+        let call = predict_frame(number, frame, probabilities).map_err(|_| Failure::TooLong)?;
+        bytes.extend_from_slice(&call);
+        match self.exchange(&bytes).await {
+            Ok(Reply::Answer {
+                answer,
+                resident_bytes,
+            }) => {
+                self.resident_bytes = resident_bytes.unwrap_or(self.resident_bytes);
+                Ok(answer)
+            }
+            Ok(Reply::Raised(raised)) => Err(Failure::Raised(raised)),
+            Ok(_) => Err(Failure::Died(self.death("spoke out of turn".to_owned()))),
+            Err(cause) => Err(Failure::Died(self.end(&cause).await)),
+        }
+    }
+
+    /// The memory that it held when it last looked.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.resident_bytes
+    }
+
+    /// The number under which the worker knows a layout; tells it first if it does not.
+    fn number(&mut self, layout: &Layout, bytes: &mut Vec<u8>) -> Result<u16, Failure> {
+        let known = self.layouts.iter().position(|l| l == layout);
+        let at = known.unwrap_or(self.next_layout);
+        let number = u16::try_from(at).map_err(|_| Failure::TooLong)?;
+        if known.is_none() {
+            bytes.extend(layout_frame(number, layout).map_err(|_| Failure::TooLong)?);
+            if at < self.layouts.len() {
+                self.layouts[at] = layout.clone();
+            } else {
+                self.layouts.push(layout.clone());
+            }
+            self.next_layout = (at + 1) % LAYOUTS;
+        }
+        Ok(number)
+    }
+
+    async fn exchange(&mut self, bytes: &[u8]) -> Result<Reply, String> {
+        let broken = |e: std::io::Error| e.to_string();
+        self.stdin.write_all(bytes).await.map_err(broken)?;
+        self.stdin.flush().await.map_err(broken)?;
+        let length = self.stdout.read_u32_le().await.map_err(broken)?;
+        if length > LONGEST {
+            return Err(format!("announced a frame of {length} bytes"));
+        }
+        let mut frame = vec![0; length as usize];
+        self.stdout.read_exact(&mut frame).await.map_err(broken)?;
+        read_reply(&frame)
+    }
+
+    /// Waits for the end of a worker that no longer speaks, and says how it came.
+    async fn end(&mut self, cause: &str) -> Death {
+        let waited = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        let how = match waited {
+            Ok(Ok(exit)) if exit.out_of_memory => "ran out of memory".to_owned(),
+            Ok(Ok(exit)) => match (exit.signal, exit.code) {
+                (Some(signal), _) => format!("was killed by signal {signal}{}", meaning(signal)),
+                (None, code) => format!("ended with code {}", code.unwrap_or_default()),
+            },
+            _ => {
+                self.process.kill().await;
+                format!("broke off the conversation ({cause})")
+            }
+        };
+        self.death(how)
+    }
+
+    fn death(&self, how: String) -> Death {
+        Death {
+            how,
+            log: self.log.last(),
+        }
+    }
+}
+
+fn scratch(launch: &Launch) -> std::io::Result<TempDir> {
+    std::fs::create_dir_all(&launch.scratch)?;
+    TempDir::with_prefix_in("worker-", &launch.scratch)
+}
+
+fn meaning(signal: i32) -> &'static str {
+    match signal {
+        4 => " (illegal instruction)",
+        6 => " (abort)",
+        9 => " (killed, often for want of memory)",
+        11 => " (segmentation fault)",
+        31 => " (a system call that the sandbox refuses)",
+        _ => "",
+    }
+}

@@ -1,0 +1,8 @@
+//! Predictions through the route, from models that real Python has trained.
+
+#![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+mod failures;
+mod lifecycle;
+mod parity;
+mod setup;

@@ -1,0 +1,219 @@
+//! A server's parts with models in them, trained by real Python once for all tests.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use environments::{Environment, EnvironmentRequest, Environments, HostEnvironment};
+use registry::{NewVersion, Registry};
+use sandbox::Sandbox;
+use serde_json::Value;
+use serving::{Config, Serving};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tracking::{Artifacts, Location, NewRun, Tracking};
+use web::{Door, Identity};
+
+/// What the models need; skops 0.15 and later refuses scikit-learn's own trees.
+const REQUIREMENTS: [&str; 6] = [
+    "lightgbm",
+    "mlflow",
+    "pandas",
+    "scikit-learn",
+    "skops<0.15",
+    "xgboost",
+];
+const TRAINING: &str = include_str!("models.py");
+
+/// Serving over a database, an artifact store and a Python environment of their own.
+pub(crate) struct Stage {
+    pub(crate) registry: Registry,
+    router: Router,
+    environment: Environment,
+    trained: PathBuf,
+    stop: CancellationToken,
+    _db: db::testing::TestDb,
+    _data_dir: TempDir,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Stage {
+    pub(crate) async fn new(config: Config) -> Self {
+        let data_dir = tempfile::tempdir().unwrap();
+        let db = db::testing::sqlite(&[tracking::MIGRATIONS, registry::MIGRATIONS]).await;
+        let artifacts = Artifacts::open(&tracking::Config::default(), data_dir.path()).unwrap();
+        let tracking = Tracking::new(db.clone(), artifacts);
+        tracking.ensure_default_experiment().await.unwrap();
+        let registry = Registry::new(db.clone(), tracking);
+        let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
+        let (environments, environment, trained) = trained(&sandbox).await;
+        let serving = Serving::new(
+            registry.clone(),
+            environments,
+            sandbox,
+            config,
+            data_dir.path(),
+        );
+        let stop = CancellationToken::new();
+        tokio::spawn(serving.clone().work(stop.clone()));
+        let nobody =
+            std::sync::Arc::new(|_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+                Box::pin(async { Ok(None) })
+            });
+        let door = Door::new(nobody).open_to(Identity::Local);
+        let router = door.guard(serving::routes(serving.clone()).into_router());
+        Self {
+            registry,
+            router,
+            environment,
+            trained,
+            stop,
+            _db: db,
+            _data_dir: data_dir,
+        }
+    }
+
+    /// Registers the next version of `name`, whose files are those of the trained `model`.
+    pub(crate) async fn register(&self, name: &str, model: &str) -> i64 {
+        self.register_folder(name, &self.folder(model), true).await
+    }
+
+    /// As [`Self::register`], with or without the word which environment it was trained in.
+    pub(crate) async fn register_folder(&self, name: &str, folder: &Path, tagged: bool) -> i64 {
+        let tracking = self.registry.tracking();
+        self.registry.create_model_if_missing(name).await.unwrap();
+        let run = NewRun {
+            experiment_id: "0".to_owned(),
+            ..NewRun::default()
+        };
+        let run = tracking.create_run(run).await.unwrap();
+        let location = Location::parse_uri(&run.artifact_uri).unwrap();
+        let location = location.join("model").unwrap();
+        copy(folder, &tracking.artifacts().local_dir(&location).unwrap());
+        let tag = (
+            "asgard.environment".to_owned(),
+            self.environment.key.clone(),
+        );
+        let version = NewVersion {
+            name: name.to_owned(),
+            source: location.uri(),
+            run_id: Some(run.run_id),
+            tags: tagged.then_some(tag).into_iter().collect(),
+            ..NewVersion::default()
+        };
+        self.registry.create_version(version).await.unwrap().version
+    }
+
+    /// Where the files of a trained model are.
+    pub(crate) fn folder(&self, model: &str) -> PathBuf {
+        self.trained.join(model)
+    }
+
+    /// The columns of a request to a trained model. They are text: their order counts.
+    pub(crate) fn inputs(&self, model: &str) -> String {
+        std::fs::read_to_string(self.trained.join(format!("{model}.inputs.json"))).unwrap()
+    }
+
+    /// What Python answers to [`Self::inputs`].
+    pub(crate) fn answers(&self, model: &str) -> Value {
+        let text = std::fs::read(self.trained.join(format!("{model}.json"))).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    /// Posts a body to the route.
+    pub(crate) async fn post(&self, body: impl Into<String>) -> (StatusCode, Value) {
+        let request = Request::post("/mlops/inference")
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.into()))
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
+            .await
+            .unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// Asks the latest version, with probabilities.
+    pub(crate) async fn ask(&self, name: &str, inputs: &str) -> (StatusCode, Value) {
+        self.post(format!(
+            r#"{{"model_name": {name:?}, "inputs": {inputs}, "return_probabilities": true}}"#
+        ))
+        .await
+    }
+}
+
+/// The environment, and the folder of models that were trained in it. Test processes that come
+/// at the same time wait for the first.
+async fn trained(sandbox: &Sandbox) -> (Environments, Environment, PathBuf) {
+    let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("serving");
+    std::fs::create_dir_all(&home).unwrap();
+    let config = environments::Config {
+        host: HostEnvironment::from_variables(std::env::vars()),
+        resolution_ttl_s: 7 * 24 * 3600,
+        ..environments::Config::default()
+    };
+    let environments = Environments::open(&config, &home, sandbox.clone())
+        .await
+        .unwrap();
+    let lock = File::create(home.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let request = EnvironmentRequest {
+        requirements: REQUIREMENTS.map(str::to_owned).into(),
+        python: None,
+        probe: vec!["sklearn.ensemble".to_owned(), "mlflow.pyfunc".to_owned()],
+    };
+    let environment = environments.ensure(&request, &|_| {}).await.unwrap();
+    let folder = home.join(format!(
+        "models-{}-{:x}",
+        environment.key,
+        fingerprint(TRAINING)
+    ));
+    if !folder.join("complete").exists() {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let training = Command::new(&environment.python)
+            .args(["-c", TRAINING])
+            .arg(&folder)
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        assert!(
+            training.status.success(),
+            "training the test models failed: {}",
+            String::from_utf8_lossy(&training.stderr)
+        );
+        std::fs::write(folder.join("complete"), "").unwrap();
+    }
+    (environments, environment, folder)
+}
+
+fn fingerprint(text: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
