@@ -116,6 +116,8 @@ async fn public_routes_are_few_and_known() {
         public,
         [
             "/",
+            "/ajax-api/3.0/mlflow/server-info",
+            "/api/3.0/mlflow/server-info",
             "/docs",
             "/docs/{file}",
             "/health",
