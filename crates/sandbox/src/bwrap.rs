@@ -2,19 +2,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::error::Error;
 use crate::files;
+use crate::oom;
 use crate::raw;
 use crate::spec::{Network, Spec};
 
@@ -31,14 +32,6 @@ const USUAL: [&str; 4] = [
 pub(crate) struct Bwrap {
     program: PathBuf,
     disables_userns: bool,
-}
-
-/// A launched sandbox whose program has not begun.
-#[derive(Debug)]
-pub(crate) struct Launched {
-    pub(crate) child: Child,
-    info: File,
-    release: OwnedFd,
 }
 
 impl Bwrap {
@@ -137,6 +130,7 @@ impl Bwrap {
         inherited.push(listed);
         raw::before_exec(&mut command, move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
+            oom::prefer_this_process();
             for fd in &inherited {
                 fcntl_setfd(fd, FdFlags::empty())?;
             }
@@ -173,55 +167,6 @@ impl Bwrap {
     }
 }
 
-impl Launched {
-    pub(crate) fn new(child: Child, info: File, release: OwnedFd) -> Self {
-        Self {
-            child,
-            info,
-            release,
-        }
-    }
-
-    /// The first process inside, once it exists. Blocks shortly.
-    pub(crate) fn first_process(&mut self) -> Result<Pid, Error> {
-        let mut text = String::new();
-        let mut buffer = [0; 512];
-        while !text.contains('}') {
-            match self.info.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => text.push_str(&String::from_utf8_lossy(&buffer[..n])),
-                Err(e) => return Err(Error::start("read what bwrap says about a sandbox", e)),
-            }
-        }
-        child_pid(&text).ok_or_else(|| {
-            let mut said = String::new();
-            if let Some(mut stderr) = self.child.stderr.take() {
-                // It has closed its end or is about to: this ends.
-                drop(stderr.read_to_string(&mut said));
-            }
-            Error::Setup(format!("bwrap: {}", said.trim()))
-        })
-    }
-
-    /// Lets the program begin.
-    pub(crate) fn release(self) -> Result<Child, Error> {
-        rustix::io::write(&self.release, b"g")
-            .map_err(|e| Error::start("release a sandboxed process", e))?;
-        Ok(self.child)
-    }
-}
-
-/// The number after `"child-pid":`.
-fn child_pid(text: &str) -> Option<Pid> {
-    let (_, rest) = text.split_once("\"child-pid\"")?;
-    let digits: String = rest
-        .chars()
-        .skip_while(|c| !c.is_ascii_digit())
-        .take_while(char::is_ascii_digit)
-        .collect();
-    Pid::from_raw(digits.parse().ok()?)
-}
-
 fn number(fd: &OwnedFd) -> OsString {
     fd.as_raw_fd().to_string().into()
 }
@@ -248,16 +193,4 @@ fn nul_separated(arguments: &[OsString]) -> Result<Vec<u8>, Error> {
         bytes.push(0);
     }
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_process_is_read_from_the_report() {
-        let text = "{\n    \"child-pid\": 4242,\n    \"cgroup-namespace\": 4026532757\n}";
-        assert_eq!(child_pid(text), Pid::from_raw(4242));
-        assert_eq!(child_pid("{}"), None);
-    }
 }

@@ -21,26 +21,88 @@ pub(crate) struct Found {
     pub(crate) report: Vec<Mechanism>,
 }
 
-pub(crate) async fn detect(config: &Config, spawner: &Spawner) -> Result<Found, Error> {
+/// Tries the levels that the configuration accepts, or `only` one, strongest first.
+pub(crate) async fn detect(
+    config: &Config,
+    only: Option<Level>,
+    spawner: &Spawner,
+) -> Result<Found, Error> {
+    let wants = |level| match only {
+        Some(only) => only == level,
+        None => accepts(config.isolation, level),
+    };
     let mut report = Vec::new();
-    let bwrap = try_bwrap(config, spawner, &mut report).await;
     let cgroups = try_cgroups(&mut report);
-    if let Some(bwrap) = bwrap {
-        let level = if cgroups.is_some() {
-            Level::Strict
-        } else {
-            Level::User
-        };
-        if level == Level::Strict || config.isolation != Isolation::Strict {
-            let launcher = Launcher::bwrap(bwrap, cgroups)?;
-            return Ok(Found {
-                level,
-                launcher,
-                report,
-            });
+    if wants(Level::Strict) || wants(Level::User) {
+        let bwrap = try_bwrap(config, spawner, &mut report).await;
+        if let Some(bwrap) = bwrap {
+            if let Some(cgroups) = cgroups.clone().filter(|_| wants(Level::Strict)) {
+                let launcher = Launcher::bwrap(bwrap, Some(cgroups))?;
+                return Ok(Found::new(Level::Strict, launcher, report));
+            }
+            if wants(Level::User) {
+                let launcher = Launcher::bwrap(bwrap, None)?;
+                return Ok(Found::new(Level::User, launcher, report));
+            }
         }
     }
+    if wants(Level::Landlock)
+        && let Some(launcher) = try_landlock(cgroups.clone(), spawner, &mut report).await
+    {
+        return Ok(Found::new(Level::Landlock, launcher, report));
+    }
+    if wants(Level::None) {
+        let launcher = Launcher::none(cgroups);
+        return Ok(Found::new(Level::None, launcher, report));
+    }
     Err(unavailable(config.isolation, &report))
+}
+
+/// Best effort never means none: that is asked for by name.
+fn accepts(isolation: Isolation, level: Level) -> bool {
+    match isolation {
+        Isolation::Strict => level == Level::Strict,
+        Isolation::BestEffort => level != Level::None,
+        Isolation::None => level == Level::None,
+    }
+}
+
+impl Found {
+    fn new(level: Level, launcher: Launcher, report: Vec<Mechanism>) -> Self {
+        Self {
+            level,
+            launcher,
+            report,
+        }
+    }
+}
+
+async fn try_landlock(
+    cgroups: Option<Cgroups>,
+    spawner: &Spawner,
+    report: &mut Vec<Mechanism>,
+) -> Option<Launcher> {
+    const NAME: &str = "Landlock";
+    let tried = match Launcher::landlock(cgroups) {
+        Ok(launcher) => attempt(&launcher, Network::None, spawner)
+            .await
+            .map(|()| launcher),
+        Err(error) => Err(error.to_string()),
+    };
+    match tried {
+        Ok(launcher) => {
+            report.push(Mechanism::available(NAME, "files, TCP ports and signals"));
+            Some(launcher)
+        }
+        Err(reason) => {
+            report.push(Mechanism::missing(
+                NAME,
+                reason,
+                "use Linux 5.13 or newer with landlock among its security modules (the lsm= boot parameter)",
+            ));
+            None
+        }
+    }
 }
 
 async fn try_bwrap(
@@ -57,7 +119,7 @@ async fn try_bwrap(
         }
     };
     let tried = match Launcher::bwrap(bwrap.clone(), None) {
-        Ok(launcher) => attempt(&launcher, spawner).await,
+        Ok(launcher) => attempt(&launcher, Network::Doors(vec![5000]), spawner).await,
         Err(error) => Err(error.to_string()),
     };
     match tried {
@@ -93,8 +155,8 @@ fn try_cgroups(report: &mut Vec<Mechanism>) -> Option<Cgroups> {
     }
 }
 
-/// Runs a program that does nothing, with a door, and says why that failed.
-async fn attempt(launcher: &Launcher, spawner: &Spawner) -> Result<(), String> {
+/// Runs a program that does nothing, and says why that failed.
+async fn attempt(launcher: &Launcher, network: Network, spawner: &Spawner) -> Result<(), String> {
     let spec = Spec {
         program: PathBuf::from("/usr/bin/true"),
         args: Vec::new(),
@@ -105,7 +167,7 @@ async fn attempt(launcher: &Launcher, spawner: &Spawner) -> Result<(), String> {
             tmp_bytes: Some(1 << 20),
             ..Limits::default()
         },
-        network: Network::Doors(vec![5000]),
+        network,
         stdin: false,
     };
     let told = |error: Error| match std::error::Error::source(&error) {

@@ -32,6 +32,20 @@ const NETWORK: [&str; 5] = [
     "/etc/host.conf",
 ];
 
+/// System paths of this machine that every process may read.
+pub(crate) fn shared(network: &Network) -> impl Iterator<Item = &'static str> {
+    let network: &[&str] = match network {
+        Network::Host => &NETWORK,
+        Network::None | Network::Doors(_) => &["/etc/hosts", "/etc/nsswitch.conf"],
+    };
+    ["/usr"]
+        .into_iter()
+        .chain(SYSTEM)
+        .chain(SHARED)
+        .chain(network.iter().copied())
+        .filter(|path| Path::new(path).exists())
+}
+
 /// Small files that are made for each sandbox.
 pub(crate) fn made(network: &Network) -> Vec<(&'static str, &'static str)> {
     let mut files = vec![

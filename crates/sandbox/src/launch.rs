@@ -1,181 +1,120 @@
 //! Starting a process at each level.
 
-use std::process::Child;
+use std::sync::Arc;
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::bwrap::{Bwrap, Launched};
-use crate::cgroup::Cgroups;
-use crate::doors;
+use crate::bwrap::Bwrap;
+use crate::cgroup::{Cgroups, Group};
+use crate::enforced;
 use crate::error::Error;
-use crate::level::Level;
+use crate::hold::Held;
 use crate::limits;
-use crate::process::{Enforced, Process};
-use crate::seccomp;
+use crate::plain::{self, Guard};
+use crate::process::Process;
+use crate::seccomp::{self, Sockets};
 use crate::spawner::Spawner;
 use crate::spec::{Network, Spec};
-use crate::watch::Tree;
+use crate::tree;
+use crate::watch::{Holder, Tree, Watched, pid_of};
 
 /// What the processes of one level are started with.
 #[derive(Debug)]
-pub(crate) enum Launcher {
+pub(crate) struct Launcher {
+    how: How,
+    cgroups: Option<Cgroups>,
+}
+
+#[derive(Debug)]
+enum How {
     /// Strict with control groups, user without.
     Bwrap {
         bwrap: Bwrap,
-        cgroups: Option<Cgroups>,
         filter: Vec<u8>,
     },
+    Landlock {
+        any_sockets: Guard,
+        tcp_only: Guard,
+    },
+    None,
 }
 
 impl Launcher {
     pub(crate) fn bwrap(bwrap: Bwrap, cgroups: Option<Cgroups>) -> Result<Self, Error> {
-        Ok(Self::Bwrap {
-            bwrap,
-            cgroups,
-            filter: seccomp::bytes(&seccomp::program()?),
-        })
+        let filter = seccomp::bytes(&seccomp::program(Sockets::Any)?);
+        let how = How::Bwrap { bwrap, filter };
+        Ok(Self { how, cgroups })
+    }
+
+    pub(crate) fn landlock(cgroups: Option<Cgroups>) -> Result<Self, Error> {
+        let guard = |sockets| seccomp::program(sockets).map(|p| Guard::Landlock(Arc::new(p)));
+        let how = How::Landlock {
+            any_sockets: guard(Sockets::Any)?,
+            tcp_only: guard(Sockets::Tcp)?,
+        };
+        Ok(Self { how, cgroups })
+    }
+
+    pub(crate) fn none(cgroups: Option<Cgroups>) -> Self {
+        let how = How::None;
+        Self { how, cgroups }
     }
 
     pub(crate) async fn start(&self, spec: Spec, spawner: &Spawner) -> Result<Process, Error> {
-        match self {
-            Self::Bwrap {
-                bwrap,
-                cgroups,
-                filter,
-            } => start_bwrap(bwrap, cgroups.clone(), filter, spec, spawner).await,
-        }
-    }
-}
-
-async fn start_bwrap(
-    bwrap: &Bwrap,
-    cgroups: Option<Cgroups>,
-    filter: &[u8],
-    spec: Spec,
-    spawner: &Spawner,
-) -> Result<Process, Error> {
-    let (command, info, release) = bwrap.command(&spec, filter)?;
-    let child = spawner.spawn(command).await?;
-    let launched = Launched::new(child, info, release);
-    let spawner = spawner.clone();
-    let settled =
-        tokio::task::spawn_blocking(move || settle(launched, cgroups.as_ref(), &spec, spawner));
-    let (child, tree, doors, enforced) = settled.await.map_err(|_| Error::Closed)??;
-    Process::follow(child, tree, doors, enforced)
-}
-
-type Settled = (Child, Tree, Vec<(u16, std::net::TcpListener)>, Enforced);
-
-/// Bounds the first process inside while bwrap holds it, binds the doors, lets it go.
-fn settle(
-    mut launched: Launched,
-    cgroups: Option<&Cgroups>,
-    spec: &Spec,
-    spawner: Spawner,
-) -> Result<Settled, Error> {
-    let child = pid_of(&launched.child)?;
-    let first = match launched.first_process() {
-        Ok(first) => first,
-        Err(error) => {
-            // bwrap gave up and is ending; nothing ran.
-            drop(launched.child.kill());
-            drop(launched.child.wait());
-            return Err(error);
-        }
-    };
-    let bounded = bound(child, first, cgroups, spec, spawner);
-    match bounded {
-        Ok((tree, doors)) => {
-            let enforced = enforced(cgroups, spec);
-            Ok((launched.release()?, tree, doors, enforced))
-        }
-        Err(error) => {
-            // Its parent-death signal takes the held process with it.
-            drop(launched.child.kill());
-            let _ = kill_process(first, Signal::KILL);
-            drop(launched.child.wait());
-            Err(error)
-        }
-    }
-}
-
-fn bound(
-    child: Pid,
-    first: Pid,
-    cgroups: Option<&Cgroups>,
-    spec: &Spec,
-    spawner: Spawner,
-) -> Result<(Tree, Vec<(u16, std::net::TcpListener)>), Error> {
-    let group = cgroups.map(|c| c.create(&spec.limits)).transpose()?;
-    let has_group = group.is_some();
-    if let Some(group) = &group
-        && let Err(error) = group.add(first)
-    {
-        group.remove();
-        return Err(error);
-    }
-    let watched = spec.limits.memory_bytes.filter(|_| !has_group);
-    let tree = Tree::new(child, Some(first), group, watched, spawner)?;
-    limits::apply_to(first, &limits::list(&spec.limits, has_group))?;
-    let doors = match (&spec.network, tree.first_fd()) {
-        (Network::Doors(ports), Some(fd)) => {
-            use std::os::fd::AsFd as _;
-            doors::bind_inside(fd.as_fd(), ports)?
-        }
-        _ => Vec::new(),
-    };
-    Ok((tree, doors))
-}
-
-fn pid_of(child: &Child) -> Result<Pid, Error> {
-    i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(Error::Closed)
-}
-
-fn enforced(cgroups: Option<&Cgroups>, spec: &Spec) -> Enforced {
-    let mut mechanisms: Vec<String> = [
-        "user namespace",
-        "private files",
-        "private processes",
-        "system call filter",
-        "no capabilities",
-        "resource limits",
-        "dies with the server",
-    ]
-    .map(str::to_owned)
-    .into();
-    let mut warnings = Vec::new();
-    match &spec.network {
-        Network::Host => warnings.push("the network of the host is reachable".to_owned()),
-        Network::None => mechanisms.push("no network".to_owned()),
-        Network::Doors(_) => mechanisms.push("no network but its own doors".to_owned()),
-    }
-    let level = match cgroups {
-        Some(cgroups) => {
-            mechanisms.push(format!("control groups, {}", cgroups.describe()));
-            Level::Strict
-        }
-        None => {
-            if spec.limits.memory_bytes.is_some() {
-                warnings.push(
-                    "the memory limit is sampled, not bounded by the kernel: no control group can be made here"
-                        .to_owned(),
-                );
+        match &self.how {
+            How::Bwrap { bwrap, filter } => self.start_bwrap(bwrap, filter, spec, spawner).await,
+            How::None => self.start_plain(&Guard::None, &spec, spawner).await,
+            How::Landlock {
+                any_sockets,
+                tcp_only,
+            } => {
+                let guard = match spec.network {
+                    Network::Host => any_sockets,
+                    Network::None | Network::Doors(_) => tcp_only,
+                };
+                self.start_plain(guard, &spec, spawner).await
             }
-            if spec.limits.cpus.is_some() {
-                warnings.push(
-                    "the processor limit is not enforced: no control group can be made here"
-                        .to_owned(),
-                );
-            }
-            Level::User
         }
-    };
-    Enforced {
-        level,
-        mechanisms,
-        warnings,
+    }
+
+    async fn start_bwrap(
+        &self,
+        bwrap: &Bwrap,
+        filter: &[u8],
+        spec: Spec,
+        spawner: &Spawner,
+    ) -> Result<Process, Error> {
+        let enforced = enforced::in_namespaces(self.cgroups.as_ref(), &spec);
+        let (command, info, release) = bwrap.command(&spec, filter)?;
+        let child = spawner.spawn(command).await?;
+        let held = Held::new(child, info, release);
+        let (cgroups, spawner) = (self.cgroups.clone(), spawner.clone());
+        let settled =
+            tokio::task::spawn_blocking(move || held.settle(cgroups.as_ref(), &spec, spawner));
+        let released = settled.await.map_err(|_| Error::Closed)??;
+        Process::follow(released.child, released.tree, released.doors, enforced)
+    }
+
+    async fn start_plain(
+        &self,
+        guard: &Guard,
+        spec: &Spec,
+        spawner: &Spawner,
+    ) -> Result<Process, Error> {
+        let cgroups = self.cgroups.as_ref();
+        let group = cgroups.map(|c| c.create(&spec.limits)).transpose()?;
+        let entrances = group.as_ref().map(Group::entrances).transpose()?;
+        let limits = limits::list(&spec.limits, group.is_some(), tree::of_this_user());
+        let (command, ends) = plain::command(spec, guard, limits, entrances.unwrap_or_default())?;
+        let child = match spawner.spawn(command).await {
+            Ok(child) => child,
+            Err(error) => {
+                group.inspect(Group::remove_when_empty);
+                return Err(error);
+            }
+        };
+        let watched = Watched::over(&spec.limits, group.as_ref());
+        let holder = Holder::Supervisor(ends);
+        let tree = Tree::new(pid_of(&child)?, holder, group, watched, spawner.clone())?;
+        let enforced = enforced::without_namespaces(guard, cgroups, spec);
+        Process::follow(child, tree, Vec::new(), enforced)
     }
 }

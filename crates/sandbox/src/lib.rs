@@ -9,16 +9,22 @@ mod cgroup;
 mod config;
 mod detect;
 mod doors;
+mod enforced;
 mod error;
 mod files;
+mod hold;
+mod landlock;
 mod launch;
 mod level;
 mod limits;
+mod oom;
+mod plain;
 mod process;
 mod raw;
 mod seccomp;
 mod spawner;
 mod spec;
+mod supervisor;
 mod tree;
 mod watch;
 
@@ -45,8 +51,23 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Unavailable`] when none works that the configuration accepts.
     pub async fn detect(config: &Config) -> Result<Self, Error> {
+        Self::find(config, None).await
+    }
+
+    /// Tries one level only.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not work here.
+    pub async fn at(level: Level, config: &Config) -> Result<Self, Error> {
+        Self::find(config, Some(level)).await
+    }
+
+    async fn find(config: &Config, only: Option<Level>) -> Result<Self, Error> {
         let spawner = spawner::Spawner::start()?;
-        let found = detect::detect(config, &spawner).await?;
+        let found = detect::detect(config, only, &spawner).await?;
+        if found.level == Level::None {
+            tracing::warn!("user code runs without isolation, as sandbox.isolation = none asks");
+        }
         Ok(Self {
             level: found.level,
             launcher: Arc::new(found.launcher),

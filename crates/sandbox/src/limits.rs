@@ -6,8 +6,13 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use crate::error::Error;
 use crate::spec::Limits;
 
-/// The limits as pairs, computed before a fork.
-pub(crate) fn list(limits: &Limits, kernel_bounds_memory: bool) -> Vec<(Resource, u64)> {
+/// The limits as pairs, computed before a fork. `others` is how many processes the user has that
+/// count too: all of the machine's, where there is no user namespace.
+pub(crate) fn list(
+    limits: &Limits,
+    kernel_bounds_memory: bool,
+    others: u64,
+) -> Vec<(Resource, u64)> {
     const GIB: u64 = 1 << 30;
     let mut list = vec![(Resource::Core, 0)];
     if let Some(count) = limits.open_files {
@@ -17,7 +22,7 @@ pub(crate) fn list(limits: &Limits, kernel_bounds_memory: bool) -> Vec<(Resource
         list.push((Resource::Fsize, bytes));
     }
     if let Some(count) = limits.processes {
-        list.push((Resource::Nproc, u64::from(count)));
+        list.push((Resource::Nproc, others.saturating_add(u64::from(count))));
     }
     if let Some(bytes) = limits.memory_bytes
         && !kernel_bounds_memory

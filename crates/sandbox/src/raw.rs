@@ -1,7 +1,7 @@
 //! The few calls that Rust cannot check: running code between fork and exec, and reaping with usage.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -50,6 +50,45 @@ pub(crate) fn fork(work: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
+/// Forks for good: `None` in the child, the child's id in the parent.
+#[expect(
+    unsafe_code,
+    reason = "a supervisor stays between the server and the program"
+)]
+pub(crate) fn fork_in_two() -> io::Result<Option<Pid>> {
+    // SAFETY: called only between fork and exec, in a process with one thread.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// Closes every descriptor but two, in a process that never returns to Rust's owners of them.
+#[expect(
+    unsafe_code,
+    reason = "descriptors are closed without asking their owners"
+)]
+pub(crate) fn close_all_but(one: RawFd, two: RawFd) {
+    let (low, high) = (one.min(two), one.max(two));
+    for (first, last) in [(0, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
+        if first <= last {
+            // SAFETY: the caller is a supervisor, which uses only the two that stay and leaves by
+            // `_exit`.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+}
+
+/// Ends the calling process at once, without any handler.
+#[expect(
+    unsafe_code,
+    reason = "a forked child must not run the parent's exit handlers"
+)]
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` is async-signal-safe and does not return.
+    unsafe { libc::_exit(code) }
+}
+
 /// Waits on a descriptor with the runtime.
 #[expect(
     unsafe_code,
@@ -79,10 +118,19 @@ pub(crate) fn reap(pid: Pid) -> io::Result<Reaped> {
         }
     }
     let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    let (code, signal) = status_parts(status);
     Ok(Reaped {
-        code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
-        signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+        code,
+        signal,
         peak_memory_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
         cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
     })
+}
+
+/// The exit code or the signal in a wait status.
+pub(crate) fn status_parts(status: i32) -> (Option<i32>, Option<i32>) {
+    (
+        libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+        libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+    )
 }

@@ -84,9 +84,19 @@ const NAMESPACE_FLAGS: [libc::c_int; 8] = [
     0x80, // CLONE_NEWTIME
 ];
 
+/// Which sockets may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sockets {
+    /// Local and internet ones: the network is private, or meant to be the host's.
+    Any,
+    /// Only TCP, whose ports Landlock checks. It checks neither UDP nor multipath TCP nor local
+    /// sockets, which are often doors to the machine's services.
+    Tcp,
+}
+
 /// The filter as a program for the kernel.
-pub(crate) fn program() -> Result<BpfProgram, Error> {
-    let compiled = rules()
+pub(crate) fn program(sockets: Sockets) -> Result<BpfProgram, Error> {
+    let compiled = rules(sockets)
         .and_then(|rules| {
             SeccompFilter::new(
                 rules,
@@ -132,7 +142,7 @@ fn preface() -> Vec<sock_filter> {
     ]
 }
 
-fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+fn rules(sockets: Sockets) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
     let when = |argument, op, value: i64| {
         SeccompCondition::new(argument, Len::Dword, op, value.cast_unsigned())
     };
@@ -147,20 +157,32 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError>
     }
     rules.insert(libc::SYS_clone, clone);
 
-    // Only local and internet sockets, and of these no raw ones.
-    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+    let families = match sockets {
+        Sockets::Any => vec![libc::AF_UNIX, libc::AF_INET, libc::AF_INET6],
+        Sockets::Tcp => vec![libc::AF_INET, libc::AF_INET6],
+    };
     let other_family = families
         .iter()
         .map(|family| when(0, Op::Ne, i64::from(*family)))
         .collect::<Result<Vec<_>, _>>()?;
-    let raw = masked(1, 0xf, i64::from(libc::SOCK_RAW))?;
-    rules.insert(
-        libc::SYS_socket,
-        vec![
-            SeccompRule::new(other_family)?,
-            SeccompRule::new(vec![raw])?,
-        ],
-    );
+    let mut refused = vec![SeccompRule::new(other_family)?];
+    match sockets {
+        Sockets::Any => {
+            let raw = masked(1, 0xf, i64::from(libc::SOCK_RAW))?;
+            refused.push(SeccompRule::new(vec![raw])?);
+        }
+        Sockets::Tcp => {
+            for kind in (0..16).filter(|kind| *kind != i64::from(libc::SOCK_STREAM)) {
+                refused.push(SeccompRule::new(vec![masked(1, 0xf, kind)?])?);
+            }
+            let other_protocol = [0, libc::IPPROTO_TCP]
+                .iter()
+                .map(|protocol| when(2, Op::Ne, i64::from(*protocol)))
+                .collect::<Result<Vec<_>, _>>()?;
+            refused.push(SeccompRule::new(other_protocol)?);
+        }
+    }
+    rules.insert(libc::SYS_socket, refused);
 
     // Typing into the terminal of whoever started the server (CVE-2017-5226).
     rules.insert(

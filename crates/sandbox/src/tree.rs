@@ -11,7 +11,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// What a tree holds and has used at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Sample {
-    pub(crate) processes: usize,
+    pub(crate) processes: u64,
     /// Memory of their own: not the files they have mapped.
     pub(crate) memory_bytes: u64,
     pub(crate) cpu_seconds: f64,
@@ -38,18 +38,34 @@ pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
     found
 }
 
-/// Measures `root` and its descendants.
+/// Measures the descendants of `root`, also those it has reaped, without itself.
 pub(crate) fn sample(root: Pid) -> Sample {
-    let mut sample = Sample::default();
-    for pid in descendants(root).into_iter().chain([root]) {
+    let reaped = Stat::read(root.as_raw_pid()).map_or(0.0, |stat| stat.reaped_cpu_seconds);
+    let mut sample = Sample {
+        cpu_seconds: reaped,
+        ..Sample::default()
+    };
+    for pid in descendants(root) {
         let pid = pid.as_raw_pid();
         if let Some(stat) = Stat::read(pid) {
             sample.processes += 1;
-            sample.cpu_seconds += stat.cpu_seconds;
+            sample.cpu_seconds += stat.cpu_seconds + stat.reaped_cpu_seconds;
             sample.memory_bytes += own_memory(pid);
         }
     }
     sample
+}
+
+/// How many processes and threads the calling user has on this machine.
+pub(crate) fn of_this_user() -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let user = rustix::process::getuid().as_raw();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|entry| entry.metadata().is_ok_and(|m| m.uid() == user))
+        .filter_map(|entry| fs::read_dir(entry.path().join("task")).ok())
+        .map(|threads| threads.count() as u64)
+        .sum()
 }
 
 /// Kills the descendants of `root`, until none is left or only `root` could reap them.
@@ -64,6 +80,7 @@ pub(crate) fn kill_descendants(root: Pid) {
 struct Stat {
     parent: i32,
     cpu_seconds: f64,
+    reaped_cpu_seconds: f64,
 }
 
 impl Stat {
@@ -76,11 +93,11 @@ impl Stat {
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<i64>().ok();
-        // utime, stime, and those of reaped children.
-        let ticks: i64 = (14..=17).filter_map(number).sum();
+        let seconds = |field| number(field).unwrap_or(0) as f64 / TICKS_PER_SECOND;
         Some(Self {
             parent: i32::try_from(number(4)?).ok()?,
-            cpu_seconds: ticks as f64 / TICKS_PER_SECOND,
+            cpu_seconds: seconds(14) + seconds(15),
+            reaped_cpu_seconds: seconds(16) + seconds(17),
         })
     }
 }
@@ -109,12 +126,21 @@ mod tests {
             Stat::parse("12 (a) b (c) S 7 12 12 0 -1 4194560 1 2 3 4 100 50 25 25 20 0 1 0 5 6 7")
                 .unwrap();
         assert_eq!(stat.parent, 7);
-        assert!((stat.cpu_seconds - 2.0).abs() < 1e-9);
+        assert!((stat.cpu_seconds - 1.5).abs() < 1e-9);
+        assert!((stat.reaped_cpu_seconds - 0.5).abs() < 1e-9);
     }
 
     #[test]
-    fn the_calling_process_has_memory() {
-        let own = sample(rustix::process::getpid());
-        assert!(own.processes >= 1 && own.memory_bytes > 0);
+    fn a_child_is_found_and_measured() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let own = rustix::process::getpid();
+        assert!(descendants(own).contains(&Pid::from_raw(pid).unwrap()));
+        assert!(of_this_user() >= 2);
+        kill_descendants(own);
+        assert!(!child.wait().unwrap().success());
     }
 }

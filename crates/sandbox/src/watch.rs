@@ -1,6 +1,7 @@
 //! Following a process to the end of its whole tree.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::error::Error;
 use crate::process::{Exit, Usage};
 use crate::raw;
 use crate::spawner::Spawner;
+use crate::spec::Limits;
+use crate::supervisor::Ends;
 use crate::tree;
 
 /// How often memory and time are sampled where no control group counts them.
@@ -29,41 +32,72 @@ pub(crate) struct Tree {
     /// where there is none; then the child ends the tree before it ends itself.
     first: Option<(Pid, OwnedFd)>,
     group: Option<Group>,
-    /// The limit to watch over, where the kernel does not.
-    watched_memory_bytes: Option<u64>,
+    watched: Watched,
+    /// The pipes to a supervisor, where there is one.
+    supervisor: Option<Ends>,
     sampled: Mutex<Usage>,
     over_limit: AtomicBool,
     /// The thread that started it must outlive it.
     _spawner: Spawner,
 }
 
+/// Limits to watch over, where the kernel does not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Watched {
+    memory_bytes: Option<u64>,
+    processes: Option<u64>,
+}
+
+impl Watched {
+    /// What is left to watch beside the resource limits, without a control group.
+    pub(crate) fn over(limits: &Limits, group: Option<&Group>) -> Self {
+        if group.is_some() {
+            return Self::default();
+        }
+        // The kernel does not hold root to RLIMIT_NPROC.
+        let is_root = rustix::process::getuid().is_root();
+        Self {
+            memory_bytes: limits.memory_bytes,
+            processes: limits.processes.filter(|_| is_root).map(u64::from),
+        }
+    }
+}
+
+/// What ends with the last process of a tree.
+#[derive(Debug)]
+pub(crate) enum Holder {
+    /// The first process of its pid namespace.
+    First(Pid),
+    Supervisor(Ends),
+}
+
 impl Tree {
     pub(crate) fn new(
         child: Pid,
-        first: Option<Pid>,
+        holder: Holder,
         group: Option<Group>,
-        watched_memory_bytes: Option<u64>,
+        watched: Watched,
         spawner: Spawner,
     ) -> Result<Self, Error> {
         let open = |pid| {
             pidfd_open(pid, PidfdFlags::empty())
                 .map_err(|e| Error::start("open a handle on a process", e))
         };
+        let (first, supervisor) = match holder {
+            Holder::First(pid) => (Some((pid, open(pid)?)), None),
+            Holder::Supervisor(ends) => (None, Some(ends)),
+        };
         Ok(Self {
             child,
             child_fd: open(child)?,
-            first: first.map(|pid| open(pid).map(|fd| (pid, fd))).transpose()?,
+            first,
+            supervisor,
             group,
-            watched_memory_bytes,
+            watched,
             sampled: Mutex::new(Usage::default()),
             over_limit: AtomicBool::new(false),
             _spawner: spawner,
         })
-    }
-
-    /// The first process inside.
-    pub(crate) fn first_fd(&self) -> Option<&OwnedFd> {
-        self.first.as_ref().map(|(_, fd)| fd)
     }
 
     /// Kills every process of the tree.
@@ -132,16 +166,16 @@ impl Tree {
             group.remove();
         }
         usage.cpu_seconds = usage.cpu_seconds.max(reaped.cpu_seconds);
-        usage.peak_memory_bytes = usage.peak_memory_bytes.max(reaped.peak_memory_bytes);
-        // bwrap and the supervisor tell a death by signal as shells do.
-        let signal = reaped.signal.or_else(|| {
-            reaped
-                .code
-                .map(|c| c - 128)
-                .filter(|s| (1..=64).contains(s))
-        });
+        if self.supervisor.is_none() {
+            // A supervisor's own peak is the server's, which it was forked from.
+            usage.peak_memory_bytes = usage.peak_memory_bytes.max(reaped.peak_memory_bytes);
+        }
+        let (code, signal) = match &self.supervisor {
+            Some(ends) => told_by_supervisor(ends),
+            None => told_by_bwrap(&reaped),
+        };
         Exit {
-            code: if signal.is_some() { None } else { reaped.code },
+            code,
             signal,
             out_of_memory,
             usage,
@@ -155,12 +189,44 @@ impl Tree {
         sampled.peak_memory_bytes = sampled.peak_memory_bytes.max(now.memory_bytes);
         sampled.cpu_seconds = sampled.cpu_seconds.max(now.cpu_seconds);
         drop(sampled);
-        let over = self
-            .watched_memory_bytes
-            .is_some_and(|limit| now.memory_bytes > limit);
-        if over {
+        if self
+            .watched
+            .memory_bytes
+            .is_some_and(|m| now.memory_bytes > m)
+        {
             self.over_limit.store(true, Ordering::Relaxed);
             self.kill();
+        } else if self.watched.processes.is_some_and(|p| now.processes > p) {
+            tracing::warn!(
+                processes = now.processes,
+                "killing a process tree over its limit"
+            );
+            self.kill();
         }
+    }
+}
+
+/// The process id of a child.
+pub(crate) fn pid_of(child: &Child) -> Result<Pid, Error> {
+    i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(Error::Closed)
+}
+
+/// bwrap tells a death by signal as shells do.
+fn told_by_bwrap(reaped: &raw::Reaped) -> (Option<i32>, Option<i32>) {
+    let shell = reaped.code.map(|code| code - 128);
+    let signal = reaped.signal.or(shell.filter(|s| (1..=64).contains(s)));
+    let code = if signal.is_some() { None } else { reaped.code };
+    (code, signal)
+}
+
+/// A supervisor passes on the program's wait status; if it was killed first, so was the program.
+fn told_by_supervisor(ends: &Ends) -> (Option<i32>, Option<i32>) {
+    let mut status = [0; 4];
+    match rustix::io::read(&ends.status, &mut status[..]) {
+        Ok(4) => raw::status_parts(i32::from_ne_bytes(status)),
+        _ => (None, Some(libc::SIGKILL)),
     }
 }

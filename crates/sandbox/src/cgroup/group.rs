@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -96,6 +97,18 @@ impl Group {
             .map_err(|e| Error::start("put a process into its control group", e))
     }
 
+    /// Files into which a process writes `0` to enter the group itself.
+    pub(crate) fn entrances(&self) -> Result<Vec<OwnedFd>, Error> {
+        let open = |folder: &Path| {
+            let file = fs::OpenOptions::new()
+                .write(true)
+                .open(folder.join("cgroup.procs"))?;
+            Ok(OwnedFd::from(file))
+        };
+        let opened: io::Result<Vec<OwnedFd>> = self.folders().into_iter().map(open).collect();
+        opened.map_err(|e| Error::start("open a control group", e))
+    }
+
     /// Kills every member.
     pub(crate) fn kill(&self) {
         let killed = self
@@ -149,6 +162,18 @@ impl Group {
             peak_memory_bytes: peak.unwrap_or(0),
             cpu_seconds: microseconds.unwrap_or(0) as f64 / 1e6,
         }
+    }
+
+    /// Waits shortly for killed members to be gone, and removes the folders. Blocks.
+    pub(crate) fn remove_when_empty(&self) {
+        for _ in 0..500 {
+            if self.is_empty() {
+                break;
+            }
+            self.kill();
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        self.remove();
     }
 
     /// Removes the folders; the group must be empty.
