@@ -9,6 +9,7 @@ use environments::Environments;
 use jobs::{JobDoor, Jobs};
 use registry::Registry;
 use sandbox::Sandbox;
+use serving::Serving;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracking::{Artifacts, Tracking};
@@ -28,6 +29,7 @@ pub struct Platform {
     pub tracking: Tracking,
     pub registry: Registry,
     pub jobs: Jobs,
+    pub serving: Serving,
     pub status: Status,
     examined: Examined,
     metrics: Metrics,
@@ -79,6 +81,13 @@ impl Platform {
             sandbox: ground.sandbox.clone(),
             environments: environments.clone(),
         };
+        let serving = Serving::new(
+            registry.clone(),
+            environments.clone(),
+            ground.sandbox.clone(),
+            settings.serving.clone(),
+            data_dir,
+        );
         let job_server = ground.job_server;
         let parts = jobs::Parts {
             db,
@@ -100,6 +109,7 @@ impl Platform {
             tracking,
             registry,
             jobs,
+            serving,
             status,
             examined,
             metrics: ground.metrics,
@@ -116,8 +126,9 @@ impl Platform {
             .merge(http::metrics::routes(self.metrics.clone()))
             .merge(jobs::routes(self.jobs.clone()))
             .merge(registry::routes(self.registry.clone()))
+            .merge(serving::routes(self.serving.clone()))
             .merge(tracking::routes(self.tracking.clone()));
-        let documents = [jobs::openapi(), registry::openapi()];
+        let documents = [jobs::openapi(), registry::openapi(), serving::openapi()];
         http::docs::add(routes, |table| openapi::describe(&documents, table))
     }
 
@@ -125,6 +136,7 @@ impl Platform {
     pub fn work(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         tasks.spawn(self.metrics.clone().upkeep(stop.clone()));
         tasks.spawn(self.jobs.clone().work(stop.clone()));
+        tasks.spawn(self.serving.clone().work(stop.clone()));
         // The first look at the artifact store is known before anyone asks.
         self.status.storage();
     }
