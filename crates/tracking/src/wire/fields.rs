@@ -209,7 +209,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
                 Ok(List::default())
             }
             fn visit_str<E: de::Error>(self, v: &str) -> Result<List<T>, E> {
-                let one = T::deserialize(StrDeserializer::new(v))?;
+                let one = T::deserialize(StrDeserializer::<E>::new(v));
+                let one = one.map_err(|_| E::invalid_type(de::Unexpected::Str(v), &self))?;
                 Ok(List(vec![one]))
             }
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<List<T>, A::Error> {

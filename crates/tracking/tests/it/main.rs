@@ -3,5 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 mod artifacts;
+mod datasets;
+mod experiments;
+mod histories;
+mod jobs;
 mod logged_models;
+mod logging;
+mod requests;
+mod run_search;
+mod runs;
 mod server;
