@@ -39,6 +39,9 @@ pub enum Error {
     /// The group commit that held this transaction failed.
     #[error("the commit failed: {0}")]
     Commit(String),
+    /// The task that opened or committed the transaction ended before its time.
+    #[error("the transaction was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
     /// The database or its driver refused.
     #[error(transparent)]
     Sqlx(#[from] sqlx::Error),

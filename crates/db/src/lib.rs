@@ -86,16 +86,20 @@ impl Db {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
-            .auto_vacuum(SqliteAutoVacuum::Incremental)
             .busy_timeout(Duration::from_secs(20))
             .foreign_keys(true)
             .statement_cache_capacity(256)
             .pragma("case_sensitive_like", "ON")
             .pragma("cache_size", "-16384")
             .pragma("temp_store", "MEMORY");
-        let writer = sqlite_writer::Writer::open(&options).await?;
+        // Both stay with the file. Setting them again waits for the write lock, so a reader that
+        // opens while others write must not.
+        let of_the_file = options
+            .clone()
+            .journal_mode(SqliteJournalMode::Wal)
+            .auto_vacuum(SqliteAutoVacuum::Incremental);
+        let writer = sqlite_writer::Writer::open(&of_the_file).await?;
         let readers = SqlitePoolOptions::new()
             .min_connections(1)
             .max_connections(config.max_connections)

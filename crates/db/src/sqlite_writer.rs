@@ -5,6 +5,7 @@
 //! group, and whoever comes back first commits for all. A lone writer commits at once; sixteen
 //! share one commit. An operation is acknowledged only after the commit that holds it.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -105,18 +106,23 @@ impl Writer {
         }
     }
 
-    /// Waits for the connection and opens an operation on it.
-    pub(crate) async fn begin(&self) -> Result<(Shared, OwnedMutexGuard<State>), Error> {
-        let mut state = self.state.clone().lock_owned().await;
-        if let Err(error) = state.begin().await {
-            state.commit_group().await;
-            return Err(error);
+    /// Waits for the connection and opens an operation on it. Must run to its end.
+    pub(crate) fn begin(
+        &self,
+    ) -> impl Future<Output = Result<(Shared, OwnedMutexGuard<State>), Error>> + use<> {
+        let shared = self.state.clone();
+        async move {
+            let mut state = shared.clone().lock_owned().await;
+            if let Err(error) = state.begin().await {
+                state.commit_group().await;
+                return Err(error);
+            }
+            Ok((shared, state))
         }
-        Ok((self.state.clone(), state))
     }
 }
 
-/// Ends an operation well and waits until its group is committed.
+/// Ends an operation well and waits until its group is committed. Must run to its end.
 pub(crate) async fn commit(shared: Shared, mut state: OwnedMutexGuard<State>) -> Result<(), Error> {
     state.conn().execute("RELEASE operation").await?;
     let mut outcome = state

@@ -1,9 +1,15 @@
 //! The transaction of one writing operation.
+//!
+//! A request may be dropped at any await, when its client goes away. Opening and committing are
+//! several steps that must not be left half way, so each runs as a task of its own: the caller's
+//! end does not end it. A transaction that comes up for nobody is dropped, and so rolled back.
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Executor, Postgres};
+use tracing::Instrument;
 
 use crate::conn::{Conn, Kind, Shared};
 use crate::error::Error;
@@ -17,19 +23,26 @@ pub struct Tx {
 
 impl Tx {
     pub(crate) async fn sqlite(writer: &Writer) -> Result<Self, Error> {
-        let (shared, state) = writer.begin().await?;
-        Ok(Self {
-            conn: Conn(Kind::SqliteWriter(state)),
-            writer: Some(shared),
+        let begin = writer.begin();
+        to_the_end(async move {
+            let (shared, state) = begin.await?;
+            Ok(Self {
+                conn: Conn(Kind::SqliteWriter(state)),
+                writer: Some(shared),
+            })
         })
+        .await
     }
 
     pub(crate) async fn postgres(mut conn: PoolConnection<Postgres>) -> Result<Self, Error> {
-        conn.execute("BEGIN").await?;
-        Ok(Self {
-            conn: Conn::postgres(conn),
-            writer: None,
+        to_the_end(async move {
+            conn.execute("BEGIN").await?;
+            Ok(Self {
+                conn: Conn::postgres(conn),
+                writer: None,
+            })
         })
+        .await
     }
 
     /// Makes the operation durable; returns once it is.
@@ -43,17 +56,29 @@ impl Tx {
                     .writer
                     .take()
                     .expect("a SQLite transaction knows its writer");
-                sqlite_writer::commit(shared, state).await
+                to_the_end(sqlite_writer::commit(shared, state)).await
             }
             Kind::Postgres(mut conn) => {
-                conn.execute("COMMIT").await?;
-                Ok(())
+                to_the_end(async move {
+                    conn.execute("COMMIT").await?;
+                    Ok(())
+                })
+                .await
             }
             Kind::SqliteReader(_) | Kind::Gone => {
                 unreachable!("a transaction holds a writing connection")
             }
         }
     }
+}
+
+/// Runs `work` to its end even if the caller is dropped meanwhile.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work.in_current_span())
+        .await
+        .unwrap_or_else(|ended| Err(Error::Interrupted(ended)))
 }
 
 impl Drop for Tx {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use db::testing::{both, sqlite};
 use db::{Config, Db, Error, Migration, Migrations, next_id, query};
@@ -103,6 +104,40 @@ async fn a_writer_that_is_cancelled_while_it_waits_blocks_nobody() {
     drop(held);
     insert(&db, 2).await.unwrap();
     assert!(count(&db).await >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_writer_that_is_cancelled_at_any_moment_harms_nobody() {
+    for db in both(SCHEMA).await {
+        let db = Arc::new(db);
+        for id in 0..300 {
+            let writer = tokio::spawn({
+                let db = db.clone();
+                async move { insert(&db, id).await }
+            });
+            // Tokio's timers are too coarse to end it between two statements.
+            std::thread::sleep(Duration::from_micros(id.unsigned_abs() * 3));
+            writer.abort();
+            writer.await.ok();
+        }
+        let before = count(&db).await;
+        insert(&db, 1_000_000).await.unwrap();
+        assert_eq!(count(&db).await, before + 1, "{}", db.name);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_while_a_write_is_open_does_not_wait_for_it() {
+    let db = sqlite(SCHEMA).await;
+    let mut write = db.begin().await.unwrap();
+    query("INSERT INTO notes (id, text) VALUES (1, 'x')")
+        .execute(&mut write)
+        .await
+        .unwrap();
+    let first = db.acquire().await.unwrap();
+    let second = tokio::time::timeout(Duration::from_secs(2), db.acquire()).await;
+    assert!(second.unwrap().is_ok());
+    drop(first);
 }
 
 #[tokio::test]
