@@ -137,8 +137,7 @@ impl Platform {
         tasks.spawn(self.metrics.clone().upkeep(stop.clone()));
         tasks.spawn(self.jobs.clone().work(stop.clone()));
         tasks.spawn(self.serving.clone().work(stop.clone()));
-        // The first look at the artifact store is known before anyone asks.
-        self.status.storage();
+        self.status.begin();
     }
 
     /// Finds who holds a key or a job's token.
