@@ -1,0 +1,56 @@
+"""A server of the built binary for the tests of this folder.
+
+ASGARD_BIN names the binary; without it, the debug build of this checkout is used.
+"""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+class Server:
+    """A running server: its address, its data directory and what it logged."""
+
+    def __init__(self, data_dir):
+        self.data_dir = data_dir
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data_dir.with_name("server.log")
+        self.process = None
+
+    def start(self):
+        binary = os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard")
+        command = [binary, "up", "--data-dir", self.data_dir, "--listen", f"127.0.0.1:{self.port}"]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
+        end = time.monotonic() + 30
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(self.url + "/health", timeout=5).close()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise RuntimeError(f"{binary} did not start:\n{self.log.read_text()}")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("asgard") / "data")
+    server.start()
+    yield server
+    server.stop()
