@@ -2,7 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::statvfs;
+use rustix::process::Pid;
 
 use crate::error::Error;
 use crate::spec::{Mount, Network, Spec};
@@ -103,11 +107,7 @@ pub(crate) fn arguments(spec: &Spec) -> Result<Vec<OsString>, Error> {
     list.memory_folder(Path::new("/tmp"), size);
 
     let mut places: Vec<Place<'_>> = spec.mounts.iter().map(Place::Mount).collect();
-    let work_dir_is_mounted = spec
-        .mounts
-        .iter()
-        .any(|mount| spec.work_dir.starts_with(&mount.inside));
-    if !work_dir_is_mounted && spec.work_dir != Path::new("/tmp") {
+    if has_work_dir_in_memory(spec) {
         places.push(Place::Memory(&spec.work_dir));
     }
     // Outer folders first, or they would hide the inner ones.
@@ -128,6 +128,42 @@ pub(crate) fn arguments(spec: &Spec) -> Result<Vec<OsString>, Error> {
     }
     list.push(["--remount-ro".into(), "/".into()]);
     Ok(list.0)
+}
+
+/// Whether the work folder is one in memory of its own.
+fn has_work_dir_in_memory(spec: &Spec) -> bool {
+    let is_mounted = spec
+        .mounts
+        .iter()
+        .any(|mount| spec.work_dir.starts_with(&mount.inside));
+    !is_mounted && spec.work_dir != Path::new("/tmp")
+}
+
+/// The folders whose files take memory.
+pub(crate) fn memory_folders(spec: &Spec) -> Vec<PathBuf> {
+    let own = has_work_dir_in_memory(spec).then(|| spec.work_dir.clone());
+    ["/tmp", "/dev/shm"]
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(own)
+        .collect()
+}
+
+/// How much memory the files of these folders take, as a process inside sees them.
+pub(crate) fn in_memory(inside: Pid, folders: &[PathBuf]) -> u64 {
+    let root = format!("/proc/{}/root", inside.as_raw_pid());
+    let device = |path: &Path| fs::metadata(path).ok().map(|found| found.dev());
+    let taken = |folder: &PathBuf| {
+        let seen = PathBuf::from(format!("{root}{}", folder.display()));
+        // Not there yet: while bwrap is still at work its root is the host's.
+        if device(&seen) == device(folder) {
+            return None;
+        }
+        // While the process is ending its root is gone, and with it the files.
+        let held = statvfs(&seen).ok()?;
+        Some((held.f_blocks - held.f_bfree) * held.f_frsize)
+    };
+    folders.iter().filter_map(taken).sum()
 }
 
 enum Place<'s> {

@@ -73,7 +73,7 @@ impl Held {
             Network::None | Network::Host => Vec::new(),
         };
         let child = self.child.take().ok_or(Error::Closed)?;
-        let watched = Watched::over(&spec.limits, self.group.as_ref());
+        let watched = Watched::over(spec, self.group.as_ref());
         let holder = Holder::First(first);
         let tree = Tree::new(pid_of(&child)?, holder, self.group.take(), watched, spawner)?;
         rustix::io::write(&self.release, b"g")

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use seccompiler::BpfProgram;
+
 use crate::bwrap::Bwrap;
 use crate::cgroup::{Cgroups, Group};
 use crate::enforced;
@@ -28,28 +30,44 @@ enum How {
     /// Strict with control groups, user without.
     Bwrap {
         bwrap: Bwrap,
-        filter: Vec<u8>,
+        filters: Filters,
     },
-    Landlock {
-        any_sockets: Guard,
-        tcp_only: Guard,
-    },
+    Landlock(Filters),
     None,
+}
+
+/// System call filters, by what the network is.
+#[derive(Debug)]
+struct Filters {
+    private_network: Arc<BpfProgram>,
+    host_network: Arc<BpfProgram>,
+}
+
+impl Filters {
+    fn new(private: Sockets) -> Result<Self, Error> {
+        Ok(Self {
+            private_network: Arc::new(seccomp::program(private)?),
+            host_network: Arc::new(seccomp::program(Sockets::Internet)?),
+        })
+    }
+
+    fn for_network(&self, network: &Network) -> &Arc<BpfProgram> {
+        match network {
+            Network::Host => &self.host_network,
+            Network::None | Network::Doors(_) => &self.private_network,
+        }
+    }
 }
 
 impl Launcher {
     pub(crate) fn bwrap(bwrap: Bwrap, cgroups: Option<Cgroups>) -> Result<Self, Error> {
-        let filter = seccomp::bytes(&seccomp::program(Sockets::Any)?);
-        let how = How::Bwrap { bwrap, filter };
+        let filters = Filters::new(Sockets::Any)?;
+        let how = How::Bwrap { bwrap, filters };
         Ok(Self { how, cgroups })
     }
 
     pub(crate) fn landlock(cgroups: Option<Cgroups>) -> Result<Self, Error> {
-        let guard = |sockets| seccomp::program(sockets).map(|p| Guard::Landlock(Arc::new(p)));
-        let how = How::Landlock {
-            any_sockets: guard(Sockets::Any)?,
-            tcp_only: guard(Sockets::Tcp)?,
-        };
+        let how = How::Landlock(Filters::new(Sockets::Tcp)?);
         Ok(Self { how, cgroups })
     }
 
@@ -60,18 +78,15 @@ impl Launcher {
 
     pub(crate) async fn start(&self, spec: Spec, spawner: &Spawner) -> Result<Process, Error> {
         match &self.how {
-            How::Bwrap { bwrap, filter } => self.start_bwrap(bwrap, filter, spec, spawner).await,
-            How::None => self.start_plain(&Guard::None, &spec, spawner).await,
-            How::Landlock {
-                any_sockets,
-                tcp_only,
-            } => {
-                let guard = match spec.network {
-                    Network::Host => any_sockets,
-                    Network::None | Network::Doors(_) => tcp_only,
-                };
-                self.start_plain(guard, &spec, spawner).await
+            How::Bwrap { bwrap, filters } => {
+                let filter = seccomp::bytes(filters.for_network(&spec.network));
+                self.start_bwrap(bwrap, &filter, spec, spawner).await
             }
+            How::Landlock(filters) => {
+                let guard = Guard::Landlock(Arc::clone(filters.for_network(&spec.network)));
+                self.start_plain(&guard, &spec, spawner).await
+            }
+            How::None => self.start_plain(&Guard::None, &spec, spawner).await,
         }
     }
 
@@ -111,7 +126,7 @@ impl Launcher {
                 return Err(error);
             }
         };
-        let watched = Watched::over(&spec.limits, group.as_ref());
+        let watched = Watched::over(spec, group.as_ref());
         let holder = Holder::Supervisor(ends);
         let tree = Tree::new(pid_of(&child)?, holder, group, watched, spawner.clone())?;
         let enforced = enforced::without_namespaces(guard, cgroups, spec);

@@ -87,8 +87,11 @@ const NAMESPACE_FLAGS: [libc::c_int; 8] = [
 /// Which sockets may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sockets {
-    /// Local and internet ones: the network is private, or meant to be the host's.
+    /// Local and internet ones: the network is private.
     Any,
+    /// Internet ones: the network is the host's. Its abstract local sockets are in reach then,
+    /// and some of them trust whoever is root to the kernel (CVE-2020-15257).
+    Internet,
     /// Only TCP, whose ports Landlock checks. It checks neither UDP nor multipath TCP nor local
     /// sockets, which are often doors to the machine's services.
     Tcp,
@@ -159,7 +162,7 @@ fn rules(sockets: Sockets) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompile
 
     let families = match sockets {
         Sockets::Any => vec![libc::AF_UNIX, libc::AF_INET, libc::AF_INET6],
-        Sockets::Tcp => vec![libc::AF_INET, libc::AF_INET6],
+        Sockets::Internet | Sockets::Tcp => vec![libc::AF_INET, libc::AF_INET6],
     };
     let other_family = families
         .iter()
@@ -167,7 +170,7 @@ fn rules(sockets: Sockets) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompile
         .collect::<Result<Vec<_>, _>>()?;
     let mut refused = vec![SeccompRule::new(other_family)?];
     match sockets {
-        Sockets::Any => {
+        Sockets::Any | Sockets::Internet => {
             let raw = masked(1, 0xf, i64::from(libc::SOCK_RAW))?;
             refused.push(SeccompRule::new(vec![raw])?);
         }

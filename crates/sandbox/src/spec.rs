@@ -74,7 +74,8 @@ pub struct Limits {
 pub enum Network {
     /// Nothing.
     None,
-    /// All that the host reaches.
+    /// All that the host reaches. Where code is isolated, it gets internet sockets only: the
+    /// host's local ones are doors to its services.
     Host,
     /// These loopback TCP ports and nothing else. With a private network the sandbox binds them
     /// inside and hands over the listeners ([`crate::Process::take_doors`]); without, they are the

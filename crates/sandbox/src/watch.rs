@@ -1,6 +1,7 @@
 //! Following a process to the end of its whole tree.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +13,11 @@ use rustix::process::{
 
 use crate::cgroup::Group;
 use crate::error::Error;
+use crate::files;
 use crate::process::{Exit, Usage};
 use crate::raw;
 use crate::spawner::Spawner;
-use crate::spec::Limits;
+use crate::spec::Spec;
 use crate::supervisor::Ends;
 use crate::tree;
 
@@ -42,23 +44,26 @@ pub(crate) struct Tree {
 }
 
 /// Limits to watch over, where the kernel does not.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Watched {
     memory_bytes: Option<u64>,
+    /// Folders inside whose files are in memory.
+    memory_folders: Vec<PathBuf>,
     processes: Option<u64>,
 }
 
 impl Watched {
     /// What is left to watch beside the resource limits, without a control group.
-    pub(crate) fn over(limits: &Limits, group: Option<&Group>) -> Self {
+    pub(crate) fn over(spec: &Spec, group: Option<&Group>) -> Self {
         if group.is_some() {
             return Self::default();
         }
         // The kernel does not hold root to RLIMIT_NPROC.
         let is_root = rustix::process::getuid().is_root();
         Self {
-            memory_bytes: limits.memory_bytes,
-            processes: limits.processes.filter(|_| is_root).map(u64::from),
+            memory_bytes: spec.limits.memory_bytes,
+            memory_folders: files::memory_folders(spec),
+            processes: spec.limits.processes.filter(|_| is_root).map(u64::from),
         }
     }
 }
@@ -184,7 +189,10 @@ impl Tree {
 
     fn take_sample(&self) {
         let root = self.first.as_ref().map_or(self.child, |(pid, _)| *pid);
-        let now = tree::sample(root);
+        let mut now = tree::sample(root);
+        if self.first.is_some() {
+            now.memory_bytes += files::in_memory(root, &self.watched.memory_folders);
+        }
         let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
         sampled.peak_memory_bytes = sampled.peak_memory_bytes.max(now.memory_bytes);
         sampled.cpu_seconds = sampled.cpu_seconds.max(now.cpu_seconds);

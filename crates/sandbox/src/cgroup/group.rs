@@ -234,3 +234,49 @@ fn keyed(folder: &Path, file: &str, key: &str) -> Option<u64> {
                 .ok()
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of files stands in for a version 2 tree; its content is what the kernel would read.
+    #[test]
+    fn limits_are_written_in_the_form_of_version_two() {
+        let folder = tempfile::tempdir().unwrap();
+        let parent = folder.path().to_owned();
+        let places = Places {
+            memory: parent.clone(),
+            pids: parent.clone(),
+            cpu: parent.clone(),
+            unified: Some(parent.clone()),
+            version: Version::Two,
+        };
+        let limits = Limits {
+            memory_bytes: Some(1 << 30),
+            cpus: Some(1.5),
+            processes: Some(64),
+            ..Limits::default()
+        };
+        let group = Group::create(&places, "1-0", &limits).unwrap();
+        let read = |file: &str| fs::read_to_string(parent.join("1-0").join(file)).unwrap();
+        assert_eq!(read("memory.max"), "1073741824");
+        assert_eq!(read("cpu.max"), "150000 100000");
+        assert_eq!(read("pids.max"), "64");
+
+        let told = |file: &str, text: &str| fs::write(parent.join("1-0").join(file), text).unwrap();
+        told(
+            "memory.events",
+            "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\n",
+        );
+        told("memory.peak", "4096\n");
+        told("cpu.stat", "usage_usec 2500000\nuser_usec 1\n");
+        assert!(group.ran_out_of_memory());
+        assert_eq!(
+            group.usage(),
+            Usage {
+                peak_memory_bytes: 4096,
+                cpu_seconds: 2.5
+            }
+        );
+    }
+}
