@@ -79,7 +79,35 @@ pub(crate) fn conclude(job: &Value, phases: &mut Phases) -> Result<(), Failure> 
     let error = text("/error").unwrap_or("the job failed and told no error");
     let failure = Failure::new(Exit::Unsuccessful, error.trim_end());
     Err(match text("/error_info/help") {
-        Some(help) => failure.help(help.trim_end()),
+        Some(help) => failure.help(beyond(help, error)),
         None => failure,
     })
+}
+
+/// The lines of `help` that `error` has not said already.
+fn beyond(help: &str, error: &str) -> String {
+    let said: Vec<&str> = error.lines().map(str::trim).collect();
+    let new = |line: &&str| {
+        let line = line.trim();
+        !said.iter().any(|s| !line.is_empty() && s.ends_with(line))
+    };
+    let lines: Vec<&str> = help.trim_end().lines().filter(new).collect();
+    if lines.is_empty() {
+        help.trim_end().to_owned()
+    } else {
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::beyond;
+
+    #[test]
+    fn help_does_not_repeat_the_error() {
+        let error = "No runs. Your script MUST:\n1. start\n2. train";
+        let help = "Your script MUST:\n1. start\n2. train\nOr turn autolog on.";
+        assert_eq!(beyond(help, error), "Or turn autolog on.");
+        assert_eq!(beyond("wait", error), "wait");
+    }
 }

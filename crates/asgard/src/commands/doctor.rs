@@ -26,12 +26,11 @@ pub(crate) async fn run(context: &Context<'_>, args: &LocalArgs) -> anyhow::Resu
     let settings = context.load(&args.flags())?.settings;
     let mut findings = Vec::new();
     let answers = server(context, args, &mut findings).await;
-    let held = store(context, &settings, answers, &mut findings).await;
-    // What a running server builds in its directory is not to be touched from here.
     if answers {
         let client = context.client(&args.remote)?;
         mechanisms(&client.get("/mlops/doctor", &[]).await?, &mut findings);
-    } else if !held {
+    } else if !store(context, &settings, &mut findings).await {
+        // What a running server builds in its directory is not to be touched from here.
         mechanisms(&examine(context, &settings).await?, &mut findings);
     }
     print(&findings, args)?;
@@ -101,12 +100,7 @@ async fn server(context: &Context<'_>, args: &LocalArgs, findings: &mut Vec<Find
 }
 
 /// Tries the database; true when a running server holds it.
-async fn store(
-    context: &Context<'_>,
-    settings: &Settings,
-    server_answers: bool,
-    findings: &mut Vec<Finding>,
-) -> bool {
+async fn store(context: &Context<'_>, settings: &Settings, findings: &mut Vec<Finding>) -> bool {
     let mut held = false;
     let mut finding = Finding {
         area: "store",
@@ -135,10 +129,7 @@ async fn store(
             Err(db::Error::Locked { path, .. }) => {
                 held = true;
                 finding.detail = format!("{} is held by a running server", path.display());
-                if !server_answers {
-                    finding.fix =
-                        Some("that server listens elsewhere: name it by --url".to_owned());
-                }
+                finding.fix = Some("that server listens elsewhere: name it by --url".to_owned());
             }
             Err(error) => {
                 finding.ok = false;

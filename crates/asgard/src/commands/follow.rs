@@ -1,8 +1,9 @@
 //! Following a job: its log as it grows, its phases, its end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::phases::Phases;
 use crate::client::{Client, Event};
@@ -11,13 +12,36 @@ use crate::failure::{Exit, Failure};
 /// How often a broken stream is opened again before the command gives up.
 const RECONNECTS: u32 = 10;
 
+/// How long a change of phase waits for what belongs to the phase before.
+const SETTLE: Duration = Duration::from_millis(150);
+
 /// How a job that is followed is shown.
 pub(crate) struct View {
     pub(crate) phases: Phases,
     /// Send the script's output to stderr as well: stdout holds a document.
     pub(crate) log_to_stderr: bool,
-    /// Show what the platform wrote into the log.
+    /// Show what the platform wrote into the log, in place of phases.
     pub(crate) platform_lines: bool,
+    /// A change of phase that came just now. What the platform logged about the phase before
+    /// comes after it.
+    pub(crate) pending: Option<(Value, Instant)>,
+}
+
+impl View {
+    pub(crate) fn new(phases: Phases) -> Self {
+        Self {
+            phases,
+            log_to_stderr: false,
+            platform_lines: false,
+            pending: None,
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some((status, at)) = self.pending.take() {
+            show_status(&status, at, &mut self.phases);
+        }
+    }
 }
 
 /// Shows a job from the byte `from` of its log on, until it ends or the user interrupts.
@@ -54,17 +78,23 @@ async fn read(client: &Client, job_id: &str, from: i64, view: &mut View) -> anyh
     let mut broken = 0;
     loop {
         match client.events(&path, &last_id).await {
-            Ok(mut events) => {
-                while let Some(event) = events.next().await {
-                    broken = 0;
-                    if let Some(id) = &event.id {
-                        last_id.clone_from(id);
+            Ok(mut events) => loop {
+                let event = match timeout(SETTLE, events.next()).await {
+                    Ok(Some(event)) => event,
+                    Ok(None) => break,
+                    Err(_) => {
+                        view.settle();
+                        continue;
                     }
-                    if take(&event, view)? {
-                        return Ok(());
-                    }
+                };
+                broken = 0;
+                if let Some(id) = &event.id {
+                    last_id.clone_from(id);
                 }
-            }
+                if take(&event, view)? {
+                    return Ok(());
+                }
+            },
             // Not there, not allowed: asking again would not help.
             Err(failure) if failure.exit != Exit::Unreachable => return Err(failure.into()),
             Err(failure) if broken >= RECONNECTS => return Err(failure.into()),
@@ -87,8 +117,12 @@ fn take(event: &Event, view: &mut View) -> anyhow::Result<bool> {
     let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
     match event.name.as_str() {
         "log" => log(&data, view)?,
-        "status" => status(&data, &mut view.phases),
+        "status" if !view.platform_lines => {
+            view.settle();
+            view.pending = Some((data, Instant::now()));
+        }
         "end" => {
+            view.settle();
             view.phases.end(data["status"] == "completed");
             return Ok(true);
         }
@@ -111,18 +145,20 @@ fn log(data: &Value, view: &mut View) -> std::io::Result<()> {
             }
             Ok(())
         }
-        stream => view
-            .phases
-            .script(text, view.log_to_stderr || stream == Some("stderr")),
+        stream => {
+            view.settle();
+            let to_stderr = view.log_to_stderr || stream == Some("stderr");
+            view.phases.script(text, to_stderr)
+        }
     }
 }
 
-fn status(data: &Value, phases: &mut Phases) {
+fn show_status(data: &Value, at: Instant, phases: &mut Phases) {
     match (data["status"].as_str(), data["phase"].as_str()) {
-        (Some("queued"), _) => phases.begin("queue"),
-        (Some("running"), Some("running")) => phases.begin("script"),
-        (Some("running"), Some("registering")) => phases.begin("registration"),
-        (Some("running"), _) => phases.begin("environment"),
+        (Some("queued"), _) => phases.begin("queue", at),
+        (Some("running"), Some("running")) => phases.begin("script", at),
+        (Some("running"), Some("registering")) => phases.begin("registration", at),
+        (Some("running"), _) => phases.begin("environment", at),
         _ => {}
     }
     if let Some(progress) = data["progress"].as_f64() {

@@ -149,11 +149,8 @@ async fn logs(
     mut offset: i64,
 ) -> anyhow::Result<()> {
     let output = args.remote.output;
-    let mut view = View {
-        phases: Phases::new(false, context.color(), output.quiet),
-        log_to_stderr: false,
-        platform_lines: true,
-    };
+    let mut view = View::new(Phases::new(false, context.color(), output.quiet));
+    view.platform_lines = true;
     if following {
         follow(client, job, offset, &mut view).await?;
         return Ok(conclude(&get(client, job).await?, &mut view.phases)?);

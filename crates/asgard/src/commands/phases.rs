@@ -42,13 +42,13 @@ impl Phases {
         }
     }
 
-    /// Begins a phase; the one before has ended well.
-    pub(crate) fn begin(&mut self, name: &'static str) {
+    /// Begins a phase that began at `at`; the one before has ended well then.
+    pub(crate) fn begin(&mut self, name: &'static str, at: Instant) {
         if self.current.is_some_and(|(current, _)| current == name) {
             return;
         }
-        self.end(true);
-        self.current = Some((name, Instant::now()));
+        self.finish(true, at);
+        self.current = Some((name, at));
         if let Some(bar) = &self.bar {
             bar.reset_elapsed();
             bar.set_message(name);
@@ -69,6 +69,10 @@ impl Phases {
 
     /// Ends the current phase.
     pub(crate) fn end(&mut self, well: bool) {
+        self.finish(well, Instant::now());
+    }
+
+    fn finish(&mut self, well: bool, at: Instant) {
         let detail = self.detail.take();
         let Some((name, started)) = self.current.take() else {
             return;
@@ -77,7 +81,7 @@ impl Phases {
             Some(detail) => format!("{name} {detail}"),
             None => name.to_owned(),
         };
-        self.mark(well, &text, Some(started.elapsed()));
+        self.mark(well, &text, Some(at - started));
     }
 
     /// A line of its own: `✓ text 0.8 s`.

@@ -54,10 +54,8 @@ pub(crate) async fn run(context: &super::Context<'_>, args: &PredictArgs) -> any
         let ms = answer["inference_time_ms"].as_f64().unwrap_or_default();
         let version = answer["model_version"].as_str().unwrap_or_default();
         message(&format!("{name} version {version}, {ms:.1} ms"));
-        for note in ["note", "warning"] {
-            if let Some(text) = answer[note].as_str() {
-                message(text);
-            }
+        for note in answer["notes"].as_array().into_iter().flatten() {
+            message(&plain(note));
         }
     }
     Ok(())

@@ -79,11 +79,9 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> anyhow::Result
         }
         return Ok(());
     }
-    let mut view = View {
-        phases: Phases::new(context.live(), context.color(), output.quiet),
-        log_to_stderr: document,
-        platform_lines: false,
-    };
+    let phases = Phases::new(context.live(), context.color(), output.quiet);
+    let mut view = View::new(phases);
+    view.log_to_stderr = document;
     view.phases.mark(
         true,
         &format!("uploaded {} as job {id}", file_name(&args.script)),

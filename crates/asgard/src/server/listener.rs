@@ -6,6 +6,12 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use futures_util::StreamExt as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -83,6 +89,7 @@ pub async fn serve(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
+    let router = router.layer(from_fn_with_state(stop.clone(), end_streams));
     loop {
         let accepted = tokio::select! {
             accepted = listener.0.accept() => accepted,
@@ -123,6 +130,27 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// Lets streams of events end with the server: they would hold their connections for as long as
+/// somebody listens, and whoever does comes back.
+async fn end_streams(
+    State(stop): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    let is_stream = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+    if !is_stream {
+        return response;
+    }
+    response.map(|body| {
+        let stream = body.into_data_stream();
+        Body::from_stream(stream.take_until(stop.cancelled_owned()))
+    })
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
