@@ -299,3 +299,26 @@ def test_metrics_are_linked_to_a_logged_model(experiment_id):
     read = mlflow.get_logged_model(model.model_id)
     assert [(m.key, m.value, m.step) for m in read.metrics] == [("acc", 0.5, 1)]
     assert read.source_run_id == run.info.run_id
+
+
+def test_a_trace_comes_back(experiment_id):
+    if not hasattr(mlflow, "trace"):
+        pytest.skip("this client makes no traces")
+    mlflow.set_experiment(experiment_id=experiment_id)
+
+    @mlflow.trace(name="root", attributes={"k": "v"})
+    def root(x):
+        with mlflow.start_span(name="inner") as span:
+            span.set_inputs({"x": x})
+            span.set_outputs(x + 1)
+        return x + 1
+
+    assert root(1) == 2
+    if hasattr(mlflow, "flush_trace_async_logging"):
+        mlflow.flush_trace_async_logging()
+    traces = MlflowClient().search_traces([experiment_id])
+    assert len(traces) == 1
+    spans = {span.name: span for span in traces[0].data.spans}
+    assert set(spans) == {"root", "inner"}
+    assert spans["inner"].outputs == 2
+    assert spans["root"].attributes["k"] == "v"

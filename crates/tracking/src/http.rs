@@ -10,6 +10,8 @@ mod logged_models;
 mod run_json;
 mod runs;
 mod server;
+mod traces;
+mod traces_v2;
 
 use web::{Routes, Style};
 
@@ -26,6 +28,8 @@ pub fn routes(tracking: Tracking) -> Routes {
         let routes = log::add(routes, prefix);
         let routes = histories::add(routes, prefix);
         let routes = datasets::add(routes, prefix);
+        let routes = traces::add(routes, prefix);
+        let routes = traces_v2::add(routes, prefix);
         let routes = server::add(routes, prefix);
         let routes = artifacts::add(routes, prefix);
         logged_models::add(routes, prefix)

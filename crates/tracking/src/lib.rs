@@ -26,6 +26,7 @@ mod run;
 mod search;
 mod store;
 mod tag;
+mod trace;
 pub mod wire;
 
 pub use artifact::{ArtifactEntry, ArtifactFile, Artifacts};

@@ -13,13 +13,21 @@ pub enum Owner {
     Run(String),
     /// The logged model with this id.
     LoggedModel(String),
+    /// The trace with this id.
+    Trace(String),
 }
 
 impl Owner {
     /// Reads the owner from the names of a place: `.../RUN_ID/artifacts/...` or
-    /// `.../m-HEX/artifacts/...`. Whether it exists is not known yet.
+    /// `.../m-HEX/artifacts/...` or `.../traces/ID/artifacts/...`. Whether it exists is not known yet.
     pub fn of(place: &Location) -> Option<Self> {
         let names: Vec<&str> = place.key().split('/').collect();
+        if let Some(trace) = names.windows(3).find_map(|names| match names {
+            ["traces", id, "artifacts"] => Some(Self::Trace((*id).to_owned())),
+            _ => None,
+        }) {
+            return Some(trace);
+        }
         names.windows(2).find_map(|pair| match pair {
             [id, "artifacts"] if is_hex_id(id) => Some(Self::Run((*id).to_owned())),
             [id, "artifacts"] if id.strip_prefix("m-").is_some_and(is_hex_id) => {
@@ -72,6 +80,10 @@ impl Tracking {
                 let model = self.get_logged_model(&model_id).await?;
                 (model.artifact_uri, model.job_id)
             }
+            Some(Owner::Trace(trace_id)) => {
+                let trace = self.get_trace(&trace_id).await?;
+                (trace.place().unwrap_or_default().to_owned(), trace.job_id)
+            }
             None => (String::new(), None),
         };
         let inside = Location::parse_uri(&root).is_ok_and(|root| place.is_within(&root));
@@ -100,6 +112,10 @@ mod tests {
         assert_eq!(
             owner(&format!("team/x/models/m-{hex}/artifacts")),
             Some(Owner::LoggedModel(format!("m-{hex}")))
+        );
+        assert_eq!(
+            owner("1/traces/tr-1/artifacts/traces.json"),
+            Some(Owner::Trace("tr-1".to_owned()))
         );
         assert_eq!(owner(&format!("1/{hex}")), None);
         assert_eq!(owner("1/run/artifacts/x"), None);

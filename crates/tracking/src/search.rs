@@ -1,4 +1,5 @@
-//! What the words of searches for runs and experiments mean; their grammar is in [`crate::filter`].
+//! What the words of searches for runs, experiments and traces mean; their grammar is in [`crate::filter`].
 
 pub(crate) mod experiments;
 pub(crate) mod runs;
+pub(crate) mod traces;

@@ -8,8 +8,10 @@ pub(crate) mod metrics;
 pub(crate) mod records;
 pub(crate) mod runs;
 pub(crate) mod search;
+pub(crate) mod search_traces;
 mod statement;
 pub(crate) mod tags;
+pub(crate) mod traces;
 
 use db::{Backend, Migration, Migrations};
 

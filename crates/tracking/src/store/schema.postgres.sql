@@ -173,12 +173,3 @@ CREATE TABLE trace_metadata (
     value TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (trace_id, key)
 );
--- The span as JSON in OpenTelemetry's field names.
-CREATE TABLE spans (
-    trace_id TEXT COLLATE "C" NOT NULL,
-    span_id TEXT NOT NULL,
-    experiment_id BIGINT NOT NULL REFERENCES experiments,
-    start_time_ns BIGINT NOT NULL,
-    content TEXT NOT NULL,
-    PRIMARY KEY (trace_id, span_id)
-);

@@ -13,3 +13,4 @@ mod requests;
 mod run_search;
 mod runs;
 mod server;
+mod traces;
