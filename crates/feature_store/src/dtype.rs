@@ -30,6 +30,9 @@ pub enum Dtype {
     Other(i32),
 }
 
+/// The zone of times, as an offset: Arrow reads names of zones only with a database of them.
+pub(crate) const UTC: &str = "+00:00";
+
 /// How far a list's number is from its scalar's.
 const LIST: i32 = 10;
 
@@ -121,7 +124,7 @@ impl Dtype {
             Scalar::Double => DataType::Float64,
             Scalar::Float => DataType::Float32,
             Scalar::Bool => DataType::Boolean,
-            Scalar::UnixTimestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Scalar::UnixTimestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
         };
         match self {
             Self::Scalar(s) => Some(of(s)),

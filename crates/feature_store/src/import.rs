@@ -25,6 +25,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use crate::catalog::{Catalogs, namespace};
+use crate::dtype::UTC;
 use crate::error::Error;
 use crate::table::TableRef;
 
@@ -209,10 +210,9 @@ fn iceberg_type(kind: &DataType) -> DataType {
         DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
         DataType::Date64 => DataType::Timestamp(TimeUnit::Microsecond, None),
-        DataType::Timestamp(_, zone) => DataType::Timestamp(
-            TimeUnit::Microsecond,
-            zone.as_ref().map(|_| Arc::from("+00:00")),
-        ),
+        DataType::Timestamp(_, zone) => {
+            DataType::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| Arc::from(UTC)))
+        }
         DataType::Dictionary(_, value) => iceberg_type(value),
         DataType::List(field) | DataType::LargeList(field) => {
             let item = Field::new("element", iceberg_type(field.data_type()), true);

@@ -3,4 +3,5 @@
 
 mod app;
 mod features;
+mod historical;
 mod tables;

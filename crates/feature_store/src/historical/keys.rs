@@ -1,0 +1,201 @@
+//! Entity keys: which entity rows a row of a view is about.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{Array as _, ArrayRef, Int64Array};
+use arrow_cast::cast;
+use arrow_row::{RowConverter, SortField};
+use arrow_schema::DataType;
+
+use crate::error::Error;
+
+/// The distinct keys of the entity rows, numbered.
+pub(crate) enum Keys {
+    /// A view without entities: all rows are about the same.
+    One,
+    Whole(HashMap<i64, u32, ahash::RandomState>),
+    Rows {
+        converter: RowConverter,
+        numbers: HashMap<Box<[u8]>, u32, ahash::RandomState>,
+    },
+}
+
+impl Keys {
+    /// Numbers the keys of the entity rows, given as columns that are named for messages and
+    /// the types that the view's table has for them; gives the number of each row, `None` for a
+    /// key with a null, which is about nothing.
+    ///
+    /// # Errors
+    /// When a column can never equal the table's, such as text against a number.
+    pub(crate) fn new(
+        columns: &[(String, ArrayRef)],
+        types: &[DataType],
+        rows: usize,
+    ) -> Result<(Self, Vec<Option<u32>>), Error> {
+        if columns.is_empty() {
+            return Ok((Self::One, vec![Some(0); rows]));
+        }
+        let columns = columns
+            .iter()
+            .zip(types)
+            .map(|((name, column), kind)| comparable(name, column, kind))
+            .collect::<Result<Vec<_>, _>>()?;
+        if let [column] = columns.as_slice()
+            && column.data_type() == &DataType::Int64
+        {
+            return Ok(whole(column));
+        }
+        let fields = columns
+            .iter()
+            .map(|c| SortField::new(c.data_type().clone()));
+        let converter = RowConverter::new(fields.collect())?;
+        let encoded = converter.convert_columns(&columns)?;
+        let mut numbers = HashMap::with_hasher(ahash::RandomState::new());
+        let of_rows = (0..rows).map(|row| {
+            columns.iter().all(|c| c.is_valid(row)).then(|| {
+                let next = numbers.len() as u32;
+                *numbers
+                    .entry(Box::from(encoded.row(row).data()))
+                    .or_insert(next)
+            })
+        });
+        let of_rows = of_rows.collect();
+        Ok((Self::Rows { converter, numbers }, of_rows))
+    }
+
+    /// The numbers of the keys in rows of the view; `None` for keys that nobody asks for.
+    pub(crate) fn find(
+        &self,
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Vec<Option<u32>>, Error> {
+        Ok(match self {
+            Self::One => vec![Some(0); rows],
+            Self::Whole(numbers) => {
+                let column = widened(&columns[0])?;
+                let column = column.as_primitive::<Int64Type>();
+                column
+                    .iter()
+                    .map(|key| numbers.get(&key?).copied())
+                    .collect()
+            }
+            Self::Rows { converter, numbers } => {
+                let columns = columns.iter().map(widened).collect::<Result<Vec<_>, _>>()?;
+                let encoded = converter.convert_columns(&columns)?;
+                // A row with a null encodes to bytes that no key without one has.
+                encoded
+                    .iter()
+                    .map(|row| numbers.get(row.data()).copied())
+                    .collect()
+            }
+        })
+    }
+}
+
+fn whole(column: &ArrayRef) -> (Keys, Vec<Option<u32>>) {
+    let mut numbers = HashMap::with_hasher(ahash::RandomState::new());
+    let column: &Int64Array = column.as_primitive();
+    let of_rows = column.iter().map(|key| {
+        let next = numbers.len() as u32;
+        Some(*numbers.entry(key?).or_insert(next))
+    });
+    let of_rows = of_rows.collect();
+    (Keys::Whole(numbers), of_rows)
+}
+
+/// Whole numbers as 64 bits, all else as it is.
+fn widened(column: &ArrayRef) -> Result<ArrayRef, Error> {
+    if column.data_type().is_integer() {
+        return Ok(cast(column, &DataType::Int64)?);
+    }
+    Ok(column.clone())
+}
+
+/// An entity column in the type that the table's column has once [`widened`].
+fn comparable(name: &str, column: &ArrayRef, table: &DataType) -> Result<ArrayRef, Error> {
+    let target = if table.is_integer() {
+        &DataType::Int64
+    } else {
+        table
+    };
+    let given = match column.data_type() {
+        DataType::Dictionary(_, value) => (**value).clone(),
+        other => other.clone(),
+    };
+    let alike = match (&given, target) {
+        (DataType::Null, _) => true,
+        // pandas makes floats of whole numbers where one is missing.
+        (DataType::Float32 | DataType::Float64, DataType::Int64) => return whole_floats(column),
+        (given, DataType::Int64) => given.is_integer(),
+        (
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View,
+            DataType::Utf8 | DataType::LargeUtf8,
+        ) => true,
+        (
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView,
+            DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_),
+        ) => true,
+        (
+            DataType::Timestamp(..) | DataType::Date32,
+            DataType::Timestamp(..) | DataType::Date32,
+        ) => true,
+        (given, target) => given == target,
+    };
+    if !alike {
+        return Err(Error::Invalid(format!(
+            "the join key {name:?} is {given} in the entity rows but {table} in the table; convert it, in pandas: df[{name:?}].astype(...)"
+        )));
+    }
+    Ok(cast(column, target)?)
+}
+
+/// Floats as whole numbers; one with a fraction equals no whole number.
+fn whole_floats(column: &ArrayRef) -> Result<ArrayRef, Error> {
+    let to_whole = |value: f64| {
+        // The bounds are the floats next to those of 64 bits.
+        let fits = value.fract() == 0.0 && (-9.2e18..9.2e18).contains(&value);
+        fits.then_some(value as i64)
+    };
+    let floats = cast(column, &DataType::Float64)?;
+    let floats = floats.as_primitive::<Float64Type>();
+    let keys: Int64Array = floats.iter().map(|v| v.and_then(to_whole)).collect();
+    Ok(Arc::new(keys))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Float64Array, Int32Array, StringArray};
+
+    use super::*;
+
+    fn one(column: ArrayRef, table: DataType) -> Result<(Keys, Vec<Option<u32>>), Error> {
+        let rows = column.len();
+        Keys::new(&[("id".to_owned(), column)], &[table], rows)
+    }
+
+    #[test]
+    fn whole_numbers_of_any_width_are_the_same_key() {
+        let (keys, rows) = one(Arc::new(Int32Array::from(vec![7, 8, 7])), DataType::Int64).unwrap();
+        assert_eq!(rows, [Some(0), Some(1), Some(0)]);
+        let table: ArrayRef = Arc::new(Int64Array::from(vec![Some(8), None, Some(9)]));
+        assert_eq!(keys.find(&[table], 3).unwrap(), [Some(1), None, None]);
+    }
+
+    #[test]
+    fn floats_of_pandas_are_whole_numbers_unless_they_have_a_fraction() {
+        let floats = Float64Array::from(vec![Some(7.0), None, Some(7.5)]);
+        let (_, rows) = one(Arc::new(floats), DataType::Int32).unwrap();
+        assert_eq!(rows, [Some(0), None, None]);
+    }
+
+    #[test]
+    fn text_is_not_a_number() {
+        let text = || Arc::new(StringArray::from(vec!["7"]));
+        assert!(one(text(), DataType::Int64).is_err());
+        let (keys, _) = one(text(), DataType::Utf8).unwrap();
+        assert_eq!(keys.find(&[text()], 1).unwrap(), [Some(0)]);
+    }
+}

@@ -1,0 +1,18 @@
+//! Point-in-time reads: for each entity row, the newest value that was known at its time.
+//!
+//! Like a left join: every entity row comes back once, in its place. A row of a view counts when
+//! its time is at or before the entity row's, and its age at most the ttl. Of several rows the
+//! latest counts, of the same time the one created last; a null in that row is the value.
+
+mod as_of;
+#[cfg(test)]
+mod contract;
+mod entities;
+mod keys;
+mod read;
+mod request;
+mod scan;
+
+pub use entities::EntityRows;
+pub use read::Historical;
+pub use request::{FeatureRef, HistoricalRequest, ViewUse};

@@ -1,0 +1,152 @@
+//! Reading a view's table: which files, which columns, in how many streams.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use iceberg::arrow::ArrowReader;
+use iceberg::expr::Reference;
+use iceberg::scan::FileScanTask;
+use iceberg::spec::{Datum, PrimitiveType, Type};
+use iceberg::table::Table;
+
+use crate::error::Error;
+use crate::table::TableRef;
+
+/// Larger files are read in pieces of about this many bytes, each with its own row groups.
+const PIECE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Rows in a batch.
+const BATCH_ROWS: usize = 16_384;
+
+/// What is read of a table.
+pub(crate) struct Scan {
+    reader: ArrowReader,
+    /// In the order of their names and places, which is the same for the same snapshot.
+    pieces: Arc<Vec<FileScanTask>>,
+    pub(crate) snapshot_id: Option<i64>,
+    name: TableRef,
+}
+
+/// The times that a read needs of a column, in microseconds, both inclusive.
+pub(crate) struct Times<'t> {
+    pub(crate) column: &'t str,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+}
+
+impl Scan {
+    /// Plans a read of some columns, of the newest snapshot or of the one given.
+    ///
+    /// # Errors
+    /// When the snapshot is not there, the storage does not answer, or rows were deleted in a
+    /// way that cannot be read yet.
+    pub(crate) async fn plan(
+        name: &TableRef,
+        table: &Table,
+        columns: &[String],
+        times: Option<&Times<'_>>,
+        snapshot: Option<i64>,
+    ) -> Result<Self, Error> {
+        let failed = || format!("table {name} cannot be read");
+        let mut scan = table.scan().select(columns);
+        if let Some(id) = snapshot {
+            scan = scan.snapshot_id(id);
+        }
+        if let Some(times) = times {
+            let datum = datum(table, times.column);
+            let mut filter = Reference::new(times.column).less_than_or_equal_to(datum(times.last));
+            if times.first != i64::MIN {
+                let from =
+                    Reference::new(times.column).greater_than_or_equal_to(datum(times.first));
+                filter = filter.and(from);
+            }
+            scan = scan.with_filter(filter);
+        }
+        let scan = scan.build().map_err(Error::iceberg(failed()))?;
+        let snapshot_id = scan.snapshot().map(|snapshot| snapshot.snapshot_id());
+        let tasks = scan.plan_files().await.map_err(Error::iceberg(failed()))?;
+        let tasks: Vec<FileScanTask> = tasks
+            .try_collect()
+            .await
+            .map_err(Error::iceberg(failed()))?;
+        let vectors = |task: &FileScanTask| {
+            task.deletes
+                .iter()
+                .any(|delete| delete.file_path.ends_with(".puffin"))
+        };
+        if tasks.iter().any(vectors) {
+            return Err(Error::Unsupported(format!(
+                "table {name} has deletion vectors (Iceberg v3), which cannot be read yet; compact the table, or write deletes as position delete files (format version 2)"
+            )));
+        }
+        let mut pieces: Vec<FileScanTask> = tasks.into_iter().flat_map(split).collect();
+        pieces.sort_by(|a, b| (&a.data_file_path, a.start).cmp(&(&b.data_file_path, b.start)));
+        Ok(Self {
+            // One file at a time, so that batches come in the file's order.
+            reader: table
+                .reader_builder()
+                .with_batch_size(BATCH_ROWS)
+                .with_data_file_concurrency_limit(1)
+                .build(),
+            pieces: Arc::new(pieces),
+            snapshot_id,
+            name: name.clone(),
+        })
+    }
+
+    /// How many pieces there are.
+    pub(crate) fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Hands every batch of one piece to `each`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or `each` refuses.
+    pub(crate) async fn read(
+        &self,
+        piece: usize,
+        mut each: impl FnMut(RecordBatch) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        let failed = || format!("a data file of table {} cannot be read", self.name);
+        let task = self.pieces[piece].clone();
+        let reader = self.reader.clone();
+        let batches = reader
+            .read(stream::iter([Ok(task)]).boxed())
+            .map_err(Error::iceberg(failed()))?;
+        let mut batches = batches.stream();
+        while let Some(batch) = batches.next().await {
+            each(batch.map_err(Error::iceberg(failed()))?)?;
+            tokio::task::consume_budget().await;
+        }
+        Ok(())
+    }
+}
+
+/// A file in pieces; a row group belongs to the piece that its middle is in.
+fn split(task: FileScanTask) -> Vec<FileScanTask> {
+    let whole = task.start == 0 && (task.length == 0 || task.length >= task.file_size_in_bytes);
+    let bytes = task.file_size_in_bytes;
+    if !whole || bytes <= PIECE_BYTES {
+        return vec![task];
+    }
+    let starts = (0..bytes.div_ceil(PIECE_BYTES)).map(|n| n * PIECE_BYTES);
+    let piece = |start: u64| {
+        let mut piece = task.clone();
+        piece.start = start;
+        piece.length = PIECE_BYTES.min(bytes - start);
+        piece.record_count = None;
+        piece
+    };
+    starts.map(piece).collect()
+}
+
+/// How a time is written for a column with or without a zone.
+fn datum(table: &Table, column: &str) -> fn(i64) -> Datum {
+    let field = table.metadata().current_schema().field_by_name(column);
+    match field.map(|f| &*f.field_type) {
+        Some(Type::Primitive(PrimitiveType::Timestamptz)) => Datum::timestamptz_micros,
+        _ => Datum::timestamp_micros,
+    }
+}

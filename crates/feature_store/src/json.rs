@@ -1,0 +1,208 @@
+//! Columns out of JSON and into JSON.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Float32Type, Float64Type, Int64Type};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch,
+    RecordBatchOptions, StringArray,
+};
+use arrow_cast::cast;
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{DataType, Field, Schema};
+use serde_json::{Map, Value};
+
+use crate::dtype::UTC;
+use crate::error::Error;
+
+/// Columns from `{"column": [values]}`, or from `[{"column": value}]`, where an absent value is
+/// null.
+///
+/// # Errors
+/// When columns differ in length or a column holds values of different kinds.
+pub(crate) fn to_batch(value: Value) -> Result<RecordBatch, Error> {
+    let columns = match value {
+        Value::Object(columns) => columns
+            .into_iter()
+            .map(|(name, values)| match values {
+                Value::Array(values) => Ok((name, values)),
+                _ => Err(Error::Invalid(format!("{name:?} is not a list of values"))),
+            })
+            .collect::<Result<Vec<_>, _>>()?,
+        Value::Array(rows) => by_column(rows)?,
+        _ => {
+            return Err(Error::Invalid(
+                "give rows as {\"column\": [values]} or as [{\"column\": value}]".to_owned(),
+            ));
+        }
+    };
+    let rows = columns.first().map_or(0, |(_, values)| values.len());
+    let mut fields = Vec::new();
+    let mut arrays = Vec::new();
+    for (name, values) in columns {
+        if values.len() != rows {
+            return Err(Error::Invalid(format!(
+                "column {name:?} has {} values, the first column {rows}",
+                values.len()
+            )));
+        }
+        let array = column(&name, &values)?;
+        fields.push(Field::new(name, array.data_type().clone(), true));
+        arrays.push(array);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let schema = Arc::new(Schema::new(fields));
+    Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
+}
+
+fn by_column(rows: Vec<Value>) -> Result<Vec<(String, Vec<Value>)>, Error> {
+    let count = rows.len();
+    let mut columns: Vec<(String, Vec<Value>)> = Vec::new();
+    for (index, row) in rows.into_iter().enumerate() {
+        let Value::Object(row) = row else {
+            return Err(Error::Invalid(format!("row {index} is not an object")));
+        };
+        for (name, value) in row {
+            let at = match columns.iter().position(|(known, _)| *known == name) {
+                Some(at) => at,
+                None => {
+                    columns.push((name, vec![Value::Null; count]));
+                    columns.len() - 1
+                }
+            };
+            columns[at].1[index] = value;
+        }
+    }
+    Ok(columns)
+}
+
+/// One column: whole numbers, numbers, text or truth values.
+fn column(name: &str, values: &[Value]) -> Result<ArrayRef, Error> {
+    let given = || values.iter().filter(|v| !v.is_null());
+    if given().next().is_none() {
+        return Ok(Arc::new(NullArray::new(values.len())));
+    }
+    if given().all(Value::is_i64) {
+        return Ok(Arc::new(
+            values.iter().map(Value::as_i64).collect::<Int64Array>(),
+        ));
+    }
+    if given().all(Value::is_number) {
+        return Ok(Arc::new(
+            values.iter().map(Value::as_f64).collect::<Float64Array>(),
+        ));
+    }
+    if given().all(Value::is_string) {
+        return Ok(Arc::new(
+            values.iter().map(Value::as_str).collect::<StringArray>(),
+        ));
+    }
+    if given().all(Value::is_boolean) {
+        return Ok(Arc::new(
+            values.iter().map(Value::as_bool).collect::<BooleanArray>(),
+        ));
+    }
+    Err(Error::Invalid(format!(
+        "column {name:?} mixes kinds of values, or holds lists or objects; give numbers, texts or truth values"
+    )))
+}
+
+/// Columns as `{"column": [values]}`: times as ISO 8601 in UTC, floats that JSON cannot write
+/// (NaN, infinities) as null, bytes as hexadecimal text.
+///
+/// # Errors
+/// When a column's type cannot be written.
+pub(crate) fn from_batch(batch: &RecordBatch) -> Result<Map<String, Value>, Error> {
+    let schema = batch.schema();
+    let columns = schema
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, column)| Ok((field.name().clone(), Value::Array(values(column)?))));
+    columns.collect()
+}
+
+/// The values of one column.
+pub(crate) fn values(column: &ArrayRef) -> Result<Vec<Value>, Error> {
+    Ok(match column.data_type() {
+        DataType::Null => vec![Value::Null; column.len()],
+        DataType::Boolean => column.as_boolean().iter().map(Value::from).collect(),
+        kind if kind.is_integer() => {
+            let whole = cast(column, &DataType::Int64)?;
+            whole
+                .as_primitive::<Int64Type>()
+                .iter()
+                .map(Value::from)
+                .collect()
+        }
+        DataType::Float64 => column
+            .as_primitive::<Float64Type>()
+            .iter()
+            .map(Value::from)
+            .collect(),
+        // The shortest text of the 32 bits, not of the 64 that they widen to.
+        DataType::Float32 => {
+            let single = |v: f32| v.to_string().parse::<f64>().ok().filter(|v| v.is_finite());
+            column
+                .as_primitive::<Float32Type>()
+                .iter()
+                .map(|v| Value::from(v.and_then(single)))
+                .collect()
+        }
+        DataType::List(_) => {
+            let lists = column.as_list::<i32>().iter();
+            let lists = lists.map(|list| match list {
+                Some(list) => Ok(Value::Array(values(&list)?)),
+                None => Ok(Value::Null),
+            });
+            lists.collect::<Result<_, Error>>()?
+        }
+        DataType::Timestamp(unit, None) => {
+            // Times without a zone are UTC.
+            values(&cast(
+                column,
+                &DataType::Timestamp(*unit, Some(UTC.into())),
+            )?)?
+        }
+        _ => {
+            let options = FormatOptions::default();
+            let text = ArrayFormatter::try_new(column, &options)?;
+            (0..column.len())
+                .map(|row| {
+                    column
+                        .is_valid(row)
+                        .then(|| text.value(row).to_string())
+                        .into()
+                })
+                .collect()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rows_and_columns_mean_the_same() {
+        let columns = to_batch(json!({"id": [1, 2], "x": [1, 2.5], "t": ["a", null]})).unwrap();
+        let rows = to_batch(json!([{"id": 1, "x": 1, "t": "a"}, {"id": 2, "x": 2.5}])).unwrap();
+        assert_eq!(from_batch(&columns).unwrap(), from_batch(&rows).unwrap());
+        assert_eq!(
+            rows.column_by_name("id").unwrap().data_type(),
+            &DataType::Int64
+        );
+        assert!(to_batch(json!({"a": [1], "b": [1, 2]})).is_err());
+        assert!(to_batch(json!({"a": [1, "x"]})).is_err());
+        assert!(to_batch(json!("a")).is_err());
+    }
+
+    #[test]
+    fn a_single_float_is_written_as_short_as_it_is() {
+        let column: ArrayRef = Arc::new(arrow_array::Float32Array::from(vec![0.1, f32::NAN]));
+        assert_eq!(values(&column).unwrap(), [json!(0.1), Value::Null]);
+    }
+}
