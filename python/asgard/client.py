@@ -148,7 +148,7 @@ class AsgardMLOpsClient:
         model_version: Optional[Union[str, int]] = None,
         return_probabilities: bool = False,
     ) -> Dict[str, Any]:
-        """Asks a model. ``inputs``: a dict of columns, a list of row dicts, or a pandas DataFrame.
+        """Asks a model. ``inputs``: a dict of columns, a list of row dicts, a matrix or a DataFrame.
 
         ``model_version`` is a number, an alias (``@champion``) or None for the latest. The answer has
         ``predictions``, ``probabilities`` (None unless asked for and known) and the resolved version.

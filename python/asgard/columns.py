@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Mapping, Sequence, Union
+from typing import Any, Dict, List, Mapping, Sequence
 
 __all__ = ["Columns", "as_columns"]
 
 Columns = Dict[str, List[Any]]
 
 
-def as_columns(inputs: Any) -> Union[Columns, List[Any]]:
+def as_columns(inputs: Any) -> Columns:
     """Columns of plain values out of a pandas DataFrame, a dict of columns or a list of row dicts.
 
-    A matrix (a list of lists, a numpy array) has no column names and stays a list of rows. NaN becomes
-    None, which a model sees as a missing value again: JSON has no NaN.
+    The columns of a matrix (a list of lists, a numpy array) are named "0", "1", ...: a model that was
+    trained on a matrix takes its columns in their order. NaN becomes None, which a model sees as a
+    missing value again: JSON has no NaN.
     """
     if hasattr(inputs, "to_dict") and hasattr(inputs, "columns"):
         return {str(name): _plain_list(inputs[name]) for name in inputs.columns}
@@ -23,7 +24,12 @@ def as_columns(inputs: Any) -> Union[Columns, List[Any]]:
     rows = _plain_list(inputs)
     if rows and all(isinstance(row, Mapping) for row in rows):
         return _columns_of_rows(rows)
-    return rows
+    if rows and all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows):
+        return {str(i): [row[i] for row in rows] for i in range(len(rows[0]))}
+    raise TypeError(
+        "inputs must be columns, a list of row dicts, a matrix with rows of equal length or a "
+        "DataFrame, not {!r}".format(inputs)
+    )
 
 
 def _columns_of_rows(rows: Sequence[Mapping[str, Any]]) -> Columns:

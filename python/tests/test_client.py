@@ -255,6 +255,14 @@ class Predicting(ClientTest):
         self.assertEqual(body["inputs"], {"a": [1, 3], "b": [2, None]})
         self.assertNotIn("model_version", body)
 
+    def test_names_the_columns_of_a_matrix_by_their_place(self):
+        body = self.predicted([[1, 2.5], (3, math.nan)])
+        self.assertEqual(body["inputs"], {"0": [1, 3], "1": [2.5, None]})
+
+    def test_a_ragged_matrix_is_explained(self):
+        with self.assertRaisesRegex(TypeError, "rows of equal length"):
+            self.client.predict("m", [[1], [2, 3]])
+
     def test_nan_travels_as_null(self):
         self.assertEqual(self.predicted({"a": [math.nan]})["inputs"], {"a": [None]})
 
