@@ -8,6 +8,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -54,3 +55,18 @@ def server(tmp_path_factory):
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def customers():
+    """/data/customers.csv, which the documents' script reads; made for the tests where it is missing."""
+    path = pathlib.Path("/data/customers.csv")
+    made = not path.exists()
+    if made:
+        if not os.access("/data" if os.path.isdir("/data") else "/", os.W_OK):
+            pytest.skip("SKIPPED: /data/customers.csv is missing and /data may not be written here")
+        tool = ROOT / "examples/pickle/make_customers.py"
+        subprocess.run([sys.executable, str(tool), "--out", str(path)], check=True)
+    yield path
+    if made:
+        path.unlink()

@@ -15,6 +15,8 @@ from mlflow.entities import Metric, Param, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
+pytestmark = pytest.mark.mlflow
+
 MAJOR = int(mlflow.__version__.split(".")[0])
 
 
