@@ -30,6 +30,14 @@ for name in sys.argv[1:]:
         print(f'{name}: {type(error).__name__}: {error}', file=sys.stderr)
 ";
 
+/// How long to wait for an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Long,
+    /// There is an earlier answer to fall back on.
+    Short,
+}
+
 /// The tools of one build.
 #[derive(Debug, Clone)]
 pub(crate) struct Builder {
@@ -42,7 +50,11 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// Finds the packages that meet the requirements.
-    pub(crate) async fn resolve(&self, requirements: &[Requirement]) -> Result<Lock, Error> {
+    pub(crate) async fn resolve(
+        &self,
+        requirements: &[Requirement],
+        patience: Patience,
+    ) -> Result<Lock, Error> {
         let lines: String = requirements.iter().map(|r| format!("{r}\n")).collect();
         let mut args = words(&[
             "pip",
@@ -59,7 +71,12 @@ impl Builder {
             args.extend(["--exclude-newer".into(), date.into()]);
         }
         let scratch = self.store.begin("resolution")?;
-        let output = self.run_uv(RESOLVE, args, lines, &scratch).await?;
+        let mut call = self.uv_call(RESOLVE, args, lines, &scratch);
+        if patience == Patience::Short {
+            call.env.push(("UV_HTTP_RETRIES".into(), "0".into()));
+            call.timeout = call.timeout.min(Duration::from_secs(15));
+        }
+        let output = self.finish(call).await?;
         Ok(Lock {
             text: output.stdout,
         })
@@ -173,11 +190,22 @@ impl Builder {
         stdin: String,
         building: &Building,
     ) -> Result<Output, Error> {
+        self.finish(self.uv_call(attempt, args, stdin, building))
+            .await
+    }
+
+    fn uv_call(
+        &self,
+        attempt: &'static str,
+        args: Vec<OsString>,
+        stdin: String,
+        building: &Building,
+    ) -> Call {
         let mut mounts = self.interpreter_mounts();
         mounts.push(Mount::writable(self.store.writable()));
         mounts.extend(outside_usr(&self.uv.program).map(Mount::read_only));
         mounts.extend(named_files(&self.config.host));
-        let call = Call {
+        Call {
             attempt,
             program: self.uv.program.clone(),
             args,
@@ -187,7 +215,11 @@ impl Builder {
             stdin,
             scratch: building.scratch().to_owned(),
             timeout: Duration::from_secs(self.config.build_timeout_s),
-        };
+        }
+    }
+
+    async fn finish(&self, call: Call) -> Result<Output, Error> {
+        let attempt = call.attempt;
         let output = call.run(&self.sandbox).await?;
         if output.success {
             Ok(output)

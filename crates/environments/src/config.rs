@@ -16,7 +16,8 @@ pub struct Config {
     pub python: Option<String>,
     /// The package index; absent: uv's own default, or the user's `UV_INDEX_URL`, `PIP_INDEX_URL`.
     pub index_url: Option<String>,
-    /// Whether packages without a wheel may be built, which runs their code in the build sandbox.
+    /// Whether packages without a wheel may be built. That runs their code in the build sandbox,
+    /// where it could change uv's cache and so every environment built from it later.
     pub allow_source_builds: bool,
     /// Ignore packages uploaded after this date (`2026-01-31` or RFC 3339).
     pub exclude_newer: Option<String>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::Environments;
-use crate::build::Builder;
+use crate::build::{Builder, Patience};
 use crate::environment::{Environment, EnvironmentRequest, Step};
 use crate::error::Error;
 use crate::flight::Progress;
@@ -55,7 +55,6 @@ impl Environments {
                 work.run(ttl_ms, &progress).await
             })
             .await
-            .inspect(|environment| progress(ready(environment, false)))
     }
 
     /// The built environment of a list that was resolved a short time ago.
@@ -116,22 +115,35 @@ impl Environments {
 
     /// The interpreter of a request: its version, else the configured one, else the preferred.
     pub(crate) async fn interpreter(&self, wanted: Option<&str>) -> Result<Interpreter, Error> {
-        let wanted = wanted.or(self.config.python.as_deref());
-        match wanted.map(Path::new) {
-            Some(path) if path.is_absolute() => {
-                Interpreter::ask(path)
-                    .await
-                    .map_err(|reason| Error::Python {
-                        wanted: path.display().to_string(),
-                        found: format!("it {reason}"),
-                        help:
-                            "set environments.python to the absolute path of a Python interpreter"
-                                .to_owned(),
-                    })
+        if let Some(version) = wanted {
+            // Never a path: what a request names is not run outside of a sandbox.
+            if !is_version(version) {
+                return Err(Error::Python {
+                    wanted: format!("{version:?}"),
+                    found: "can be no such version".to_owned(),
+                    help: "ask for a version, as in 3.11".to_owned(),
+                });
             }
-            _ => self.interpreters().await.pick(wanted).cloned(),
+            return self.interpreters().await.pick(Some(version)).cloned();
+        }
+        match self.config.python.as_deref() {
+            Some(path) if Path::new(path).is_absolute() => Interpreter::ask(Path::new(path))
+                .await
+                .map_err(|reason| Error::Python {
+                    wanted: path.to_owned(),
+                    found: format!("it {reason}"),
+                    help: "set environments.python to the absolute path of a Python interpreter"
+                        .to_owned(),
+                }),
+            version => self.interpreters().await.pick(version).cloned(),
         }
     }
+}
+
+/// Whether a text is `3`, `3.11` or `3.11.7`.
+fn is_version(text: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    text.split('.').count() <= 3 && text.split('.').all(is_number)
 }
 
 struct Work {
@@ -153,15 +165,24 @@ impl Work {
             }
         };
         let key = lock.key(&self.builder.interpreter, &self.builder.uv);
-        match store.find(&key) {
-            Some(found) => Ok(found),
-            None => self.builder.build(&key, &lock, &self.probe, progress).await,
-        }
+        let (environment, cached) = match store.find(&key) {
+            Some(found) => (found, true),
+            None => {
+                let build = self.builder.build(&key, &lock, &self.probe, progress);
+                (build.await?, false)
+            }
+        };
+        progress.tell(ready(&environment, cached));
+        Ok(environment)
     }
 
     /// Asks the index; when it does not answer, what the list last meant still holds.
     async fn resolve(&self, remembered: Option<Resolution>) -> Result<Lock, Error> {
-        match self.builder.resolve(&self.requirements).await {
+        let patience = match remembered {
+            Some(_) => Patience::Short,
+            None => Patience::Long,
+        };
+        match self.builder.resolve(&self.requirements, patience).await {
             Ok(lock) => {
                 let resolution = Resolution {
                     resolved_at_ms: now_ms(),

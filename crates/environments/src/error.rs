@@ -21,7 +21,7 @@ pub enum Error {
         output: String,
     },
     /// No fitting Python interpreter.
-    #[error("no Python {wanted} was found; there {found}")]
+    #[error("no Python {wanted} was found: {found}")]
     Python {
         wanted: String,
         found: String,

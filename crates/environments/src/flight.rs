@@ -47,11 +47,11 @@ impl Flights {
         let mut watched = self.board(key, work);
         loop {
             let state = watched.borrow_and_update().clone();
-            if let Some(done) = state.done {
-                return done.map_err(Error::Shared);
-            }
             if let Some(step) = state.step {
                 progress(step);
+            }
+            if let Some(done) = state.done {
+                return done.map_err(Error::Shared);
             }
             if watched.changed().await.is_err() {
                 return Err(Error::stopping());

@@ -147,8 +147,8 @@ impl Interpreters {
             Error::Python {
                 wanted: wanted.unwrap_or(">= 3.10").to_owned(),
                 found: match versions.as_slice() {
-                    [] => "is no other".to_owned(),
-                    some => format!("are {}", some.join(", ")),
+                    [] => "there is no other".to_owned(),
+                    some => format!("there are {}", some.join(", ")),
                 },
                 help: "install it (apt-get install python3, or uv python install), or set environments.python to an interpreter's absolute path".to_owned(),
             }

@@ -1,8 +1,8 @@
 //! The folders of the environment store.
 //!
-//! `environments/KEY` is complete or does not exist: it is built under `cache/building`, on the
-//! same file system, and renamed. uv's cache lies beside, so that one mount holds both and files
-//! can be hard links. A build holds a lock that dies with its process; what nobody holds a lock
+//! `environments/KEY` is complete or does not exist: it is built under `cache/uv/building`, on the
+//! same file system, and renamed. uv's own cache lies beside, so that one mount holds both, files
+//! can be hard links, and a build can write nothing else. A build holds a lock that dies with its process; what nobody holds a lock
 //! on is left over and removed when the store is opened.
 
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ const DESCRIPTION: &str = ".asgard-environment.json";
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     complete: PathBuf,
-    cache: PathBuf,
+    writable: PathBuf,
     resolutions: PathBuf,
     pub(crate) tools: PathBuf,
 }
@@ -56,7 +56,7 @@ impl Store {
     pub(crate) fn open(data_dir: &Path) -> Result<Self, Error> {
         let store = Self {
             complete: data_dir.join("environments"),
-            cache: data_dir.join("cache"),
+            writable: data_dir.join("cache/uv"),
             resolutions: data_dir.join("cache/resolutions"),
             tools: data_dir.join("tools"),
         };
@@ -74,15 +74,15 @@ impl Store {
 
     /// The folder that a build may write: uv's cache and what is being built.
     pub(crate) fn writable(&self) -> &Path {
-        &self.cache
+        &self.writable
     }
 
     pub(crate) fn uv_cache(&self) -> PathBuf {
-        self.cache.join("uv")
+        self.writable.join("cache")
     }
 
     fn building(&self) -> PathBuf {
-        self.cache.join("building")
+        self.writable.join("building")
     }
 
     /// A complete environment.

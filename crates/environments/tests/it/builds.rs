@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use environments::{EnvironmentRequest, Step};
+use environments::{EnvironmentRequest, Environments, Step};
+use sandbox::{Level, Sandbox};
 
-use crate::setup::{config, ensure, offline, open, python, request};
+use crate::setup::{bare_config, config, ensure, offline, open, python, python_in, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_environment_holds_its_packages_and_their_bytecode() {
     let data = tempfile::tempdir().unwrap();
-    let environments = open(data.path(), &config()).await;
+    let environments = open(data.path(), &bare_config()).await;
     let wanted = EnvironmentRequest {
         probe: vec!["six".to_owned(), "no_such_module".to_owned()],
         ..request(&["six>=1.16"])
@@ -39,9 +40,35 @@ async fn an_environment_holds_its_packages_and_their_bytecode() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_environment_is_built_at_every_level_of_isolation() {
+    let wanted = EnvironmentRequest {
+        probe: vec!["six".to_owned()],
+        ..request(&["six"])
+    };
+    for level in [Level::Strict, Level::User, Level::Landlock, Level::None] {
+        let sandbox = match Sandbox::at(level, &sandbox::Config::default()).await {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                eprintln!("skipped at level {}: {error}", level.name());
+                continue;
+            }
+        };
+        let data = tempfile::tempdir().unwrap();
+        let environments = Environments::open(&config().await, data.path(), sandbox.clone())
+            .await
+            .unwrap();
+        let built = environments.ensure(&wanted, &|_| {}).await;
+        let built = built.unwrap_or_else(|e| panic!("{level:?}: {e}: {:?}", e.output()));
+        let code = "import os, six; print(os.path.exists(six.__cached__))";
+        let (exit, said) = python_in(&sandbox, &built, code).await;
+        assert!(exit.success() && said.trim() == "True", "{level:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_known_list_is_quick_and_needs_no_network() {
     let data = tempfile::tempdir().unwrap();
-    let environments = open(data.path(), &config()).await;
+    let environments = open(data.path(), &config().await).await;
     let (first, _) = ensure(&environments, &request(&["six"])).await.unwrap();
     let started = Instant::now();
     let (second, steps) = ensure(&environments, &request(&["Six "])).await.unwrap();
@@ -55,7 +82,7 @@ async fn a_known_list_is_quick_and_needs_no_network() {
         }]
     );
     // A later start finds it too.
-    let reopened = open(data.path(), &config()).await;
+    let reopened = open(data.path(), &config().await).await;
     assert_eq!(reopened.find(&first.key).await, Some(first.clone()));
     assert_eq!(reopened.find("../../etc").await, None);
 }
@@ -63,10 +90,10 @@ async fn a_known_list_is_quick_and_needs_no_network() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_resolution_serves_while_the_index_does_not_answer() {
     let data = tempfile::tempdir().unwrap();
-    let online = open(data.path(), &config()).await;
+    let online = open(data.path(), &config().await).await;
     let (built, _) = ensure(&online, &request(&["six"])).await.unwrap();
 
-    let environments = open(data.path(), &offline()).await;
+    let environments = open(data.path(), &offline().await).await;
     let (served, steps) = ensure(&environments, &request(&["six"])).await.unwrap();
     assert_eq!(served, built);
     assert!(steps.contains(&Step::Resolving), "{steps:?}");
@@ -81,7 +108,7 @@ async fn an_old_resolution_serves_while_the_index_does_not_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_at_once_build_once() {
     let data = tempfile::tempdir().unwrap();
-    let environments = open(data.path(), &config()).await;
+    let environments = open(data.path(), &config().await).await;
     let wanted = request(&["six"]);
     let (first, second) = tokio::join!(
         ensure(&environments, &wanted),
@@ -95,12 +122,12 @@ async fn two_at_once_build_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_crash_left_half_built_is_removed() {
     let data = tempfile::tempdir().unwrap();
-    drop(open(data.path(), &config()).await);
-    let left_over = data.path().join("cache/building/abc-123/env/bin");
+    drop(open(data.path(), &config().await).await);
+    let left_over = data.path().join("cache/uv/building/abc-123/env/bin");
     std::fs::create_dir_all(left_over).unwrap();
-    std::fs::write(data.path().join("cache/building/abc-123.lock"), "").unwrap();
-    std::fs::create_dir_all(data.path().join("cache/building/without-a-lock")).unwrap();
-    drop(open(data.path(), &config()).await);
+    std::fs::write(data.path().join("cache/uv/building/abc-123.lock"), "").unwrap();
+    std::fs::create_dir_all(data.path().join("cache/uv/building/without-a-lock")).unwrap();
+    drop(open(data.path(), &config().await).await);
     assert_eq!(under_construction(data.path()), 0);
 }
 
@@ -109,7 +136,7 @@ fn a_build_that_is_killed_leaves_nothing_half_made() {
     let data = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let environments = open(data.path(), &config()).await;
+        let environments = open(data.path(), &config().await).await;
         let building = request(&["six", "tabulate"]);
         let ensuring = ensure(&environments, &building);
         let seen = async {
@@ -127,7 +154,7 @@ fn a_build_that_is_killed_leaves_nothing_half_made() {
     assert_eq!(complete(data.path()), 0);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let environments = open(data.path(), &config()).await;
+        let environments = open(data.path(), &config().await).await;
         assert_eq!(under_construction(data.path()), 0);
         let (built, _) = ensure(&environments, &request(&["six", "tabulate"]))
             .await
@@ -143,7 +170,7 @@ fn complete(data_dir: &Path) -> usize {
 }
 
 fn under_construction(data_dir: &Path) -> usize {
-    std::fs::read_dir(data_dir.join("cache/building"))
+    std::fs::read_dir(data_dir.join("cache/uv/building"))
         .unwrap()
         .count()
 }

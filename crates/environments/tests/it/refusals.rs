@@ -6,7 +6,7 @@ use crate::setup::{config, ensure, open, request};
 
 async fn refused(requirements: &[&str]) -> Error {
     let data = tempfile::tempdir().unwrap();
-    let environments = open(data.path(), &config()).await;
+    let environments = open(data.path(), &config().await).await;
     ensure(&environments, &request(requirements))
         .await
         .unwrap_err()
@@ -47,16 +47,22 @@ async fn an_option_among_the_requirements_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_python_that_is_not_here_lists_those_that_are() {
     let data = tempfile::tempdir().unwrap();
-    let environments = open(data.path(), &config()).await;
+    let environments = open(data.path(), &config().await).await;
     let wanted = EnvironmentRequest {
         python: Some("3.99".to_owned()),
         ..request(&[])
     };
+    let program = EnvironmentRequest {
+        python: Some("/bin/sh".to_owned()),
+        ..request(&[])
+    };
+    let error = ensure(&environments, &program).await.unwrap_err();
+    assert!(error.to_string().contains("no such version"), "{error}");
     let error = ensure(&environments, &wanted).await.unwrap_err();
     assert!(
         error
             .to_string()
-            .contains("no Python 3.99 was found; there are 3."),
+            .contains("no Python 3.99 was found: there are 3."),
         "{error}"
     );
 }

@@ -13,15 +13,34 @@ pub(crate) async fn sandbox() -> Sandbox {
     Sandbox::detect(&sandbox::Config::default()).await.unwrap()
 }
 
-pub(crate) fn config() -> Config {
+/// Nothing configured: uv is found, or installed into the data directory.
+pub(crate) fn bare_config() -> Config {
     Config {
         host: HostEnvironment::from_variables(std::env::vars()),
         ..Config::default()
     }
 }
 
+/// With a uv that all tests share, since installing it takes longer than most of them.
+pub(crate) async fn config() -> Config {
+    let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uv");
+    std::fs::create_dir_all(&shared).unwrap();
+    let lock = std::fs::File::create(shared.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let program = shared.join("tools/uv/bin/uv");
+    if !program.exists() {
+        let environments = open(&shared, &bare_config()).await;
+        ensure(&environments, &request(&[])).await.unwrap();
+    }
+    Config {
+        // Absent when it was found elsewhere.
+        uv: program.exists().then_some(program),
+        ..bare_config()
+    }
+}
+
 /// As [`config`], but nothing answers, and each list is resolved anew.
-pub(crate) fn offline() -> Config {
+pub(crate) async fn offline() -> Config {
     let nowhere = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"]
         .map(|name| (name.to_owned(), "http://127.0.0.1:9".to_owned()));
     let no_retries = ("UV_HTTP_RETRIES".to_owned(), "0".to_owned());
@@ -29,7 +48,7 @@ pub(crate) fn offline() -> Config {
     Config {
         host: HostEnvironment::from_variables(variables),
         resolution_ttl_s: 0,
-        ..config()
+        ..config().await
     }
 }
 
@@ -60,7 +79,15 @@ pub(crate) async fn ensure(
 
 /// Runs Python code in the environment, in a sandbox without a network.
 pub(crate) async fn python(environment: &Environment, code: &str) -> (Exit, String) {
-    let sandbox = sandbox().await;
+    python_in(&sandbox().await, environment, code).await
+}
+
+/// The same in this sandbox.
+pub(crate) async fn python_in(
+    sandbox: &Sandbox,
+    environment: &Environment,
+    code: &str,
+) -> (Exit, String) {
     let work_dir = tempfile::tempdir().unwrap();
     let spec = Spec {
         program: environment.python.clone(),
