@@ -9,8 +9,12 @@ use super::phases::Phases;
 use crate::client::{Client, Event};
 use crate::failure::{Exit, Failure};
 
-/// How often a broken stream is opened again before the command gives up.
-const RECONNECTS: u32 = 10;
+/// How often a broken stream is opened again before the command gives up: for half a minute,
+/// which a restart of the server may take.
+const RECONNECTS: u32 = 14;
+
+/// How much longer each attempt waits.
+const RECONNECT_STEP: Duration = Duration::from_millis(300);
 
 /// How long a change of phase waits for what belongs to the phase before.
 const SETTLE: Duration = Duration::from_millis(150);
@@ -108,7 +112,10 @@ async fn read(client: &Client, job_id: &str, from: i64, view: &mut View) -> anyh
             );
             return Err(Failure::new(Exit::Unreachable, message).into());
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        if broken == 1 {
+            view.phases.line("the connection is lost; trying again");
+        }
+        tokio::time::sleep(RECONNECT_STEP * broken).await;
     }
 }
 

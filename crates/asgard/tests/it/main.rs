@@ -6,6 +6,7 @@
 mod commands;
 mod door;
 mod errors;
+mod jobs;
 mod keys;
 mod openapi;
 mod permissions;
