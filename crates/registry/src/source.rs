@@ -200,7 +200,7 @@ async fn inside(
             Err(tracking::Error::LoggedModelNotFound(_)) => (None, None, false),
             Err(error) => return Err(error.into()),
         },
-        None => (None, None, false),
+        Some(Owner::Trace(_)) | None => (None, None, false),
     };
     let other = |given: &Option<String>, found: &Option<String>| {
         given.is_some() && found.is_some() && given != found
