@@ -137,6 +137,18 @@ def test_artifacts_are_deleted_and_overwritten(client, tmp_path):
         mlflow.artifacts.load_text(f"{uri}/a/b.txt")
 
 
+def test_images_are_logged_under_names_full_of_percent_signs(client):
+    with mlflow.start_run() as run:
+        for step in range(40):
+            image = np.zeros((2, 2, 3), dtype=np.uint8)
+            mlflow.log_image(image, key="dog", step=step * 10, synchronous=True)
+    listed = client.list_artifacts(run.info.run_id, "images")
+    images = [f.path for f in listed if f.path.endswith(".png")]
+    assert len(images) == 40
+    for path in images:
+        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=path)
+
+
 def test_a_large_artifact_streams_with_flat_memory(server, client, tmp_path):
     size = int(os.environ.get("ASGARD_COMPAT_LARGE_BYTES", 256 * 1024 * 1024))
     large = tmp_path / "large.bin"

@@ -102,17 +102,22 @@ async fn of_run(
         return Err(refused(source, "A runs:/ URI names no server."));
     }
     let (run_id, path) = path.split_once('/').unwrap_or((path, ""));
+    if run_id.is_empty() {
+        return Err(refused(source, "It names no run."));
+    }
+    let run = match registry.tracking().get_run(run_id).await {
+        Ok(run) => run,
+        // As MLflow does: a version may say that it came from a run of another server. Its files
+        // are nowhere, and loading it says so.
+        Err(tracking::Error::RunNotFound(_)) if given.run_id.is_some() => return Ok(given),
+        Err(tracking::Error::RunNotFound(_)) => {
+            return Err(refused(source, "There is no such run."));
+        }
+        Err(error) => return Err(error.into()),
+    };
     if given.run_id.as_deref().is_some_and(|id| id != run_id) {
         return Err(refused(source, "It is not in the run that run_id names."));
     }
-    let run = registry
-        .tracking()
-        .get_run(run_id)
-        .await
-        .map_err(|error| match error {
-            tracking::Error::RunNotFound(_) => refused(source, "There is no such run."),
-            error => error.into(),
-        })?;
     let root = Location::parse_uri(&run.artifact_uri)?;
     let folder = root.join(path)?;
     let mut place = Place {

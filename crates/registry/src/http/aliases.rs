@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use tracking::wire::{Empty, Int, MlflowRequest, MlflowResult, required, required_value};
+use tracking::wire::{Choice, Empty, MlflowRequest, MlflowResult, required};
 use web::{Permission, Routes};
 
-use super::body::VersionResponse;
+use super::body::{VersionResponse, version_number};
 use crate::Registry;
 use crate::selector::Selector;
 
@@ -24,7 +24,7 @@ pub(super) fn add(routes: Routes<Registry>, prefix: &str) -> Routes<Registry> {
 struct AliasRequest {
     name: Option<String>,
     alias: Option<String>,
-    version: Option<Int>,
+    version: Option<Choice>,
 }
 
 async fn get(
@@ -42,8 +42,8 @@ async fn set(
 ) -> MlflowResult<Empty> {
     let name = required(request.name, "name")?;
     let alias = required(request.alias, "alias")?;
-    let version = required_value(request.version, "version")?;
-    registry.set_alias(&name, &alias, version.0).await?;
+    let version = version_number(request.version.as_ref())?;
+    registry.set_alias(&name, &alias, version).await?;
     Ok(Json(Empty {}))
 }
 

@@ -1,8 +1,9 @@
 //! The shapes of MLflow's answers about models and versions (`model_registry.proto`).
 
 use serde::Serialize;
-use tracking::wire::KeyValue;
+use tracking::wire::{Choice, KeyValue, required_value};
 
+use crate::error::Error;
 use crate::model::RegisteredModel;
 use crate::version::ModelVersion;
 
@@ -116,4 +117,17 @@ fn fields(pairs: std::collections::BTreeMap<String, String>) -> Vec<KeyValue> {
         value: Some(value),
     };
     pairs.into_iter().map(field).collect()
+}
+
+/// The number of a version in a request: `"3"` or `3`.
+pub(super) fn version_number(version: Option<&Choice>) -> Result<i64, Error> {
+    match required_value(version, "version")? {
+        Choice::Number(number) => Ok(*number),
+        Choice::Name(name) if name.is_empty() => {
+            Err(tracking::Error::Missing("version".to_owned()).into())
+        }
+        Choice::Name(name) => Err(Error::Invalid(format!(
+            "Parameter 'version' must be an integer, got '{name}'."
+        ))),
+    }
 }

@@ -6,11 +6,11 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tracking::wire::{
-    Empty, Flag, Int, KeyValue, List, MlflowRequest, MlflowResult, pairs, required, required_value,
+    Choice, Empty, Flag, KeyValue, List, MlflowRequest, MlflowResult, pairs, required,
 };
 use web::{Caller, MlflowError, Permission, Routes};
 
-use super::body::{VersionBody, VersionResponse};
+use super::body::{VersionBody, VersionResponse, version_number};
 use super::models::SearchRequest;
 use crate::Registry;
 use crate::stage::Stage;
@@ -53,7 +53,7 @@ struct CreateRequest {
 #[derive(Deserialize)]
 struct VersionRequest {
     name: Option<String>,
-    version: Option<Int>,
+    version: Option<Choice>,
     description: Option<String>,
     stage: Option<String>,
     archive_existing_versions: Option<Flag>,
@@ -66,8 +66,7 @@ struct VersionRequest {
 impl VersionRequest {
     fn id(&self) -> Result<(String, i64), MlflowError> {
         let name = required(self.name.clone(), "name")?;
-        let version = required_value(self.version, "version")?;
-        Ok((name, version.0))
+        Ok((name, version_number(self.version.as_ref())?))
     }
 }
 

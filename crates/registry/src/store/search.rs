@@ -96,7 +96,10 @@ pub(crate) async fn versions(conn: &mut Conn, wanted: &Wanted) -> Result<Vec<Mod
         };
         order.push(directed(column, key));
     }
-    for last in ["v.updated_at DESC", "v.name", "v.version DESC"] {
+    if order.is_empty() {
+        order.push("v.updated_at DESC".to_owned());
+    }
+    for last in ["v.name", "v.version DESC"] {
         order.push(last.to_owned());
     }
     let columns = versions::columns(conn.backend());

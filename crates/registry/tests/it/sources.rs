@@ -74,6 +74,13 @@ async fn addresses_elsewhere_are_kept_but_never_read() {
         ] {
             assert_eq!(location(&server, source(text)).await, Ok(text.to_owned()));
         }
+        let unknown = NewVersion {
+            run_id: Some("of another server".to_owned()),
+            ..source("runs:/of another server/model")
+        };
+        let text = unknown.source.clone();
+        assert_eq!(location(&server, unknown).await, Ok(text.clone()));
+        assert!(location(&server, source(&text)).await.is_err());
         let version = server.registry.get_version("m", 1).await.unwrap();
         let elsewhere = server.registry.location(&version).await.unwrap_err();
         assert!(elsewhere.to_string().contains("s3://bucket/model"));
@@ -109,7 +116,6 @@ async fn paths_of_this_machine_and_ways_out_are_refused() {
             format!("runs:/{id}/../../x"),
             format!("runs:/{id}/%2e%2e/x"),
             format!("runs://{id}/model"),
-            "runs:/0123456789abcdef0123456789abcdef/model".to_owned(),
             "runs:/".to_owned(),
             "models:/".to_owned(),
             "models:/m-0123456789abcdef0123456789abcdef".to_owned(),
