@@ -26,26 +26,31 @@ pub fn describe(others: &[OpenApi], table: &[RouteEntry]) -> OpenApi {
             declare(operation, entry.permission);
         }
     }
+    for (path, item) in &mut document.paths.paths {
+        for method in METHODS {
+            if let Some(operation) = operation(item, method) {
+                operation.operation_id = Some(name(method, path));
+            }
+        }
+    }
     document
+}
+
+const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+/// A name that no other operation has: the crates name theirs after functions, `get` and `list`.
+fn name(method: &str, path: &str) -> String {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric());
+    let words = words.filter(|word| !word.is_empty());
+    std::iter::once(method.to_ascii_lowercase())
+        .chain(words.map(str::to_owned))
+        .collect::<Vec<_>>()
+        .join("_")
 }
 
 /// A route's path as OpenAPI writes it.
 pub fn path(route: &str) -> String {
     route.replace("{*", "{")
-}
-
-/// The methods and paths that a document describes, as `GET /path`.
-pub fn described(document: &OpenApi) -> Vec<String> {
-    let mut found = Vec::new();
-    for (path, item) in &document.paths.paths {
-        let mut item = item.clone();
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            if operation(&mut item, method).is_some() {
-                found.push(format!("{method} {path}"));
-            }
-        }
-    }
-    found
 }
 
 fn operation<'i>(item: &'i mut PathItem, method: &str) -> Option<&'i mut Operation> {

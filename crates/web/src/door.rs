@@ -254,6 +254,31 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_panic_ends_its_request_and_no_other() {
+        use axum::routing::get;
+        use tower::ServiceExt as _;
+        async fn faulty() -> &'static str {
+            panic!("a handler's mistake")
+        }
+        let routes = Router::new()
+            .route("/faulty", get(faulty))
+            .route("/api/2.0/mlflow/faulty", get(faulty))
+            .route("/sound", get(|| async { "sound" }));
+        let authenticate: Authenticate = Arc::new(|_| Box::pin(async { Ok(None) }));
+        let router = Door::new(authenticate).guard(routes);
+        for (path, status) in [
+            ("/faulty", 500),
+            ("/api/2.0/mlflow/faulty", 500),
+            ("/sound", 200),
+        ] {
+            let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status().as_u16(), status, "{path}");
+            assert!(response.headers().contains_key("x-request-id"), "{path}");
+        }
+    }
+
     #[test]
     fn a_key_comes_as_bearer_or_as_the_basic_password() {
         let bearer = parse_authorization(&HeaderValue::from_static("Bearer abc"));

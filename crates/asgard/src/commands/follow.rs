@@ -24,6 +24,8 @@ pub(crate) struct View {
     pub(crate) phases: Phases,
     /// Send the script's output to stderr as well: stdout holds a document.
     pub(crate) log_to_stderr: bool,
+    /// Print each part of the log as a JSON document.
+    pub(crate) json_lines: bool,
     /// Show what the platform wrote into the log, in place of phases.
     pub(crate) platform_lines: bool,
     /// A change of phase that came just now. What the platform logged about the phase before
@@ -36,6 +38,7 @@ impl View {
         Self {
             phases,
             log_to_stderr: false,
+            json_lines: false,
             platform_lines: false,
             pending: None,
         }
@@ -139,6 +142,9 @@ fn take(event: &Event, view: &mut View) -> anyhow::Result<bool> {
 }
 
 fn log(data: &Value, view: &mut View) -> std::io::Result<()> {
+    if view.json_lines {
+        return super::output::line(&data.to_string());
+    }
     let text = data["text"].as_str().unwrap_or_default();
     match data["stream"].as_str() {
         Some("platform") => {

@@ -151,6 +151,7 @@ async fn logs(
     let output = args.remote.output;
     let mut view = View::new(Phases::new(false, context.color(), output.quiet));
     view.platform_lines = true;
+    view.json_lines = output.lines();
     if following {
         follow(client, job, offset, &mut view).await?;
         return Ok(conclude(&get(client, job).await?, &mut view.phases)?);

@@ -34,8 +34,11 @@ async fn every_route_is_described_and_nothing_else() {
 async fn every_operation_says_what_it_needs() {
     let site = Site::new().await;
     let document = site.send(get("/openapi.json")).await.json();
+    let mut names = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "{name} names two operations");
             let permission = operation["x-permission"].as_str().unwrap_or_default();
             assert!(!permission.is_empty(), "{method} {path}");
             let locked = operation["security"] != Value::Null;
