@@ -10,6 +10,7 @@ and how it failed; a script that prints such a line only misleads its own job.
 
 import builtins
 import functools
+import gc
 import importlib
 import importlib.machinery
 import inspect
@@ -64,6 +65,10 @@ def preload(modules):
         os.close(source)
     os.close(silence)
     PRELOADED.update(name.partition(".")[0] for name in sys.modules)
+    gc.collect()
+    gc.freeze()
+    sys.stdout.write("::asgard ready null::\n")
+    sys.stdout.flush()
 
 
 def run(job):

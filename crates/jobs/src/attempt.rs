@@ -468,19 +468,16 @@ fn tell(step: &Step) -> Option<String> {
     }
 }
 
+/// A problem as the log tells it: the cause, then those lines of the cure that it does not hold.
 fn told(problem: &Problem) -> String {
-    let help = problem
-        .help
-        .as_ref()
-        .filter(|help| !problem.message.contains(help.as_str()));
-    match help {
-        Some(help) => format!(
-            "{}\n  help: {}",
-            problem.message,
-            help.replace('\n', "\n  ")
-        ),
-        None => problem.message.clone(),
+    let mut text = problem.message.clone();
+    let help = problem.help.as_deref().unwrap_or_default();
+    let new = help.lines().filter(|line| !problem.message.contains(line));
+    for (index, line) in new.enumerate() {
+        text.push_str(if index == 0 { "\n  help: " } else { "\n  " });
+        text.push_str(line);
     }
+    text
 }
 
 /// The packages that a model of this job may need: those that were asked for or are imported.

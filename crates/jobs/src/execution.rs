@@ -129,8 +129,8 @@ impl Execution<'_> {
     }
 
     fn start_pumps(&mut self, words: mpsc::Sender<Line>) -> Vec<tokio::task::JoinHandle<()>> {
-        let process = &mut self.interpreter.process;
-        let (stdout, stderr) = (process.take_stdout(), process.take_stderr());
+        let stdout = self.interpreter.output.take();
+        let stderr = self.interpreter.process.take_stderr();
         let mut pumps = Vec::new();
         if let Some(stdout) = stdout {
             let progress = self.progress.clone();

@@ -113,6 +113,43 @@ pub(crate) fn modules_of(package: &str) -> Vec<String> {
     modules
 }
 
+/// What a package's usual functions load when they are called: importing these in advance, or for
+/// their bytecode, spares the first script seconds. Missing ones are left out by whoever imports.
+pub(crate) fn companions(module: &str) -> &'static [&'static str] {
+    match module {
+        "mlflow" => &[
+            "mlflow",
+            "mlflow.pyfunc",
+            "mlflow.models.display_utils",
+            "mlflow.store.artifact.mlflow_artifacts_repo",
+            "mlflow.transformers",
+            "mlflow.utils._capture_modules",
+            "git",
+        ],
+        "sklearn" => &[
+            "mlflow.sklearn",
+            "skops.io",
+            "sklearn.compose",
+            "sklearn.datasets",
+            "sklearn.ensemble",
+            "sklearn.linear_model",
+            "sklearn.metrics",
+            "sklearn.model_selection",
+            "sklearn.pipeline",
+            "sklearn.preprocessing",
+        ],
+        "skops" => &["skops.io"],
+        "xgboost" => &["xgboost", "mlflow.xgboost"],
+        "lightgbm" => &["lightgbm", "mlflow.lightgbm"],
+        "catboost" => &["catboost", "mlflow.catboost"],
+        "torch" => &["torch", "mlflow.pytorch"],
+        "tensorflow" => &["tensorflow", "mlflow.tensorflow"],
+        "pandas" => &["pandas"],
+        "matplotlib" => &["matplotlib.pyplot"],
+        _ => &[],
+    }
+}
+
 /// Whether a module's package can be guessed with confidence: a list of what data science imports.
 /// Anything else could be a private module, or a package of that name by someone else, so the
 /// platform only suggests it.

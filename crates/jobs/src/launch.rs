@@ -9,7 +9,8 @@ use sandbox::{Limits, Mount, Process, Sandbox, Spec};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::ChildStdout;
 
 use crate::config::{Config, Network};
 use crate::error::Error;
@@ -55,6 +56,9 @@ const WORK_DIR: &str = "/job";
 /// The folder of the runner there.
 const RUNNER_DIR: &str = "/asgard";
 
+/// What the runner writes when its imports are done.
+const READY: &[u8] = b"::asgard ready null::\n";
+
 /// What bounds an interpreter; one that waits serves only jobs of the same bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Bounds {
@@ -69,15 +73,19 @@ impl Bounds {
             memory_bytes: request
                 .memory_bytes
                 .or(config.memory_default_bytes)
-                .or_else(most_of_memory),
+                .or_else(|| fair_part_of_memory(config.slots())),
             cpus: request.cpus.or(config.cpus_default),
         }
     }
 }
 
-/// Three quarters of this machine's memory, so that a job cannot take the server down with it.
-fn most_of_memory() -> Option<u64> {
-    crate::memory::of_machine().map(|memory| memory.total_bytes / 4 * 3)
+/// This job's part of three quarters of the machine's memory, so that all jobs together cannot take
+/// the server down with them; but enough for a usual job, where many may run at once.
+fn fair_part_of_memory(slots: usize) -> Option<u64> {
+    const ENOUGH: u64 = 4 << 30;
+    let most = crate::memory::of_machine()?.total_bytes / 4 * 3;
+    let part = most / u64::try_from(slots).unwrap_or(u64::MAX);
+    Some(part.max(ENOUGH.min(most)))
 }
 
 /// Starts interpreters; cheap to clone.
@@ -95,6 +103,7 @@ pub(crate) struct Launcher {
 /// A Python that waits for the script it will run.
 pub(crate) struct Interpreter {
     pub(crate) process: Process,
+    pub(crate) output: Option<ChildStdout>,
     pub(crate) door: Option<TcpListener>,
     /// Removed with the interpreter.
     _work_dir: Option<TempDir>,
@@ -203,6 +212,7 @@ impl Launcher {
             stdin: true,
         };
         let mut process = self.sandbox.spawn(spec).await?;
+        let output = process.take_stdout();
         let door = process
             .take_doors()
             .into_iter()
@@ -210,6 +220,7 @@ impl Launcher {
             .map(|(_, listener)| listener);
         Ok(Interpreter {
             process,
+            output,
             door,
             _work_dir: temp_dir,
         })
@@ -348,6 +359,16 @@ fn make_readable(folder: &Path) -> std::io::Result<()> {
 }
 
 impl Interpreter {
+    /// Waits until the imports asked for are done; false when the interpreter ended instead.
+    pub(crate) async fn ready(&mut self) -> bool {
+        let Some(output) = &mut self.output else {
+            return false;
+        };
+        // Nothing else is written before the script begins.
+        let mut marker = [0; READY.len()];
+        output.read_exact(&mut marker).await.is_ok() && marker == *READY
+    }
+
     /// Hands over the script; the runner begins it.
     pub(crate) async fn begin(&mut self, document: &Document<'_>) -> Result<(), Error> {
         let failed = Error::io("handing the script to its interpreter");

@@ -83,13 +83,7 @@ pub(crate) fn plan(request: &JobRequest, script: &str, config: &Config) -> Resul
         let requires = metadata?.requires_python?;
         inline_metadata::python_of(&requires, &PYTHONS)
     });
-    let probe = modules
-        .iter()
-        .filter(|module| {
-            imports::package_of(module).is_some_and(|package| provides(&names, package))
-        })
-        .cloned()
-        .collect();
+    let probe = probe(&names, &modules, script);
     Ok(Plan {
         environment: EnvironmentRequest {
             requirements: list,
@@ -100,6 +94,26 @@ pub(crate) fn plan(request: &JobRequest, script: &str, config: &Config) -> Resul
         modules,
         notes,
     })
+}
+
+/// What to import once at the end of a build, so that bytecode exists: what the script imports, and
+/// what scripts with these packages load sooner or later.
+fn probe(names: &BTreeSet<String>, modules: &BTreeSet<String>, script: &str) -> Vec<String> {
+    let usual = names
+        .iter()
+        .flat_map(|name| imports::modules_of(name))
+        .chain(modules.iter().cloned())
+        .flat_map(|module| imports::companions(&module).iter().copied())
+        .map(str::to_owned);
+    let own = imports::dotted(script).into_iter().filter(|module| {
+        let top = module.split('.').next().unwrap_or_default();
+        imports::package_of(top).is_some_and(|package| provides(names, package))
+    });
+    usual
+        .chain(own)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 fn names_of(list: &[String]) -> Result<BTreeSet<String>, Error> {
@@ -157,4 +171,69 @@ fn is_variant(name: &str, package: &str) -> bool {
         text
     };
     stem(name) == stem(package)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(requirements: Option<&[&str]>) -> JobRequest {
+        JobRequest {
+            script_name: "train".into(),
+            script_file: "train.py".into(),
+            experiment_name: "e".into(),
+            model_name: "m".into(),
+            requirements: requirements.map(|list| list.iter().map(|r| (*r).to_owned()).collect()),
+            environment_vars: Default::default(),
+            timeout_s: 300,
+            tags: Default::default(),
+            require_model: false,
+            autolog: false,
+            python: None,
+            memory_bytes: None,
+            cpus: None,
+        }
+    }
+
+    fn planned(requirements: Option<&[&str]>, script: &str) -> Vec<String> {
+        let plan = plan(&request(requirements), script, &Config::default()).unwrap();
+        plan.environment.requirements
+    }
+
+    #[test]
+    fn the_request_goes_before_the_script_and_the_script_before_the_defaults() {
+        let script = "# /// script\n# dependencies = [\"rich\"]\n# ///\n";
+        assert_eq!(planned(Some(&["tqdm"]), script)[0], "tqdm");
+        assert_eq!(planned(None, script)[0], "rich");
+        assert_eq!(planned(None, ""), Config::default().default_requirements);
+    }
+
+    #[test]
+    fn a_users_own_pin_of_mlflow_is_kept() {
+        let list = planned(Some(&["mlflow==2.16.2", "numpy"]), "");
+        assert_eq!(list.iter().filter(|r| r.starts_with("mlflow")).count(), 1);
+        assert_eq!(list.iter().filter(|r| r.starts_with("skops")).count(), 1);
+    }
+
+    #[test]
+    fn a_package_that_the_script_imports_is_added_and_told() {
+        let script = "import torch, json\nimport mycompany\nfrom PIL import Image\n";
+        let plan = plan(&request(Some(&["numpy"])), script, &Config::default()).unwrap();
+        let list = &plan.environment.requirements;
+        assert!(list.contains(&"torch".to_owned()) && list.contains(&"pillow".to_owned()));
+        assert!(!list.iter().any(|r| r.contains("mycompany") || r == "json"));
+        assert!(plan.notes.iter().any(|n| n.contains("adding torch")));
+        assert!(plan.notes.iter().any(|n| n.contains("mycompany")));
+    }
+
+    #[test]
+    fn what_another_package_brings_is_not_added() {
+        let list = planned(
+            Some(&["tensorflow-cpu"]),
+            "import tensorflow, sklearn, pandas\n",
+        );
+        assert!(
+            !list.contains(&"tensorflow".to_owned()) && !list.contains(&"scikit-learn".to_owned())
+        );
+    }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use environments::Environment;
 use futures_util::FutureExt as _;
 
+use crate::imports;
 use crate::launch::{Bounds, Interpreter, Launcher};
 use crate::memory;
 
@@ -94,7 +95,15 @@ impl Warm {
             return;
         }
         match self.launcher.start(environment, bounds, modules, &[]).await {
-            Ok(interpreter) => {
+            Ok(mut interpreter) => {
+                // One that is still busy importing would hold a job up.
+                if !interpreter.ready().await {
+                    tracing::warn!(
+                        ?modules,
+                        "an interpreter ended while it imported in advance"
+                    );
+                    return;
+                }
                 let mut waiting = self.lock();
                 waiting.push_back(Waiting {
                     environment: environment.key.clone(),
@@ -129,17 +138,34 @@ impl Warm {
 }
 
 /// What to import in advance for a script like this one: the modules of its import statements that
-/// belong to packages known to bear it.
+/// belong to packages known to bear it, and what those load later.
 pub(crate) fn preload(dotted: &[String]) -> Vec<String> {
-    let mut modules: Vec<String> = dotted
-        .iter()
-        .filter(|module| {
-            let top = module.split('.').next().unwrap_or_default();
-            PRELOADABLE.contains(&top)
-        })
-        .cloned()
-        .collect();
+    let mut modules = Vec::new();
+    for module in dotted {
+        let top = module.split('.').next().unwrap_or_default();
+        if PRELOADABLE.contains(&top) {
+            modules.push(module.clone());
+            modules.extend(imports::companions(top).iter().map(|m| (*m).to_owned()));
+        }
+    }
     modules.sort();
     modules.dedup();
     modules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_bears_it_is_imported_in_advance() {
+        let of = |names: &[&str]| {
+            let dotted: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+            preload(&dotted)
+        };
+        assert!(of(&["os", "mycompany.db"]).is_empty());
+        let modules = of(&["sklearn.tree", "mlflow"]);
+        assert!(modules.contains(&"sklearn.tree".to_owned()));
+        assert!(modules.contains(&"mlflow.pyfunc".to_owned()));
+    }
 }

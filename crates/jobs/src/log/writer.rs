@@ -55,6 +55,7 @@ impl LogWriter {
             limits,
             signals,
             end,
+            line_ended: true,
             pending: Vec::new(),
             trimmed_to: 0,
         };
@@ -92,6 +93,8 @@ struct Keeper {
     signals: Signals,
     /// The position after the last byte that came.
     end: i64,
+    /// Whether the last byte that came ends a line.
+    line_ended: bool,
     pending: Vec<Chunk>,
     /// Up to where the middle has been removed from the database.
     trimmed_to: i64,
@@ -131,7 +134,12 @@ impl Keeper {
         tracing::error!(job_id = %self.job_id, "the end of a log could not be stored");
     }
 
-    fn add(&mut self, piece: Piece) {
+    fn add(&mut self, mut piece: Piece) {
+        if piece.stream == Stream::Platform && !self.line_ended {
+            // The script left a line open; the platform's own begins a new one.
+            piece.content.insert(0, b'\n');
+        }
+        self.line_ended = piece.content.ends_with(b"\n");
         let size = len(&piece.content);
         match self.pending.last_mut() {
             Some(last)
