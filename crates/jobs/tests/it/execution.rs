@@ -1,0 +1,282 @@
+//! Scripts that run: what comes of them.
+
+use std::time::{Duration, Instant};
+
+use registry::Selector;
+use serde_json::{Value, json};
+
+use crate::server::{CLIENT, both, config};
+
+fn script(rest: &str) -> String {
+    format!("{CLIENT}\n{rest}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_makes_a_run_completes() {
+    for server in both(&config()).await {
+        let worker = server.work();
+        let source = script(
+            "run = start_run()\nprint('::progress 0.5::')\nprint('hello ✅', os.environ['N_ESTIMATORS'])\nprint('oops', file=sys.stderr)\nopen('scratch', 'w').write('x')\n",
+        );
+        let more = json!({"environment_vars": {"N_ESTIMATORS": "100"}, "tags": {"team": "ds"}});
+        let id = server.upload(&source, more).await;
+        let job = server.end(&id).await;
+        assert_eq!(job["status"], "completed", "{}: {job:#}", server.name);
+        assert_eq!(
+            (&job["reason"], &job["error"]),
+            (&Value::Null, &Value::Null)
+        );
+        assert_eq!(job["progress"], 0.5);
+        assert_eq!(job["model_version"], Value::Null);
+        assert_eq!(job["warnings"][0]["code"], "no_model_artifact");
+        assert!(job["resource_usage"]["peak_memory_bytes"].as_u64().unwrap() > 0);
+        assert!(job["duration_seconds"].as_f64().unwrap() > 0.0);
+        assert!(job["isolation"]["level"].is_string());
+        let logs = job["logs"].as_str().unwrap();
+        let run_id = job["run_id"].as_str().unwrap();
+        for line in [
+            "Installing requirements...",
+            "✓ Dependencies installed successfully",
+            "Executing training script...",
+            "hello ✅ 100",
+            "oops",
+            &format!("Run ID: {run_id}"),
+        ] {
+            assert!(logs.lines().any(|l| l == line), "{line:?} is not in {logs}");
+        }
+        assert!(!logs.contains("::progress"), "{logs}");
+        let tracking = server.registry.tracking();
+        let run = tracking.get_run(run_id).await.unwrap();
+        // The script left it open; the platform ends it and stamps it.
+        assert_eq!(run.status, tracking::RunStatus::Finished);
+        assert_eq!(run.job_id.as_deref(), Some(id.as_str()));
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_say_what_was_wrong_and_what_to_do() {
+    let [server, _] = both(&config()).await;
+    let worker = server.work();
+    for (source, reason, code, message) in [
+        (
+            "print('nothing')",
+            "user",
+            "no_mlflow_run",
+            "No MLflow runs found. Your script MUST:",
+        ),
+        (
+            "x = 1\n\ndef f():\n    return 1 / 0\n\nf()\n",
+            "user",
+            "script_failed",
+            "ZeroDivisionError: division by zero (train.py, line 4)",
+        ),
+        (
+            "x = (\n",
+            "user",
+            "syntax_error",
+            "SyntaxError: '(' was never closed (train.py, line 1)",
+        ),
+        (
+            "import pdfplumber",
+            "user",
+            "import_error",
+            "No module named 'pdfplumber'",
+        ),
+        (
+            "import sys; sys.exit(3)",
+            "user",
+            "script_exited",
+            "sys.exit(3)",
+        ),
+        (
+            "import os; os._exit(4)",
+            "user",
+            "script_failed",
+            "exit code 4",
+        ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+            "user",
+            "script_failed",
+            "SIGSEGV",
+        ),
+        (
+            "# /// script\n# dependencies = 3\n# ///\n",
+            "user",
+            "inline_metadata",
+            "TOML",
+        ),
+    ] {
+        let id = server.upload(source, json!({})).await;
+        let job = server.end(&id).await;
+        assert_eq!(job["status"], "failed", "{source}");
+        assert_eq!(
+            (&job["reason"], &job["error_info"]["code"]),
+            (&json!(reason), &json!(code)),
+            "{source}: {job:#}"
+        );
+        assert!(
+            job["error"].as_str().unwrap().contains(message),
+            "{source}: {}",
+            job["error"]
+        );
+        assert!(job["error_info"]["help"].is_string(), "{source}");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_traceback_shows_the_scripts_own_lines_only() {
+    let [server, _] = both(&config()).await;
+    let worker = server.work();
+    let source = "def f():\n    raise ValueError('bad')\n\nf()\n";
+    let id = server.upload(source, json!({})).await;
+    let job = server.end(&id).await;
+    let logs = job["logs"].as_str().unwrap();
+    assert!(logs.contains("train.py\", line 4, in <module>"), "{logs}");
+    assert!(!logs.contains("runner.py"), "{logs}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_job_is_cancelled_with_its_whole_tree() {
+    for server in both(&config()).await {
+        let worker = server.work();
+        let source = script(
+            "import subprocess, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nrun = start_run()\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\nprint('sleeping', flush=True)\ntime.sleep(600)\n",
+        );
+        let id = server.upload(&source, json!({})).await;
+        server
+            .wait(&id, |job| {
+                job["logs"].as_str().unwrap().contains("sleeping")
+            })
+            .await;
+        let asked = Instant::now();
+        let path = format!("/mlops/training/jobs/{id}/cancel");
+        server.post(&path, json!({})).await.expect(202);
+        let job = server.end(&id).await;
+        assert!(
+            asked.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            asked.elapsed()
+        );
+        assert_eq!(
+            (&job["status"], &job["reason"]),
+            (&json!("failed"), &json!("cancelled")),
+            "{}",
+            server.name
+        );
+        let tracking = server.registry.tracking();
+        let run = &tracking.runs_of_job(&id).await.unwrap()[0];
+        assert_eq!(run.status, tracking::RunStatus::Killed);
+        // The end is the end.
+        let again = server.post(&path, json!({})).await;
+        assert_eq!(again.expect(202)["completed_at"], job["completed_at"]);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_beyond_the_limit_is_told_in_words() {
+    let [server, _] = both(&config()).await;
+    let worker = server.work();
+    let source = "x = []\nwhile True:\n    x.append(bytearray(10_000_000))\n";
+    let more = json!({"resources": {"memory": "200MB"}});
+    let id = server.upload(source, more).await;
+    let job = server.end(&id).await;
+    assert_eq!(job["reason"], "oom", "{job:#}");
+    let error = job["error"].as_str().unwrap();
+    assert!(error.contains("200 MB"), "{error}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_pickle_becomes_a_version() {
+    for server in both(&config()).await {
+        let worker = server.work();
+        let source = script("run = start_run()\nput(run, 'model/model.pkl', b'pickle')\n");
+        let id = server
+            .upload(&source, json!({"tags": {"team": "ds"}}))
+            .await;
+        let job = server.end(&id).await;
+        assert_eq!(job["status"], "completed", "{}: {job:#}", server.name);
+        assert_eq!(job["model_version"], "1");
+        let version = server
+            .registry
+            .resolve("model", &Selector::Latest)
+            .await
+            .unwrap();
+        assert_eq!(version.job_id.as_deref(), Some(id.as_str()));
+        assert_eq!(version.run_id.as_deref(), job["run_id"].as_str());
+        assert_eq!(version.tags["asgard.wrapped"], "pickle");
+        assert_eq!(version.tags["team"], "ds");
+        assert_eq!(
+            version.tags["asgard.environment"],
+            job["environment"].as_str().unwrap()
+        );
+        let place = server.registry.location(&version).await.unwrap();
+        let files = server.registry.tracking().artifacts();
+        let model = files
+            .read(&place.join("MLmodel").unwrap(), 10_000)
+            .await
+            .unwrap();
+        assert!(String::from_utf8_lossy(&model).contains("asgard.pickle"));
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_folder_of_the_run_becomes_a_version_and_missing_ones_can_be_an_error() {
+    let [server, _] = both(&config()).await;
+    let worker = server.work();
+    let source = script("run = start_run()\nput(run, 'plots/MLmodel', b'flavors: {}')\n");
+    let id = server.upload(&source, json!({})).await;
+    let job = server.end(&id).await;
+    assert_eq!(job["model_version"], "1", "{job:#}");
+
+    let source = script("run = start_run()\nput(run, 'plot.png', b'x')\n");
+    let id = server.upload(&source, json!({"require_model": true})).await;
+    let job = server.end(&id).await;
+    assert_eq!(job["status"], "failed");
+    assert_eq!(job["error_info"]["code"], "no_model_artifact");
+    assert!(
+        job["error_info"]["details"]
+            .as_str()
+            .unwrap()
+            .contains("plot.png")
+    );
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_sees_nothing_of_the_server_and_its_token_dies_with_it() {
+    let [server, _] = both(&config()).await;
+    let worker = server.work();
+    let source = script(
+        "start_run()\nprint(os.environ['MLFLOW_TRACKING_TOKEN'])\nprint(sorted(os.environ))\nimport asgard\nprint('id', asgard.current_job_id())\n",
+    );
+    let id = server.upload(&source, json!({})).await;
+    let job = server.end(&id).await;
+    let logs = job["logs"].as_str().unwrap();
+    let token = logs.lines().find(|line| line.starts_with("asgj_")).unwrap();
+    assert_eq!(server.jobs.authenticate(token).await.unwrap(), None);
+    assert!(logs.contains(&format!("id {id}")), "{logs}");
+    assert!(!logs.contains("ASGARD_TEST_POSTGRES_URL"), "{logs}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_hardly_waits() {
+    for server in both(&config()).await {
+        let worker = server.work();
+        // The first one builds the environment.
+        let id = server.upload("print(1)", json!({})).await;
+        server.end(&id).await;
+        let id = server.upload("print(1)", json!({})).await;
+        let job = server.end(&id).await;
+        let waited = job["queue_seconds"].as_f64().unwrap();
+        assert!(waited < 0.5, "{}: {waited} s", server.name);
+        worker.stop().await;
+    }
+}

@@ -1,0 +1,99 @@
+//! Servers that stop or die under their jobs.
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::{CLIENT, Server, both, config};
+
+const SLOW: &str = "start_run()\nprint('begun', flush=True)\ntime.sleep(600)\n";
+
+async fn begun(server: &Server, id: &str, times: usize) {
+    server
+        .wait(id, |job| {
+            job["logs"].as_str().unwrap().matches("begun\n").count() >= times
+        })
+        .await;
+}
+
+/// Works on the jobs in a runtime of its own that is torn down with all its tasks in the middle,
+/// as a kill would.
+fn killed_in_the_middle(server: &Server, id: &str, times: usize) {
+    let jobs = server.restarted();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.spawn(jobs.work(CancellationToken::new()));
+    tokio::task::block_in_place(|| {
+        tokio::runtime::Handle::current().block_on(begun(server, id, times));
+    });
+    runtime.shutdown_background();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_server_dies_runs_once_more_and_then_counts_as_lost() {
+    for server in both(&config()).await {
+        let id = server.upload(&format!("{CLIENT}\n{SLOW}"), json!({})).await;
+        killed_in_the_middle(&server, &id, 1);
+        killed_in_the_middle(&server, &id, 2);
+        let stop = CancellationToken::new();
+        let third = tokio::spawn(server.restarted().work(stop.clone()));
+        let job = server.end(&id).await;
+        assert_eq!(
+            (&job["status"], &job["reason"]),
+            (&json!("failed"), &json!("lost")),
+            "{}: {job:#}",
+            server.name
+        );
+        assert_eq!(job["attempt"], 2);
+        for run in server.registry.tracking().runs_of_job(&id).await.unwrap() {
+            assert_eq!(run.status, tracking::RunStatus::Killed);
+        }
+        stop.cancel();
+        third.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_gives_its_jobs_back() {
+    for server in both(&config()).await {
+        let worker = server.work();
+        let id = server.upload(&format!("{CLIENT}\n{SLOW}"), json!({})).await;
+        begun(&server, &id, 1).await;
+        worker.stop().await;
+        let job = server.job(&id).await;
+        assert_eq!(job["status"], "running", "{}", server.name);
+        assert_eq!(server.jobs.queue_depth().await.unwrap(), 1);
+
+        let worker = server.work();
+        begun(&server, &id, 2).await;
+        let job = server.job(&id).await;
+        assert_eq!(job["attempt"], 1, "the stop was not the job's fault");
+        let path = format!("/mlops/training/jobs/{id}/cancel");
+        server.post(&path, json!({})).await.expect(202);
+        assert_eq!(server.end(&id).await["reason"], "cancelled");
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_never_run_the_same_job() {
+    let [_, server] = both(&config()).await;
+    let stop = CancellationToken::new();
+    let other = tokio::spawn(server.restarted().work(stop.clone()));
+    let worker = server.work();
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(
+            server
+                .upload(&format!("print('only once {n}')"), json!({}))
+                .await,
+        );
+    }
+    for (n, id) in ids.iter().enumerate() {
+        let job = server.end(id).await;
+        let logs = job["logs"].as_str().unwrap();
+        assert_eq!(logs.matches(&format!("only once {n}")).count(), 1, "{logs}");
+        assert_eq!(job["attempt"], 1);
+    }
+    stop.cancel();
+    other.await.unwrap();
+    worker.stop().await;
+}

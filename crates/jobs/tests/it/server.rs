@@ -1,0 +1,278 @@
+//! Jobs with an empty database and everything they are built on.
+
+use std::net::TcpListener;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use db::testing::TestDb;
+use environments::{Environments, HostEnvironment};
+use jobs::{Config, JobDoor, Jobs, Parts};
+use registry::Registry;
+use sandbox::Sandbox;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracking::{Artifacts, Tracking};
+use web::{ApiError, Authenticate, Credentials, Door, Identity};
+
+/// Standard-library code that a test script starts with: enough of an MLflow client.
+pub(crate) const CLIENT: &str = r#"
+import json, os, sys, time, urllib.request
+
+def call(method, path, body):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(
+        os.environ["MLFLOW_TRACKING_URI"] + path, data,
+        {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ["MLFLOW_TRACKING_TOKEN"]},
+        method=method)
+    return json.loads(urllib.request.urlopen(request).read() or "{}")
+
+def start_run():
+    made = call("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": "0"})
+    return made["run"]["info"]["run_id"]
+
+def put(run_id, path, content):
+    call("PUT", f"/api/2.0/mlflow-artifacts/artifacts/0/{run_id}/artifacts/{path}", content)
+"#;
+
+pub(crate) struct Server {
+    pub(crate) jobs: Jobs,
+    pub(crate) registry: Registry,
+    /// `sqlite` or `postgres`, for messages.
+    pub(crate) name: &'static str,
+    parts: Parts,
+    config: Config,
+    router: Router,
+    dir: TempDir,
+    _db: TestDb,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
+    }
+
+    /// The JSON of an answer that must have this status.
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text());
+        self.json()
+    }
+}
+
+/// Settings that need no packages from an index.
+pub(crate) fn config() -> Config {
+    Config {
+        parallel: Some(2),
+        default_requirements: Vec::new(),
+        always_requirements: Vec::new(),
+        warm_interpreters: 0,
+        lease_s: 2,
+        heartbeat_s: 1,
+        ..Config::default()
+    }
+}
+
+/// One server on each database; nothing works on the jobs yet.
+pub(crate) async fn both(config: &Config) -> [Server; 2] {
+    let migrations = [tracking::MIGRATIONS, registry::MIGRATIONS, jobs::MIGRATIONS];
+    let [sqlite, postgres] = db::testing::both(&migrations).await;
+    [
+        Server::on(sqlite, config).await,
+        Server::on(postgres, config).await,
+    ]
+}
+
+impl Server {
+    async fn on(db: TestDb, config: &Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(&tracking::Config::default(), dir.path()).unwrap();
+        let tracking = Tracking::new((*db).clone(), artifacts);
+        tracking.ensure_default_experiment().await.unwrap();
+        let registry = Registry::new((*db).clone(), tracking.clone());
+        let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
+        let environments = environments::Config {
+            host: HostEnvironment::from_variables(std::env::vars()),
+            ..environments::Config::default()
+        };
+        let environments = Environments::open(&environments, dir.path(), sandbox.clone())
+            .await
+            .unwrap();
+        let served: Arc<OnceLock<(Router, Jobs)>> = Arc::default();
+        let parts = Parts {
+            db: (*db).clone(),
+            tracking: tracking.clone(),
+            registry: registry.clone(),
+            environments,
+            sandbox,
+            door: JobDoor {
+                url: "http://127.0.0.1:9".to_owned(),
+                serve: serve(served.clone()),
+            },
+        };
+        let jobs = Jobs::new(parts.clone(), config.clone(), dir.path());
+        let router = jobs::routes(jobs.clone())
+            .merge(tracking::routes(tracking))
+            .into_router();
+        served.set((router.clone(), jobs.clone())).ok().unwrap();
+        Self {
+            jobs,
+            registry,
+            name: db.name,
+            parts,
+            config: config.clone(),
+            router,
+            dir,
+            _db: db,
+        }
+    }
+
+    /// Starts working on the jobs; the guard is dropped as a killed server would be.
+    pub(crate) fn work(&self) -> Worker {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(self.jobs.clone().work(stop.clone()));
+        Worker { stop, task }
+    }
+
+    /// The jobs as another process that starts on the same database has them.
+    pub(crate) fn restarted(&self) -> Jobs {
+        Jobs::new(self.parts.clone(), self.config.clone(), self.dir.path())
+    }
+
+    pub(crate) async fn send(
+        &self,
+        caller: Identity,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = match body {
+            Some(body) => request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Body::from(body.to_string()))
+                .unwrap(),
+            None => request.body(Body::empty()).unwrap(),
+        };
+        request.extensions_mut().insert(caller);
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body: to_bytes(response.into_body(), usize::MAX).await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Identity::Local, Method::GET, path, &[], None)
+            .await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Identity::Local, Method::POST, path, &[], Some(body))
+            .await
+    }
+
+    /// Uploads a script with some more fields and gives the job's id.
+    pub(crate) async fn upload(&self, script: &str, more: Value) -> String {
+        let answer = self
+            .post("/mlops/training/upload", body(script, more))
+            .await;
+        answer.expect(202)["job_id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn job(&self, job_id: &str) -> Value {
+        let path = format!("/mlops/training/jobs/{job_id}");
+        self.get(&path).await.expect(200)
+    }
+
+    /// Waits until a job is as `wanted`.
+    pub(crate) async fn wait(&self, job_id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let patience = Instant::now() + Duration::from_secs(120);
+        loop {
+            let job = self.job(job_id).await;
+            if wanted(&job) {
+                return job;
+            }
+            assert!(Instant::now() < patience, "{}: still {job:#}", self.name);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Waits for the end of a job.
+    pub(crate) async fn end(&self, job_id: &str) -> Value {
+        self.wait(job_id, |job| !job["completed_at"].is_null())
+            .await
+    }
+}
+
+/// Work on jobs in the background.
+pub(crate) struct Worker {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Worker {
+    /// Stops as a server does on SIGTERM.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+/// The body of an upload.
+pub(crate) fn body(script: &str, more: Value) -> Value {
+    let mut body = json!({
+        "script_name": "train.py",
+        "script_content": script,
+        "script_encoding": "plain",
+        "experiment_name": "exp",
+        "model_name": "model",
+    });
+    for (key, value) in more.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    body
+}
+
+type Serve = Arc<dyn Fn(TcpListener, String, CancellationToken) + Send + Sync>;
+
+/// Serves a job's own listener as the binary does.
+fn serve(served: Arc<OnceLock<(Router, Jobs)>>) -> Serve {
+    Arc::new(move |listener, job_id, stop| {
+        let (router, jobs) = served.get().unwrap().clone();
+        let authenticate: Authenticate = Arc::new(move |Credentials { token }| {
+            let jobs = jobs.clone();
+            Box::pin(async move {
+                let job_id = jobs.authenticate(&token).await.map_err(ApiError::from)?;
+                Ok(job_id.map(|job_id| Identity::Job { job_id }))
+            })
+        });
+        let door = Door::new(authenticate).open_to(Identity::Job { job_id });
+        let router = door.guard(router);
+        tokio::spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, router)
+                .with_graceful_shutdown(stop.cancelled_owned())
+                .await
+                .unwrap();
+        });
+    })
+}
