@@ -138,6 +138,7 @@ async fn jobs_are_listed_newest_first_in_pages_and_by_filter() {
             let more = json!({"experiment_name": format!("exp_{n}"), "model_name": "Churn%"});
             ids.push(server.upload("x", more).await);
         }
+        let fifth = ids[4..].to_vec();
         // Those of the same millisecond have no order of their own.
         ids.sort_unstable_by(|a, b| b.cmp(a));
         let list = |query: &'static str| listed(&server, query);
@@ -146,7 +147,7 @@ async fn jobs_are_listed_newest_first_in_pages_and_by_filter() {
         let path = format!("?limit=3&page_token={}", token.unwrap());
         let (second, token) = listed(&server, &path).await;
         assert_eq!((second.as_slice(), token), (&ids[3..], None));
-        assert_eq!(list("?experiment_name=exp_4").await.0, ids[..1]);
+        assert_eq!(list("?experiment_name=exp_4").await.0, fifth);
         assert_eq!(list("?text=CHURN%25").await.0.len(), 5);
         // An underscore is itself, not any letter.
         assert_eq!(list("?text=exp_1").await.0.len(), 1);
