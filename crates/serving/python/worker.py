@@ -8,10 +8,15 @@ output in frames: a 4-byte little-endian length, one byte that names the frame, 
                      P predict 2-byte layout, 1 byte (1: probabilities wanted), 4-byte rows,
                                then each column: its values as they lie in memory, or for JSON
                                columns a 4-byte length and a list
+                     D dump    nothing: the model's numbers, for an engine that walks its trees
     to the server    R ready   JSON: what the model is and what it takes
                      F failed  JSON: why it cannot be loaded
                      A answer  8-byte resident memory, predictions, probabilities
                      E error   JSON: what the model raised
+                     N numbers 4-byte length, JSON; then for all nodes of all trees the left child,
+                               right child and feature (4 bytes each, signed), what is done with
+                               a missing number (1 byte), the threshold (8 bytes), then the values
+                     U unknown JSON: why there are no numbers
 
 Numbers travel as they lie in memory: nothing is rounded on the way. What the model prints goes to
 standard error.
@@ -496,6 +501,157 @@ class Memory:
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+# --- the model's own numbers ------------------------------------------------------------------
+#
+# Trees as arrays over all nodes of all trees. A leaf has the left child -1. What is done with NaN:
+# 1 go left, 0 go right, 2 take it for zero.
+
+
+class Unknown(Exception):
+    """The arithmetic of this model is not one that the server knows."""
+
+
+def numbers(model):
+    import numpy
+
+    raw = model.raw
+    module, kind = type(raw).__module__, type(raw).__name__
+    if module in FORESTS:
+        head, trees = of_sklearn(numpy, raw, kind)
+    elif module.startswith("xgboost."):
+        head, trees = of_xgboost(numpy, raw, kind)
+    elif module.startswith("lightgbm."):
+        head, trees = of_lightgbm(numpy, raw, kind)
+    else:
+        raise Unknown(f"a {kind}")
+    left, right, feature, missing, threshold, values = (
+        numpy.concatenate([numpy.asarray(tree[part]).ravel() for tree in trees]) for part in range(6)
+    )
+    head["nodes"] = [len(tree[0]) for tree in trees]
+    text = json.dumps(head).encode()
+    return b"".join(
+        [
+            struct.pack("<I", len(text)),
+            text,
+            left.astype("<i4").tobytes(),
+            right.astype("<i4").tobytes(),
+            feature.astype("<i4").tobytes(),
+            missing.astype("u1").tobytes(),
+            threshold.astype("<f8").tobytes(),
+            values.astype("<f8").tobytes(),
+        ]
+    )
+
+
+def labels(raw):
+    classes = raw.classes_
+    if getattr(classes, "ndim", 0) != 1 or classes.dtype.kind not in "iubUO":
+        raise Unknown("labels of an uncommon type")
+    return plain(classes.tolist())
+
+
+def of_sklearn(numpy, raw, kind):
+    if not kind.startswith(("RandomForest", "ExtraTree", "DecisionTree")):
+        raise Unknown(f"a {kind}")
+    if raw.n_outputs_ != 1:
+        raise Unknown("several outputs")
+    estimators = [tree.tree_ for tree in getattr(raw, "estimators_", [raw])]
+    head = {"family": "sklearn_regressor", "width": 1, "features": int(raw.n_features_in_)}
+    if kind.endswith("Classifier"):
+        head.update(family="sklearn_classifier", width=len(raw.classes_), labels=labels(raw))
+    trees = []
+    for tree in estimators:
+        missing = getattr(tree, "missing_go_to_left", None)
+        if missing is None:
+            missing = numpy.zeros(tree.node_count, "u1")
+        trees.append((tree.children_left, tree.children_right, tree.feature, missing, tree.threshold, tree.value))
+    return head, trees
+
+
+def of_xgboost(numpy, raw, kind):
+    booster = raw if kind == "Booster" else raw.get_booster()
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    if learner["gradient_booster"]["name"] != "gbtree":
+        raise Unknown("another booster than gbtree")
+    model = learner["gradient_booster"]["model"]
+    config = json.loads(booster.save_config())["learner"]["learner_model_param"]
+    base = json.loads(config["base_score"])
+    objective = learner["objective"]["name"]
+    families = {"binary:logistic": "xgboost_logistic", "reg:squarederror": "xgboost_sum", "multi:softprob": "xgboost_softmax"}
+    if objective not in families or model.get("gbtree_model_param", {}).get("num_parallel_tree", "1") != "1":
+        raise Unknown(f"the objective {objective}")
+    head = {
+        "family": families[objective],
+        "width": 1,
+        "features": int(booster.num_features()),
+        "base": base if isinstance(base, list) else [base],
+        "groups": model["tree_info"],
+    }
+    if hasattr(raw, "classes_"):
+        head["labels"] = labels(raw)
+    trees = []
+    for tree in model["trees"]:
+        if any(tree.get("split_type", [])):
+            raise Unknown("categorical splits")
+        # A leaf's value stands where an inner node has its threshold.
+        condition = numpy.array(tree["split_conditions"], "f4").astype("f8")
+        trees.append(
+            (tree["left_children"], tree["right_children"], tree["split_indices"], tree["default_left"], condition, condition)
+        )
+    return head, trees
+
+
+def of_lightgbm(numpy, raw, kind):
+    booster = raw if kind == "Booster" else raw.booster_
+    text = booster.model_to_string(num_iteration=-1 if kind == "Booster" else booster.best_iteration)
+    blocks = text.split("end of trees")[0].split("\nTree=")
+    top = dict(line.split("=", 1) for line in blocks[0].splitlines() if "=" in line)
+    objective = top.get("objective", "").split(" ")
+    families = {"binary": "lightgbm_logistic", "regression": "lightgbm_sum"}
+    if objective[0] not in families or objective[1:] not in ([], ["sigmoid:1"]) or "average_output" in blocks[0]:
+        raise Unknown(f"the objective {' '.join(objective)}")
+    head = {"family": families[objective[0]], "width": 1, "features": int(booster.num_feature())}
+    if hasattr(raw, "classes_"):
+        head["labels"] = labels(raw)
+    return head, [of_lightgbm_tree(numpy, block) for block in blocks[1:]]
+
+
+def of_lightgbm_tree(numpy, block):
+    fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+    if fields.get("num_cat", "0") != "0" or fields.get("is_linear", "0") != "0":
+        raise Unknown("categorical splits or linear leaves")
+
+    def array(name, dtype):
+        return numpy.array(fields.get(name, "").split(), dtype)
+
+    leaves = array("leaf_value", "f8")
+    inner = len(leaves) - 1
+    if inner == 0:
+        return [-1], [-1], [0], [0], [0.0], leaves
+    decision = array("decision_type", "i4")
+    kinds = (decision >> 2) & 3
+    if (kinds == 1).any():
+        raise Unknown("zero as a missing value")
+    # NaN goes where the node says if it was seen in training, else it is taken for zero.
+    missing = numpy.where(kinds == 2, (decision >> 1) & 1, 2)
+    none = numpy.full(len(leaves), -1)
+
+    def children(name):
+        child = array(name, "i4")
+        # A negative child is a leaf: -1 the first, -2 the second.
+        return numpy.concatenate([numpy.where(child < 0, inner + ~child, child), none])
+
+    padded = numpy.zeros(len(leaves))
+    return (
+        children("left_child"),
+        children("right_child"),
+        numpy.concatenate([array("split_feature", "i4"), padded]),
+        numpy.concatenate([missing, padded]),
+        numpy.concatenate([array("threshold", "f8"), padded]),
+        numpy.concatenate([numpy.zeros(inner), leaves]),
+    )
+
+
 # --- the conversation -----------------------------------------------------------------------
 
 
@@ -568,6 +724,11 @@ def main():
             elif kind == ord("T"):
                 number = struct.unpack_from("<H", frame)[0]
                 layouts[number] = Layout(json.loads(bytes(view[2:])))
+            elif kind == ord("D"):
+                try:
+                    send(ord("N"), numbers(model))
+                except Exception as error:
+                    send(ord("U"), report(error))
             elif kind == ord("L"):
                 began = time.monotonic()
                 try:

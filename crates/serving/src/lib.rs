@@ -11,6 +11,7 @@ mod config;
 mod convert;
 mod datetime;
 mod dispatch;
+mod engine;
 mod error;
 mod example;
 mod fit;

@@ -1,6 +1,7 @@
 //! Bringing a model version from the registry to a running worker.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use tracking::Location;
 
 use crate::config::Config;
 use crate::dispatch::{Queue, Rules, start};
+use crate::engine::{Native, Proof};
 use crate::error::Error;
 use crate::example;
 use crate::fit::fit;
@@ -44,6 +46,8 @@ pub(crate) struct Loader {
 pub(crate) struct Model {
     pub(crate) signature: Signature,
     pub(crate) facts: Facts,
+    /// Answers without Python what it has been proven on.
+    pub(crate) native: Option<Arc<Native>>,
     pub(crate) queue: Queue,
     /// How long it took from the files to the first readiness.
     pub(crate) load_time: Duration,
@@ -92,6 +96,21 @@ impl Loader {
         {
             (worker, _) = start(&launch, self.config.load_timeout()).await?;
         }
+        let native = if self.config.native {
+            match Native::prove(&mut worker, &described.signature, &facts.features).await {
+                Proof::Proven(native) => Some(Arc::from(native)),
+                Proof::Python(reason) => {
+                    tracing::debug!(model = %launch.label, reason, "Python answers for a model");
+                    None
+                }
+                Proof::Lost => {
+                    (worker, _) = start(&launch, self.config.load_timeout()).await?;
+                    None
+                }
+            }
+        } else {
+            None
+        };
         let rules = Rules {
             queue_length: self.config.queue_length,
             batch_rows: if facts.row_by_row {
@@ -106,6 +125,7 @@ impl Loader {
             model = %launch.label,
             class = %facts.class,
             flavor = %facts.flavor,
+            native = native.is_some(),
             python_ms = facts.load_ms as u64,
             total_ms = load_time.as_millis() as u64,
             "a model is ready"
@@ -113,6 +133,7 @@ impl Loader {
         Ok(Model {
             signature: described.signature,
             facts,
+            native,
             queue: Queue::new(worker, launch, rules),
             load_time,
             born: Instant::now(),

@@ -13,10 +13,15 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::error::Error;
 use crate::fit::{Fitted, fit};
+use crate::frame::Frame;
 use crate::inference::{Engine, Inference, Prediction};
 use crate::load::{Loader, Model};
 use crate::models::Models;
 use crate::resolve::Resolutions;
+use crate::worker::Answer;
+
+/// Walks through trees that are done at once, a millisecond's worth.
+const LIGHT: usize = 10_000;
 
 /// Answers for registered models; cheap to clone.
 #[derive(Clone)]
@@ -102,7 +107,13 @@ impl Serving {
             notes.extend(model.facts.no_probabilities.clone());
         }
         let timeout = inner.config.request_timeout();
-        let answer = model.queue.ask(frame, wanted, timeout).await?;
+        let (answer, engine) = match natively(&model, &frame, wanted).await {
+            Some(answer) => (answer, Engine::Native),
+            None => (
+                model.queue.ask(frame, wanted, timeout).await?,
+                Engine::Python,
+            ),
+        };
         Ok(Prediction {
             model_name: inference.model_name,
             model_version: version.version,
@@ -110,9 +121,21 @@ impl Serving {
             probabilities: answer.probabilities,
             notes,
             inference_time_ms: began.elapsed().as_secs_f64() * 1_000.0,
-            engine: Engine::Python,
+            engine,
         })
     }
+}
+
+/// Answers without Python what the model's engine was proven on.
+async fn natively(model: &Model, frame: &Frame, probabilities: bool) -> Option<Answer> {
+    let native = model.native.as_ref()?;
+    if native.effort(frame) <= LIGHT {
+        return native.answer(frame, probabilities);
+    }
+    // Long walks must not hold up other requests.
+    let (native, frame) = (Arc::clone(native), frame.clone());
+    let walked = tokio::task::spawn_blocking(move || native.answer(&frame, probabilities));
+    walked.await.ok().flatten()
 }
 
 fn load_note(model: &Model) -> String {

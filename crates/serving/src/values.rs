@@ -30,6 +30,18 @@ impl Values {
         self.shape.first().copied()
     }
 
+    /// Whether both are the same to the last bit.
+    pub(crate) fn same_bits(&self, other: &Self) -> bool {
+        let same = match (&self.data, &other.data) {
+            (Data::Floats(a), Data::Floats(b)) => a
+                .iter()
+                .map(|f| f.to_bits())
+                .eq(b.iter().map(|f| f.to_bits())),
+            (a, b) => a == b,
+        };
+        same && self.shape == other.shape
+    }
+
     /// Takes the rows `from..from + count` out of a joined answer.
     pub(crate) fn slice(&self, from: usize, count: usize) -> Self {
         let width: usize = self.shape.iter().skip(1).product();

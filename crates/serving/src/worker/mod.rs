@@ -15,7 +15,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 pub(crate) use launch::{Launch, write_program};
 pub use protocol::Raised;
 pub(crate) use protocol::{Answer, Facts};
-use protocol::{LOAD, LONGEST, Reply, json_frame, layout_frame, predict_frame, read_reply};
+use protocol::{DUMP, LOAD, LONGEST, Reply, json_frame, layout_frame, predict_frame, read_reply};
 
 use crate::frame::{Frame, Layout};
 use log::Log;
@@ -132,6 +132,21 @@ impl Worker {
             Ok(Reply::Raised(raised)) => Err(Failure::Raised(raised)),
             Ok(_) => Err(Failure::Died(self.death("spoke out of turn".to_owned()))),
             Err(cause) => Err(Failure::Died(self.end(&cause).await)),
+        }
+    }
+
+    /// Has the model's own numbers dumped, for an engine that knows what to do with them.
+    ///
+    /// # Errors
+    /// `Some` with the reason when there are none; `None` when the worker is gone.
+    pub(crate) async fn dump(&mut self) -> Result<Vec<u8>, Option<String>> {
+        match self
+            .exchange(&json_frame(DUMP, &serde_json::Value::Null))
+            .await
+        {
+            Ok(Reply::Numbers(numbers)) => Ok(numbers),
+            Ok(Reply::Unknown(why)) => Err(Some(why.message)),
+            _ => Err(None),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::values::{Data, Values};
 pub(crate) const LONGEST: u32 = 1 << 30;
 
 pub(crate) const LOAD: u8 = b'L';
+pub(crate) const DUMP: u8 = b'D';
 const LAYOUT: u8 = b'T';
 const PREDICT: u8 = b'P';
 
@@ -59,6 +60,22 @@ pub(crate) enum Reply {
         resident_bytes: Option<u64>,
     },
     Raised(Raised),
+    /// The model's own numbers.
+    Numbers(Vec<u8>),
+    /// Why there are none.
+    Unknown(Raised),
+}
+
+impl Answer {
+    /// Whether every bit is the same.
+    pub(crate) fn same_bits(&self, other: &Self) -> bool {
+        let probabilities = match (&self.probabilities, &other.probabilities) {
+            (None, None) => true,
+            (Some(ours), Some(theirs)) => ours.same_bits(theirs),
+            _ => false,
+        };
+        probabilities && self.predictions.same_bits(&other.predictions)
+    }
 }
 
 /// A frame of JSON.
@@ -155,6 +172,10 @@ pub(crate) fn read_reply(frame: &[u8]) -> Result<Reply, String> {
             .map_err(json),
         b'E' => serde_json::from_slice(content)
             .map(Reply::Raised)
+            .map_err(json),
+        b'N' => Ok(Reply::Numbers(content.to_vec())),
+        b'U' => serde_json::from_slice(content)
+            .map(Reply::Unknown)
             .map_err(json),
         b'A' => read_answer(content).ok_or_else(|| "a broken answer".to_owned()),
         other => Err(format!("a frame of the unknown kind {other}")),

@@ -78,7 +78,11 @@ async fn only_so_many_models_are_kept_ready() {
 
 #[tokio::test]
 async fn requests_that_come_together_get_the_answers_they_would_get_alone() {
-    let stage = Stage::new(Config::default()).await;
+    let config = Config {
+        native: false,
+        ..Config::default()
+    };
+    let stage = Stage::new(config).await;
     stage.register("forest", "forest").await;
     let all: serde_json::Value = serde_json::from_str(&stage.inputs("forest")).unwrap();
     let expected = stage.answers("forest");
