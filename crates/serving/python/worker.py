@@ -507,6 +507,10 @@ class Memory:
 # 1 go left, 0 go right, 2 take it for zero.
 
 
+# Beyond this the dump itself would be hundreds of megabytes.
+MOST_NODES = 5_000_000
+
+
 class Unknown(Exception):
     """The arithmetic of this model is not one that the server knows."""
 
@@ -524,6 +528,8 @@ def numbers(model):
         head, trees = of_lightgbm(numpy, raw, kind)
     else:
         raise Unknown(f"a {kind}")
+    if sum(len(tree[0]) for tree in trees) > MOST_NODES:
+        raise Unknown("very many nodes")
     left, right, feature, missing, threshold, values = (
         numpy.concatenate([numpy.asarray(tree[part]).ravel() for tree in trees]) for part in range(6)
     )

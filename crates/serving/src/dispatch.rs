@@ -36,6 +36,9 @@ pub(crate) struct Rules {
     pub(crate) batch_rows: usize,
     /// How long starting a worker may take.
     pub(crate) load_timeout: Duration,
+    /// After how long without a call the worker is stopped until the next; for models that are
+    /// answered without it.
+    pub(crate) rest_after: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -139,10 +142,17 @@ impl Dispatcher {
     }
 
     async fn next(&mut self) -> Option<Call> {
-        match self.held.take() {
-            Some(call) => Some(call),
-            None => self.waiting.recv().await,
+        if let Some(call) = self.held.take() {
+            return Some(call);
         }
+        if let Some(rest_after) = self.rules.rest_after.filter(|_| self.worker.is_some()) {
+            if let Ok(call) = tokio::time::timeout(rest_after, self.waiting.recv()).await {
+                return call;
+            }
+            self.worker = None;
+            self.resident_bytes.store(0, Ordering::Relaxed);
+        }
+        self.waiting.recv().await
     }
 
     /// Takes what may be joined to `first`, in the order of arrival.

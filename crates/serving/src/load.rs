@@ -30,6 +30,9 @@ const FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// How long the input example may take.
 const WARM_UP: Duration = Duration::from_secs(20);
 
+/// After how long without a call the worker of a natively answered model is stopped.
+const REST_AFTER: Duration = Duration::from_secs(60);
+
 /// What loading needs.
 #[derive(Clone)]
 pub(crate) struct Loader {
@@ -119,6 +122,7 @@ impl Loader {
                 0
             },
             load_timeout: self.config.load_timeout(),
+            rest_after: native.is_some().then_some(REST_AFTER),
         };
         let load_time = began.elapsed();
         tracing::info!(

@@ -74,7 +74,9 @@ impl Serving {
         let result = self.answer(inference).await;
         // Names come from callers: only those of models become labels.
         let model = match &result {
-            Err(Error::NoModels | Error::ModelNotFound { .. }) => "unknown".to_owned(),
+            Err(Error::NoModels | Error::ModelNotFound { .. } | Error::Registry(_)) => {
+                "unknown".to_owned()
+            }
             _ => name,
         };
         let status = match &result {

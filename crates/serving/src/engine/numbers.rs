@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+/// A softmax over more classes is left to Python.
+const MOST_CLASSES: usize = 10_000;
+
 /// What kind of arithmetic is done over the trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -76,7 +79,14 @@ impl Numbers {
             .nodes
             .iter()
             .try_fold(0_usize, |n, more| n.checked_add(*more))?;
-        if head.features == 0 || head.width == 0 || head.nodes.contains(&0) {
+        let grouped = head.groups.is_empty() || head.groups.len() == head.nodes.len();
+        let sane = head.features > 0
+            && head.width > 0
+            && !head.nodes.is_empty()
+            && !head.nodes.contains(&0)
+            && grouped
+            && head.groups.iter().all(|class| *class < MOST_CLASSES);
+        if !sane {
             return None;
         }
         let mut arrays = Arrays(rest);
