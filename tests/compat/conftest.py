@@ -5,6 +5,7 @@ ASGARD_BIN names the binary; without it, the debug build of this checkout is use
 
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -55,6 +56,8 @@ def server(tmp_path_factory):
     server.start()
     yield server
     server.stop()
+    # Environments of some gigabytes would pile up; the log stays.
+    shutil.rmtree(server.data_dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
