@@ -65,6 +65,8 @@ pub(crate) struct TrainingJobStatus {
     /// The key of the environment it ran in.
     environment: Option<String>,
     exit_code: Option<i32>,
+    /// Whether an interpreter that had done its imports in advance took the script.
+    warm_start: bool,
     /// More than one after a server died under it.
     attempt: i64,
     cancel_requested: bool,
@@ -142,6 +144,7 @@ impl TrainingJobStatus {
             isolation: job.facts.isolation,
             environment: job.facts.environment,
             exit_code: job.facts.exit_code,
+            warm_start: job.facts.warm_start,
             attempt: job.attempt,
             cancel_requested: job.cancel_requested,
             run_ids: job.facts.run_ids,

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use registry::Selector;
 use serde_json::{Value, json};
 
-use crate::server::{CLIENT, both, config};
+use jobs::Submission;
+
+use crate::server::{CLIENT, body, both, config};
 
 fn script(rest: &str) -> String {
     format!("{CLIENT}\n{rest}")
@@ -279,4 +281,71 @@ async fn the_queue_hardly_waits() {
         assert!(waited < 0.5, "{}: {waited} s", server.name);
         worker.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_takes_too_long_is_stopped_and_told_how_to_ask_for_more() {
+    for server in both(&config()).await {
+        let worker = server.work();
+        let source = script("start_run()\nprint('so far', flush=True)\ntime.sleep(600)\n");
+        let Value::Object(body) = body(&source, json!({})) else {
+            panic!("an object")
+        };
+        let mut submission = Submission::parse(body, server.jobs.config()).unwrap();
+        // Shorter than an upload may ask for.
+        submission.request.timeout_s = 2;
+        let job = server.jobs.submit(&submission, None, "test").await.unwrap();
+        let job = server.end(&job.job_id).await;
+        assert_eq!(
+            (&job["status"], &job["reason"]),
+            (&json!("failed"), &json!("timeout")),
+            "{}",
+            server.name
+        );
+        assert!(
+            job["error_info"]["help"]
+                .as_str()
+                .unwrap()
+                .contains("timeout")
+        );
+        assert!(job["logs"].as_str().unwrap().contains("so far"));
+        let tracking = server.registry.tracking();
+        let run = tracking
+            .get_run(job["run_id"].as_str().unwrap())
+            .await
+            .unwrap();
+        assert_eq!(run.status, tracking::RunStatus::Failed);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_interpreter_takes_the_next_script_of_its_environment() {
+    let mut config = config();
+    config.warm_interpreters = 1;
+    let [server, _] = both(&config).await;
+    let worker = server.work();
+    // A small package that is imported in advance.
+    let source = "import joblib, os\nprint('pid', os.getpid(), 'N', os.environ.get('N'))\n";
+    let mut warm = None;
+    for n in 0..40 {
+        let more = json!({"requirements": ["joblib"], "environment_vars": {"N": n.to_string()}});
+        let id = server.upload(source, more).await;
+        let job = server.end(&id).await;
+        let logs = job["logs"].as_str().unwrap().to_owned();
+        assert!(logs.contains(&format!("N {n}\n")), "{logs}");
+        if job["warm_start"] == true {
+            warm = Some(job);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let warm = warm.expect("one of the jobs finds an interpreter ready");
+    assert_eq!(warm["error_info"]["code"], "no_mlflow_run");
+    // What libraries read when they are loaded cannot be given to one that has loaded them.
+    let more =
+        json!({"requirements": ["joblib"], "environment_vars": {"OMP_NUM_THREADS": "1", "N": "x"}});
+    let id = server.upload(source, more).await;
+    assert_eq!(server.end(&id).await["warm_start"], false);
+    worker.stop().await;
 }
