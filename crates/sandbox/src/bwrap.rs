@@ -11,7 +11,6 @@ use std::process::{Command, Stdio};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::error::Error;
 use crate::files;
@@ -26,6 +25,14 @@ const USUAL: [&str; 4] = [
     "/bin/bwrap",
     "/run/current-system/sw/bin/bwrap",
 ];
+
+/// Begins the program when it has read a line. When the server dies while bwrap is still at work,
+/// its parent-death signal finds nobody yet and `--block-fd` lets go; then there is no line.
+pub(crate) const GATE: &str = "read -r go && exec \"$0\" \"$@\"";
+const GATE_WITHOUT_STDIN: &str = "read -r go && exec \"$0\" \"$@\" </dev/null";
+
+/// The line that [`GATE`] waits for.
+pub(crate) const GO: &[u8] = b"go\n";
 
 /// The bubblewrap program, and what its version can do.
 #[derive(Debug, Clone)]
@@ -92,12 +99,6 @@ impl Bwrap {
             arguments.extend([option.into(), number(&fd)]);
             inherited.push(fd);
         }
-        // Held open inside too, or the server's death would release the program.
-        inherited.push(
-            release
-                .try_clone()
-                .map_err(|e| Error::start("copy a pipe", e))?,
-        );
         for (path, text) in files::made(&spec.network) {
             let content = memory_file("file", text.as_bytes())?;
             arguments.extend(["--ro-bind-data".into(), number(&content), path.into()]);
@@ -116,20 +117,17 @@ impl Bwrap {
             .env_clear()
             .arg("--args")
             .arg(number(&listed))
-            .arg("--")
+            .args(["--", "/bin/sh", "-c"])
+            .arg(if spec.stdin { GATE } else { GATE_WITHOUT_STDIN })
             .arg(&spec.program)
             .args(&spec.args)
             .current_dir("/")
-            .stdin(if spec.stdin {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            })
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         inherited.push(listed);
+        // No parent-death signal here: bwrap sets its own when its inner process can be told.
         raw::before_exec(&mut command, move || {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
             oom::prefer_this_process();
             for fd in &inherited {
                 fcntl_setfd(fd, FdFlags::empty())?;

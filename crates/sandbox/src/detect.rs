@@ -8,6 +8,7 @@ use crate::config::{Config, Isolation};
 use crate::error::Error;
 use crate::launch::Launcher;
 use crate::level::{Level, Mechanism};
+use crate::orphan;
 use crate::spawner::Spawner;
 use crate::spec::{Limits, Network, Spec};
 
@@ -31,6 +32,7 @@ pub(crate) async fn detect(
         Some(only) => only == level,
         None => accepts(config.isolation, level),
     };
+    orphan::clear();
     let mut report = Vec::new();
     let cgroups = try_cgroups(&mut report);
     if wants(Level::Strict) || wants(Level::User) {

@@ -4,13 +4,14 @@
 //! before that, dropping it ends it.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Child;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use crate::bwrap;
 use crate::cgroup::{Cgroups, Group};
 use crate::doors;
 use crate::error::Error;
@@ -72,6 +73,7 @@ impl Held {
             }
             Network::None | Network::Host => Vec::new(),
         };
+        self.open_the_gate(spec)?;
         let child = self.child.take().ok_or(Error::Closed)?;
         let watched = Watched::over(spec, self.group.as_ref());
         let holder = Holder::First(first);
@@ -79,6 +81,20 @@ impl Held {
         rustix::io::write(&self.release, b"g")
             .map_err(|e| Error::start("release a sandboxed process", e))?;
         Ok(Released { child, tree, doors })
+    }
+
+    /// Sends the line without which no program begins, ahead of all that it will read itself.
+    fn open_the_gate(&mut self, spec: &Spec) -> Result<(), Error> {
+        let stdin = self.child.as_mut().map(|child| &mut child.stdin);
+        let stdin = stdin.ok_or(Error::Closed)?;
+        if let Some(pipe) = stdin {
+            pipe.write_all(bwrap::GO)
+                .map_err(|e| Error::start("begin a sandboxed program", e))?;
+        }
+        if !spec.stdin {
+            *stdin = None;
+        }
+        Ok(())
     }
 
     /// The first process inside, once it exists.

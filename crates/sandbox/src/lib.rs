@@ -18,6 +18,7 @@ mod launch;
 mod level;
 mod limits;
 mod oom;
+mod orphan;
 mod plain;
 mod process;
 mod raw;
@@ -96,8 +97,12 @@ impl Sandbox {
         &self.report
     }
 
-    /// Starts a process.
+    /// Starts a process. When the caller leaves while it starts, it is killed.
     pub async fn spawn(&self, spec: Spec) -> Result<Process, Error> {
-        self.launcher.start(spec, &self.spawner).await
+        let (launcher, spawner) = (Arc::clone(&self.launcher), self.spawner.clone());
+        // A task of its own, for half a start cannot be taken back: it goes on to a process, and
+        // a process that nobody takes is killed.
+        let started = tokio::spawn(async move { launcher.start(spec, &spawner).await });
+        started.await.map_err(|_| Error::Closed)?
     }
 }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustix::process::Resource;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::BpfProgram;
 
 use crate::error::Error;
@@ -61,11 +62,23 @@ pub(crate) fn command(
             rules.restrict_self().map_err(|_| refused())?;
         }
         if let Guard::Landlock(filter) = &guard {
+            give_up_capabilities()?;
             seccompiler::apply_filter(filter).map_err(|_| refused())?;
         }
         Ok(())
     });
     Ok((command, ends))
+}
+
+/// Leaves root no more rights than its files give it. It cannot get them back: Landlock has set
+/// no_new_privs.
+fn give_up_capabilities() -> Result<(), rustix::io::Errno> {
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, none)
 }
 
 /// An error that needs no memory: after a fork another thread may have held the allocator's lock.

@@ -29,7 +29,8 @@ pub struct Process {
 pub struct Exit {
     /// The exit code, unless a signal ended it.
     pub code: Option<i32>,
-    /// The signal that ended it.
+    /// The signal that ended it. With private processes an exit code of 128 + N is told as
+    /// signal N, for that is how the launcher passes signals on.
     pub signal: Option<i32>,
     /// Whether the memory limit was met and something was killed for it.
     pub out_of_memory: bool,

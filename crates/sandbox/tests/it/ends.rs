@@ -67,6 +67,28 @@ async fn a_dropped_process_is_killed() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_its_caller_leaves_is_taken_back() {
+    for sandbox in all().await {
+        let (work_dir, mark) = (WorkDir::new(), mark());
+        for microseconds in (0..40).map(|n| n * 400) {
+            let spec = script(&sandbox, &work_dir, &format!("sleep {mark}"));
+            let patience = Duration::from_micros(microseconds);
+            drop(tokio::time::timeout(patience, sandbox.spawn(spec)).await);
+        }
+        let started = Instant::now();
+        // Also what has not become the program yet has it among its arguments.
+        while alive(&mark) > 0 {
+            assert!(
+                started.elapsed() < Duration::from_secs(10),
+                "{:?}",
+                sandbox.level()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_program_that_ignores_signals_is_killed_all_the_same() {
     for sandbox in all().await {
@@ -115,6 +137,14 @@ async fn server_that_is_killed() {
     let levels = [Level::Strict, Level::User, Level::Landlock, Level::None];
     let level = levels.into_iter().find(|l| l.name() == level).unwrap();
     let sandbox = at(level).await.unwrap();
+    if std::env::var_os("KEEP_STARTING").is_some() {
+        println!("up");
+        loop {
+            let work_dir = WorkDir::new();
+            let spec = script(&sandbox, &work_dir, &format!("sleep {mark}"));
+            drop(sandbox.spawn(spec).await.unwrap());
+        }
+    }
     let work_dir = WorkDir::new();
     let text = format!("setsid sleep {mark} & sleep {mark} & echo up; sleep {mark}");
     let mut process = sandbox
@@ -151,6 +181,39 @@ async fn nothing_is_left_when_the_server_is_killed() {
                 sandbox.level()
             );
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_start_that_the_servers_death_interrupts() {
+    for sandbox in all().await {
+        let mark = mark();
+        for round in 0..12 {
+            let mut server = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "ends::server_that_is_killed", "--nocapture"])
+                .env("LEVEL", sandbox.level().name())
+                .env("MARK", &mark)
+                .env("KEEP_STARTING", "yes")
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = std::io::BufReader::new(server.stdout.take().unwrap()).lines();
+            assert!(lines.any(|line| line.unwrap().ends_with("up")));
+            std::thread::sleep(Duration::from_millis(3 * round));
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+        let started = Instant::now();
+        while alive(&mark) > 0 {
+            assert!(
+                started.elapsed() < Duration::from_secs(10),
+                "{:?}",
+                sandbox.level()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // What can be left at all waits for the next server to start.
+            drop(at(sandbox.level()).await);
         }
     }
 }
