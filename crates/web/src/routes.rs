@@ -12,7 +12,7 @@ use axum::routing::{MethodFilter, on};
 
 use crate::code::Code;
 use crate::error::{ApiError, MlflowError};
-use crate::identity::{Identity, Permission};
+use crate::identity::{Identity, Permission, Role};
 
 /// Whose error body a route answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,6 +193,13 @@ async fn enforce(permission: Permission, style: Style, request: Request, next: N
         ApiError::new(Code::Unauthenticated, "this address needs an API key")
             .help("make one on the server with 'asgard keys create', then send it as 'Authorization: Bearer KEY' (MLflow clients: MLFLOW_TRACKING_TOKEN=KEY)")
     } else {
+        let needed = Role::needed_for(permission).as_str();
+        let help = match identity {
+            Identity::Job { .. } => {
+                "a job may read what is tracked and write what is its own".to_owned()
+            }
+            _ => format!("use a key of the role {needed}: 'asgard keys create --role {needed}'"),
+        };
         ApiError::new(
             Code::Forbidden,
             format!(
@@ -200,7 +207,7 @@ async fn enforce(permission: Permission, style: Style, request: Request, next: N
                 identity.label()
             ),
         )
-        .help("use a key with a higher role: 'asgard keys create --role editor'")
+        .help(help)
     };
     style.respond(error)
 }

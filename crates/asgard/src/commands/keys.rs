@@ -46,7 +46,7 @@ enum KeysCommand {
         #[arg(long)]
         name: String,
         /// Each role may do all that the one before it may
-        #[arg(long, value_enum)]
+        #[arg(long, value_enum, default_value_t = RoleArg::Runner)]
         role: RoleArg,
         /// How long it is valid, such as 12h, 90d or 1y [default: until revoked]
         #[arg(long, value_name = "DURATION", value_parser = seconds)]
