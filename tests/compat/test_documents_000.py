@@ -134,27 +134,6 @@ def test_000_minimal_example(server):
     assert job["run_id"]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "sklearn_classification.py --experiment sklearn_examples --model rf_classifier_line "
-        "--requirements scikit-learn pandas numpy",
-        "xgboost_regression.py --experiment xgboost_examples --model xgb_regressor_line "
-        "--requirements xgboost scikit-learn numpy",
-        "lightgbm_classification.py --experiment lightgbm_examples --model lgbm_classifier_line "
-        "--requirements lightgbm scikit-learn pandas matplotlib --env N_SAMPLES=5000 --env N_FEATURES=25",
-    ],
-    ids=["sklearn", "xgboost", "lightgbm"],
-)
-def test_000_upload_lines(server, repository, arguments):
-    block = (
-        "python examples/upload_training_script.py --script examples/training_scripts/" + arguments
-    )
-    shown = run_bash(server, block, repository)
-    assert "Status: completed" in shown
-    assert "Model version: 1" in shown
-
-
 def test_000_upload_tool_from_its_own_folder_with_variables(server, tmp_path):
     script = tmp_path / "my_script.py"
     script.write_text(

@@ -1,12 +1,14 @@
 """Every example script: upload, completed, inference, and the predictions of local Python."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 import requests
 
-from training import EXAMPLES, completed, finished, local_answer, predict, upload
+from documents import as_repository, run_bash
+from training import EXAMPLES, completed, explain, finished, local_answer, predict, upload
 
 SCRIPTS = EXAMPLES / "training_scripts"
 
@@ -27,12 +29,21 @@ def metrics(server, job):
     return {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
 
 
-def test_the_sklearn_example_is_trained_and_served(server):
-    job = completed(
+def by_the_printed_line(server, folder, line):
+    """Runs the guide's `python examples/upload_training_script.py ...` and returns the finished job."""
+    command = "python examples/upload_training_script.py --json --script examples/training_scripts/"
+    job = json.loads(run_bash(server, command + line, as_repository(folder)))
+    assert job["status"] == "completed", explain(job)
+    assert job["model_version"] == "1", explain(job)
+    return job
+
+
+def test_the_sklearn_example_is_trained_and_served(server, tmp_path):
+    job = by_the_printed_line(
         server,
-        SCRIPTS / "sklearn_classification.py",
-        "rf_classifier",
-        requirements=["scikit-learn", "pandas", "numpy"],
+        tmp_path,
+        "sklearn_classification.py --experiment sklearn_examples --model rf_classifier "
+        "--requirements scikit-learn pandas numpy",
     )
     assert "✅ Model trained successfully!" in job["logs"]
     logged = metrics(server, job)
@@ -49,30 +60,35 @@ def test_the_sklearn_example_is_trained_and_served(server):
     assert answer["probabilities"] == local["probabilities"]
 
 
-def test_the_xgboost_example_runs_without_requirements_and_is_served(server):
-    job = completed(server, SCRIPTS / "xgboost_regression.py", "xgb_regressor", timeout=600)
+def test_the_xgboost_example_is_trained_and_served(server, tmp_path):
+    job = by_the_printed_line(
+        server,
+        tmp_path,
+        "xgboost_regression.py --experiment xgboost_examples --model xgb_regressor "
+        "--requirements xgboost scikit-learn numpy",
+    )
     logged = metrics(server, job)
     assert {"rmse", "mae", "r2", "best_iteration"} <= set(logged)
     assert logged["r2"] > 0.9
 
     inputs = columns(10)
     answer = predict(server, "xgb_regressor", inputs)
-    assert (
-        answer["predictions"] == local_answer(server, job, inputs, matrix="float64")["predictions"]
-    )
+    local = local_answer(server, job, inputs, matrix="float64")
+    assert answer["predictions"] == local["predictions"]
 
 
-def test_the_lightgbm_example_reads_its_environment_and_is_served(server):
-    job = completed(
+def test_the_lightgbm_example_is_trained_and_served(server, tmp_path):
+    job = by_the_printed_line(
         server,
-        SCRIPTS / "lightgbm_classification.py",
-        "lgbm_classifier",
-        environment_vars={"N_SAMPLES": "1000", "N_FEATURES": "10"},
+        tmp_path,
+        "lightgbm_classification.py --experiment lightgbm_examples --model lgbm_classifier "
+        "--requirements lightgbm scikit-learn pandas matplotlib "
+        "--env N_SAMPLES=5000 --env N_FEATURES=25",
     )
-    assert "Generating 1000 rows with 10 features" in job["logs"]
-    assert metrics(server, job)["auc_roc"] > 0.8
+    assert "Generating 5000 rows with 25 features" in job["logs"]
+    assert metrics(server, job)["auc_roc"] > 0.9
 
-    inputs = columns(10)
+    inputs = columns(25)
     answer = predict(server, "lgbm_classifier", inputs, return_probabilities=True)
     local = local_answer(server, job, inputs, flavor="lightgbm")
     assert answer["predictions"] == local["predictions"]
