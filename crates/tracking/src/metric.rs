@@ -36,6 +36,19 @@ impl Metric {
         }
     }
 
+    /// The value as one number that sorts as the values do, NaN last.
+    pub(crate) fn value_bits(&self) -> i64 {
+        turn(match self.stored() {
+            (_, true) => f64::NAN.to_bits(),
+            (value, false) => value.to_bits(),
+        } as i64)
+    }
+
+    /// The value that [`value_bits`](Self::value_bits) wrote.
+    pub(crate) fn read_bits(bits: i64) -> f64 {
+        f64::from_bits(turn(bits) as u64)
+    }
+
     /// The value of a stored row.
     pub(crate) fn read_value(value: f64, is_nan: bool) -> f64 {
         if is_nan { f64::NAN } else { value }
@@ -45,6 +58,11 @@ impl Metric {
     fn rank(&self) -> (i64, i64, f64) {
         (self.step, self.timestamp, self.stored().0)
     }
+}
+
+/// The bits of negative floats sort backwards: all but the sign are flipped, and back again.
+fn turn(bits: i64) -> i64 {
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
 
 /// Checks the points of a request; `parameter` names the one at an index.
@@ -105,6 +123,20 @@ mod tests {
         assert_eq!(latest(points.iter()), [&points[1]]);
         let negative = [point(-1.0, 0, 0), point(f64::NAN, 0, 0)];
         assert!(latest(negative.iter())[0].value.is_nan());
+    }
+
+    #[test]
+    fn bits_sort_as_values_do_and_read_back_the_same() {
+        let values = [f64::MIN, -1.5, -5e-324, 0.0, 5e-324, 0.1, 1.0, f64::MAX];
+        let bits = values.map(|value| point(value, 0, 0).value_bits());
+        assert!(bits.is_sorted());
+        assert_eq!(bits.map(Metric::read_bits), values);
+        let nan = point(f64::NAN, 0, 0).value_bits();
+        assert!(nan > bits[7] && Metric::read_bits(nan).is_nan());
+        assert_eq!(
+            point(-0.0, 0, 0).value_bits(),
+            point(0.0, 0, 0).value_bits()
+        );
     }
 
     #[test]

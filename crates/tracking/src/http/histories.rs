@@ -175,13 +175,12 @@ fn answer(key: &str, histories: &[(Option<&str>, &[Point])], token: Option<&str>
 
 fn push_point(text: &mut String, key: &str, point: &Point, run_id: &str) {
     let Point {
-        value,
-        timestamp,
-        step,
+        timestamp, step, ..
     } = point;
+    let value = point.value();
     // The debug form of a float is the shortest that reads back the same, with an exponent where
     // that is shorter: JSON as it is.
-    let value: &dyn std::fmt::Debug = if value.is_nan() { &"NaN" } else { value };
+    let value: &dyn std::fmt::Debug = if value.is_nan() { &"NaN" } else { &value };
     write!(
         text,
         "{{\"key\":{key},\"value\":{value:?},\"timestamp\":{timestamp},\"step\":{step}{run_id}}},"
@@ -192,6 +191,24 @@ fn push_point(text: &mut String, key: &str, point: &Point, run_id: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Metric;
+
+    fn written(value: f64) -> serde_json::Value {
+        let metric = Metric {
+            key: "a\"b".to_owned(),
+            value,
+            timestamp: 1,
+            step: -2,
+        };
+        let point = Point {
+            timestamp: 1,
+            step: -2,
+            bits: metric.value_bits(),
+        };
+        let mut text = String::new();
+        push_point(&mut text, "\"a\\\"b\"", &point, ",\"run_id\":\"x\"");
+        serde_json::from_str(text.trim_end_matches(',')).unwrap()
+    }
 
     #[test]
     fn points_are_written_as_json_that_reads_back_the_same() {
@@ -204,25 +221,11 @@ mod tests {
             1e21,
             12345678.9,
         ] {
-            let mut text = String::new();
-            let point = Point {
-                value,
-                timestamp: 1,
-                step: -2,
-            };
-            push_point(&mut text, "\"a\\\"b\"", &point, ",\"run_id\":\"x\"");
-            let json: serde_json::Value = serde_json::from_str(text.trim_end_matches(',')).unwrap();
-            assert_eq!(json["value"].as_f64(), Some(value), "{text}");
+            let json = written(value);
+            assert_eq!(json["value"].as_f64(), Some(value), "{json}");
             assert_eq!(json["key"], "a\"b");
             assert_eq!(json["step"], -2);
         }
-        let mut text = String::new();
-        let point = Point {
-            value: f64::NAN,
-            timestamp: 1,
-            step: 0,
-        };
-        push_point(&mut text, "\"a\"", &point, "");
-        assert!(text.contains("\"value\":\"NaN\""), "{text}");
+        assert_eq!(written(f64::NAN)["value"], "NaN");
     }
 }

@@ -66,7 +66,7 @@ pub(crate) async fn set_tags(
     for chunk in tags.chunks(1_000) {
         let sql = format!(
             "INSERT INTO run_dataset_tags (run, dataset_id, key, value) VALUES {} ON CONFLICT DO NOTHING",
-            rows_of_values(chunk.len(), 4)
+            rows_of_values(conn.backend(), chunk.len(), 4)
         );
         let mut insert = query(sql);
         for (key, value) in chunk {

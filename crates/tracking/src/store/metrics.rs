@@ -26,19 +26,17 @@ pub(crate) async fn insert(
     });
     for chunk in points.chunks(ROWS) {
         let sql = format!(
-            "INSERT INTO metrics (run, key, timestamp, step, value, is_nan) VALUES {} ON CONFLICT DO NOTHING",
-            rows_of_values(chunk.len(), 6)
+            "INSERT INTO metrics (run, key, timestamp, step, value_bits) VALUES {} ON CONFLICT DO NOTHING",
+            rows_of_values(conn.backend(), chunk.len(), 5)
         );
         let mut insert = query(sql);
         for point in chunk {
-            let (value, is_nan) = point.stored();
             insert = insert
                 .bind(run)
                 .bind(&point.key)
                 .bind(point.timestamp)
                 .bind(point.step)
-                .bind(value)
-                .bind(is_nan);
+                .bind(point.value_bits());
         }
         insert.execute(conn).await?;
     }
@@ -50,7 +48,7 @@ pub(crate) async fn insert(
                  value = excluded.value, is_nan = excluded.is_nan
              WHERE (excluded.step, excluded.timestamp, excluded.value)
                  > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)",
-            rows_of_values(chunk.len(), 6)
+            rows_of_values(conn.backend(), chunk.len(), 6)
         );
         let mut upsert = query(sql);
         for point in chunk {
@@ -104,10 +102,20 @@ pub(crate) async fn insert_of_models(
 /// A point of a history; its key is known to whoever asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Point {
-    pub(crate) value: f64,
     pub(crate) timestamp: i64,
     pub(crate) step: i64,
+    /// The value, as [`Metric::value_bits`] writes it.
+    pub(crate) bits: i64,
 }
+
+impl Point {
+    pub(crate) fn value(&self) -> f64 {
+        Metric::read_bits(self.bits)
+    }
+}
+
+/// Points read at once.
+const POINTS: i64 = 100_000;
 
 /// The points of a history, in the order of timestamp, step and value.
 pub(crate) async fn history(
@@ -116,25 +124,53 @@ pub(crate) async fn history(
     key: &str,
     page: Page,
 ) -> Result<Vec<Point>, Error> {
+    let wanted = page.lookahead();
     let mut points = Vec::new();
-    query(
-        "SELECT timestamp, step, value, is_nan FROM metrics
-         WHERE run = (SELECT run FROM runs WHERE run_id = $1) AND key = $2
-         ORDER BY timestamp, step, value, is_nan LIMIT $3 OFFSET $4",
-    )
-    .bind(run_id)
-    .bind(key)
-    .bind(page.lookahead())
-    .bind(page.offset)
-    .for_each(conn, |row| {
+    loop {
+        let read = points.len() as i64;
+        let limit = POINTS.min(wanted - read);
+        let row = query(
+            "SELECT string_agg(CAST(timestamp AS TEXT) || ' ' || CAST(step AS TEXT) || ' ' || CAST(value_bits AS TEXT), ' ')
+             FROM (SELECT timestamp, step, value_bits FROM metrics
+                   WHERE run = (SELECT run FROM runs WHERE run_id = $1) AND key = $2
+                   ORDER BY timestamp, step, value_bits LIMIT $3 OFFSET $4) points",
+        )
+        .bind(run_id)
+        .bind(key)
+        .bind(limit)
+        .bind(page.offset.saturating_add(read))
+        .fetch_one(conn)
+        .await?;
+        let Some(text) = row.get::<Option<String>, _>(0) else {
+            return Ok(points);
+        };
+        let mut more = read_points(&text);
+        // The order of an aggregate is not promised; a sorted list is sorted at once.
+        more.sort_by_key(|point| (point.timestamp, point.step, point.bits));
+        let whole = more.len() as i64 == limit;
+        points.append(&mut more);
+        if !whole || points.len() as i64 >= wanted {
+            return Ok(points);
+        }
+    }
+}
+
+/// Reads `timestamp step bits timestamp step bits ...`.
+fn read_points(text: &str) -> Vec<Point> {
+    let mut numbers = text
+        .split(' ')
+        .map(|number| number.parse().expect("the statement writes whole numbers"));
+    let mut points = Vec::with_capacity(text.len() / 30);
+    while let (Some(timestamp), Some(step), Some(bits)) =
+        (numbers.next(), numbers.next(), numbers.next())
+    {
         points.push(Point {
-            timestamp: row.get(0),
-            step: row.get(1),
-            value: Metric::read_value(row.get(2), row.get(3)),
+            bits,
+            timestamp,
+            step,
         });
-    })
-    .await?;
-    Ok(points)
+    }
+    points
 }
 
 /// The steps of one metric of many runs, each once, in their order; with the run's number.
@@ -165,9 +201,9 @@ pub(crate) async fn at_steps(
     limit: i64,
 ) -> Result<Vec<Point>, Error> {
     let sql = format!(
-        "SELECT timestamp, step, value, is_nan FROM metrics
+        "SELECT timestamp, step, value_bits FROM metrics
          WHERE run = $2 AND key = $3 AND step IN ({})
-         ORDER BY step, timestamp, value, is_nan LIMIT $4",
+         ORDER BY step, timestamp, value_bits LIMIT $4",
         steps.select(conn.backend(), 1)
     );
     let mut points = Vec::new();
@@ -180,7 +216,7 @@ pub(crate) async fn at_steps(
             points.push(Point {
                 timestamp: row.get(0),
                 step: row.get(1),
-                value: Metric::read_value(row.get(2), row.get(3)),
+                bits: row.get(2),
             });
         })
         .await?;

@@ -55,9 +55,8 @@ CREATE TABLE metrics (
     key TEXT COLLATE "C" NOT NULL,
     timestamp BIGINT NOT NULL,
     step BIGINT NOT NULL,
-    value DOUBLE PRECISION NOT NULL,
-    is_nan BOOLEAN NOT NULL,
-    PRIMARY KEY (run, key, timestamp, step, value, is_nan)
+    value_bits BIGINT NOT NULL,
+    PRIMARY KEY (run, key, timestamp, step, value_bits)
 );
 CREATE TABLE latest_metrics (
     run BIGINT NOT NULL REFERENCES runs ON DELETE CASCADE,
@@ -68,7 +67,6 @@ CREATE TABLE latest_metrics (
     step BIGINT NOT NULL,
     PRIMARY KEY (run, key)
 );
-CREATE INDEX latest_metrics_by_value ON latest_metrics (key, is_nan, value, run);
 
 CREATE TABLE datasets (
     dataset_id TEXT PRIMARY KEY,

@@ -60,7 +60,7 @@ async fn upsert(
     let pairs: Vec<_> = pairs.iter().collect();
     let mut changed = 0;
     for chunk in pairs.chunks(ROWS) {
-        let rows = rows_of_values(chunk.len(), 3);
+        let rows = rows_of_values(conn.backend(), chunk.len(), 3);
         let mut statement = query(format!("{insert} {rows} {conflict}"));
         for (key, value) in chunk {
             statement = statement.bind(owner).bind(*key).bind(*value);

@@ -80,7 +80,7 @@ async fn set_pairs(
         let sql = format!(
             "INSERT INTO {table} (trace_id, key, value) VALUES {}
              ON CONFLICT (trace_id, key) DO UPDATE SET value = excluded.value",
-            rows_of_values(chunk.len(), 3)
+            rows_of_values(conn.backend(), chunk.len(), 3)
         );
         let mut insert = query(sql);
         for (key, value) in chunk {
