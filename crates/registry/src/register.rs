@@ -1,15 +1,18 @@
 //! Registering the model of a run, or a logged model, by hand or at the end of a job.
 
+use serde_json::{Value, json};
 use tracking::{Location, LoggedModel};
+use web::Identity;
 
 use crate::Registry;
 use crate::error::Error;
-use crate::selector::Selector;
-use crate::store::versions;
 use crate::version::{ModelVersion, NewVersion};
 
 /// The file that makes a folder a model.
 const MODEL_FILE: &str = "MLmodel";
+
+/// The tag of a logged model that lists its versions (`MLFLOW_MODEL_VERSIONS`).
+const VERSIONS_TAG: &str = "mlflow.modelVersions";
 
 /// How many artifacts an error lists.
 const MAX_LISTED: usize = 50;
@@ -64,14 +67,7 @@ impl Registry {
         };
         let name = &registration.model_name;
         self.create_model_if_missing(name).await?;
-        let uri = found.location.uri();
-        let mut conn = self.db.acquire().await?;
-        let known = versions::find_at(&mut conn, name, &uri).await?;
-        drop(conn);
-        if let Some(version) = known {
-            return self.resolve(name, &Selector::Number(version)).await;
-        }
-        self.create_version(NewVersion {
+        let new = NewVersion {
             name: name.clone(),
             source: found.source,
             run_id: found.run_id,
@@ -80,8 +76,34 @@ impl Registry {
             description: registration.description,
             tags: registration.tags,
             job_id: registration.job_id,
-        })
-        .await
+        };
+        let version = self.add_version(new, true).await?;
+        self.link(&version).await?;
+        Ok(version)
+    }
+
+    /// Notes on the logged model that it is this version, as MLflow's clients do when they
+    /// register: pages show the versions of a logged model by this tag.
+    async fn link(&self, version: &ModelVersion) -> Result<(), Error> {
+        let Some(model_id) = version.model_id.as_deref() else {
+            return Ok(());
+        };
+        let model = self.tracking().get_logged_model(model_id).await?;
+        let known = model.tags.get(VERSIONS_TAG).map(String::as_str);
+        // A script may have set the tag to anything.
+        let mut versions: Vec<Value> = known
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let own = json!({"name": version.name, "version": version.version.to_string()});
+        if versions.contains(&own) {
+            return Ok(());
+        }
+        versions.push(own);
+        let tags = [(VERSIONS_TAG.to_owned(), Value::from(versions).to_string())];
+        let tracking = self.tracking();
+        let set = tracking.set_logged_model_tags(model_id, &tags, &Identity::Local);
+        set.await?;
+        Ok(())
     }
 
     /// The model of a run: its newest logged model, else the folder `model`, else the first

@@ -61,6 +61,16 @@ impl Registry {
     /// # Errors
     /// [`Error::ModelNotFound`], [`Error::Source`] for a place that no version may have.
     pub async fn create_version(&self, new: NewVersion) -> Result<ModelVersion, Error> {
+        self.add_version(new, false).await
+    }
+
+    /// Adds a version; with `once`, answers with the one whose files are at the same place if
+    /// there is one.
+    pub(crate) async fn add_version(
+        &self,
+        new: NewVersion,
+        once: bool,
+    ) -> Result<ModelVersion, Error> {
         name::check_tags(&new.tags)?;
         let place = source::resolve(self, &new).await?;
         let now = Timestamp::now().0;
@@ -68,6 +78,11 @@ impl Registry {
         let number = models::take_version(&mut tx, &new.name, now)
             .await?
             .ok_or_else(|| Error::ModelNotFound(new.name.clone()))?;
+        // Taking the number locked the model: nobody adds the same version meanwhile.
+        if once && let Some(known) = versions::find_at(&mut tx, &new.name, &place.location).await? {
+            drop(tx);
+            return self.get_version(&new.name, known).await;
+        }
         let version = ModelVersion {
             name: new.name,
             version: number,

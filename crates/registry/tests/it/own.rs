@@ -1,6 +1,7 @@
 //! asgard's own routes: the models, and registering by hand.
 
 use axum::http::Method;
+use registry::{NewVersion, Registration, Subject};
 use serde_json::{Value, json};
 use web::Identity;
 
@@ -96,6 +97,43 @@ async fn registering_a_run_twice_is_one_version() {
 }
 
 #[tokio::test]
+async fn registering_at_once_is_one_version_too() {
+    for server in both().await {
+        let run = server.run().await;
+        server.file(&run.artifact_uri, "model/MLmodel").await;
+        let registering: Vec<_> = (0..8)
+            .map(|_| {
+                let registration = Registration {
+                    model_name: "iris".to_owned(),
+                    subject: Subject::Run(run.run_id.clone()),
+                    description: None,
+                    tags: Vec::new(),
+                    job_id: None,
+                };
+                let registry = server.registry.clone();
+                tokio::spawn(async move { registry.register(registration).await.unwrap() })
+            })
+            .collect();
+        for registered in registering {
+            assert_eq!(registered.await.unwrap().version, 1, "{}", server.name);
+        }
+        assert_eq!(
+            server
+                .registry
+                .create_version(NewVersion {
+                    name: "iris".to_owned(),
+                    source: "s3://bucket/x".to_owned(),
+                    ..NewVersion::default()
+                })
+                .await
+                .unwrap()
+                .version,
+            2
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_logged_model_comes_before_the_runs_folders() {
     for server in both().await {
         let run = server.run().await;
@@ -109,6 +147,11 @@ async fn a_logged_model_comes_before_the_runs_folders() {
         assert_eq!(answer["run_id"], run.run_id);
         let by_id = json!({"model_name": "iris", "model_id": logged.model_id});
         assert_eq!(register(&server, by_id).await.ok()["version"], "1");
+
+        let tracking = server.registry.tracking();
+        let linked = tracking.get_logged_model(&logged.model_id).await.unwrap();
+        let versions: Value = serde_json::from_str(&linked.tags["mlflow.modelVersions"]).unwrap();
+        assert_eq!(versions, json!([{"name": "iris", "version": "1"}]));
 
         let empty = json!({"model_name": "iris", "model_id": unfinished.model_id});
         assert_eq!(register(&server, empty).await.status, 422);
