@@ -23,6 +23,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 
+pytestmark = pytest.mark.mlflow
+
 MAJOR = int(mlflow.__version__.split(".")[0])
 
 FRAME = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "b": [1.0, 0.0, 1.0, 0.0]})
