@@ -412,7 +412,8 @@ def encode(value, rows):
     """An answer as bytes: its kind, its shape, its elements."""
     import numpy
 
-    if type(value).__module__.startswith("pandas."):
+    # pandas 3 says "pandas", earlier ones name the module inside.
+    if type(value).__module__.partition(".")[0] == "pandas":
         value = of_pandas(value)
     if hasattr(value, "toarray"):
         value = value.toarray()
