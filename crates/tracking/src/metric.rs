@@ -49,11 +49,6 @@ impl Metric {
         f64::from_bits(turn(bits) as u64)
     }
 
-    /// The value of a stored row.
-    pub(crate) fn read_value(value: f64, is_nan: bool) -> f64 {
-        if is_nan { f64::NAN } else { value }
-    }
-
     /// What decides which point is the latest: step, then timestamp, then value.
     fn rank(&self) -> (i64, i64, f64) {
         (self.step, self.timestamp, self.stored().0)

@@ -42,13 +42,13 @@ pub(crate) async fn insert(
     }
     for chunk in metric::latest(points.into_iter()).chunks(ROWS) {
         let sql = format!(
-            "INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan) VALUES {}
+            "INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan, value_bits) VALUES {}
              ON CONFLICT (run, key) DO UPDATE SET
                  timestamp = excluded.timestamp, step = excluded.step,
-                 value = excluded.value, is_nan = excluded.is_nan
+                 value = excluded.value, is_nan = excluded.is_nan, value_bits = excluded.value_bits
              WHERE (excluded.step, excluded.timestamp, excluded.value)
                  > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)",
-            rows_of_values(conn.backend(), chunk.len(), 6)
+            rows_of_values(conn.backend(), chunk.len(), 7)
         );
         let mut upsert = query(sql);
         for point in chunk {
@@ -59,7 +59,8 @@ pub(crate) async fn insert(
                 .bind(point.timestamp)
                 .bind(point.step)
                 .bind(value)
-                .bind(is_nan);
+                .bind(is_nan)
+                .bind(point.value_bits());
         }
         upsert.execute(conn).await?;
     }

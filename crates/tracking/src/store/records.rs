@@ -1,8 +1,12 @@
-//! What runs logged, read for a page of runs at once: one statement per table.
+//! What runs logged, read for a page of runs at once: one statement per table, one row per run.
+//!
+//! A page of 100 runs has some thousand metrics, params and tags, and each row costs more than what
+//! it holds: the databases gather a run's into one JSON array of texts and whole numbers.
 
 use std::collections::HashMap;
 
-use db::{Conn, Error, Row, query};
+use db::{Backend, Conn, Error, Row, query};
+use serde::de::DeserializeOwned;
 
 use crate::dataset::{Dataset, DatasetInput};
 use crate::metric::Metric;
@@ -20,20 +24,15 @@ pub(crate) async fn fill(conn: &mut Conn, records: &mut [RunRecord]) -> Result<(
         records,
     };
     let among = ids.select(conn.backend(), 1);
-    let mut metrics = Vec::new();
-    let sql = format!(
-        "SELECT run, key, value, is_nan, timestamp, step FROM latest_metrics WHERE run IN ({among}) ORDER BY run, key"
-    );
-    query(sql)
-        .bind(ids.text())
-        .for_each(conn, |row| metrics.push(read_metric(row)))
-        .await?;
-    filler.each(metrics, |record, metric| record.metrics.push(metric));
-
-    let params = pairs(conn, "params", &ids, &among).await?;
-    filler.each(params, |record, pair| record.params.push(pair));
-    let tags = pairs(conn, "tags", &ids, &among).await?;
-    filler.each(tags, |record, pair| record.tags.push(pair));
+    let columns = "key, value_bits, timestamp, step";
+    let metrics = gathered(conn, "latest_metrics", columns, &ids).await?;
+    filler.each(metrics, |record, metrics: Vec<(String, i64, i64, i64)>| {
+        record.metrics = metrics.into_iter().map(read_metric).collect();
+    });
+    let params = gathered(conn, "params", "key, value", &ids).await?;
+    filler.each(params, |record, params| record.params = params);
+    let tags = gathered(conn, "tags", "key, value", &ids).await?;
+    filler.each(tags, |record, tags| record.tags = tags);
     fill_inputs(conn, &mut filler, &ids, &among).await
 }
 
@@ -57,32 +56,38 @@ fn places(records: &[RunRecord]) -> HashMap<i64, usize> {
     rows.enumerate().map(|(place, run)| (run, place)).collect()
 }
 
-fn read_metric(row: &Row) -> (i64, Metric) {
-    let metric = Metric {
-        key: row.get(1),
-        value: Metric::read_value(row.get(2), row.get(3)),
-        timestamp: row.get(4),
-        step: row.get(5),
-    };
-    (row.get(0), metric)
+fn read_metric((key, bits, timestamp, step): (String, i64, i64, i64)) -> Metric {
+    Metric {
+        key,
+        value: Metric::read_bits(bits),
+        timestamp,
+        step,
+    }
 }
 
-async fn pairs(
+/// The rows of each run in a table, in the order of their first column.
+async fn gathered<T: DeserializeOwned + Ord>(
     conn: &mut Conn,
     table: &str,
+    columns: &str,
     ids: &Ids,
-    among: &str,
-) -> Result<Vec<(i64, (String, String))>, Error> {
-    let sql =
-        format!("SELECT run, key, value FROM {table} WHERE run IN ({among}) ORDER BY run, key");
-    let mut pairs = Vec::new();
-    query(sql)
-        .bind(ids.text())
-        .for_each(conn, |row| {
-            pairs.push((row.get(0), (row.get(1), row.get(2))));
-        })
-        .await?;
-    Ok(pairs)
+) -> Result<Vec<(i64, Vec<T>)>, Error> {
+    let among = ids.select(conn.backend(), 1);
+    let gather = match conn.backend() {
+        Backend::Sqlite => format!("json_group_array(json_array({columns}))"),
+        Backend::Postgres => format!("CAST(json_agg(json_build_array({columns})) AS TEXT)"),
+    };
+    let sql = format!("SELECT run, {gather} FROM {table} WHERE run IN ({among}) GROUP BY run");
+    let rows = query(sql).bind(ids.text()).fetch_all(conn).await?;
+    let read = |row: &Row| {
+        let text: String = row.get(1);
+        let mut items: Vec<T> =
+            serde_json::from_str(&text).expect("the statement writes arrays of its columns");
+        // The order of an aggregate is not promised; a sorted list is sorted at once.
+        items.sort();
+        (row.get(0), items)
+    };
+    Ok(rows.iter().map(read).collect())
 }
 
 /// Datasets with their tags, and logged models.

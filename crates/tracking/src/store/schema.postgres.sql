@@ -63,6 +63,7 @@ CREATE TABLE latest_metrics (
     key TEXT COLLATE "C" NOT NULL,
     value DOUBLE PRECISION NOT NULL,
     is_nan BOOLEAN NOT NULL,
+    value_bits BIGINT NOT NULL,
     timestamp BIGINT NOT NULL,
     step BIGINT NOT NULL,
     PRIMARY KEY (run, key)
