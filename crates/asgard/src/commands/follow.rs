@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::phases::Phases;
+use super::phases::{Phases, SCRIPT};
 use crate::client::{Client, Event};
 use crate::failure::{Exit, Failure};
 
@@ -169,7 +169,7 @@ fn log(data: &Value, view: &mut View) -> std::io::Result<()> {
 fn show_status(data: &Value, at: Instant, phases: &mut Phases) {
     match (data["status"].as_str(), data["phase"].as_str()) {
         (Some("queued"), _) => phases.begin("queue", at),
-        (Some("running"), Some("running")) => phases.begin("script", at),
+        (Some("running"), Some("running")) => phases.begin(SCRIPT, at),
         (Some("running"), Some("registering")) => phases.begin("registration", at),
         (Some("running"), _) => phases.begin("environment", at),
         _ => {}

@@ -7,6 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::message;
 
+/// The phase that reports progress.
+pub(crate) const SCRIPT: &str = "script";
+
 /// What is told about a job while it runs.
 pub(crate) struct Phases {
     bar: Option<ProgressBar>,
@@ -15,8 +18,9 @@ pub(crate) struct Phases {
     current: Option<(&'static str, Instant)>,
     /// What to add to the line of the current phase.
     detail: Option<String>,
-    /// The last byte written to stdout was no line end.
-    open_line: bool,
+    /// The script's last words, without an end of line yet, and whether they are for stderr. A
+    /// spinner would wipe such a line away.
+    held: Option<(String, bool)>,
 }
 
 impl Phases {
@@ -38,7 +42,7 @@ impl Phases {
             quiet,
             current: None,
             detail: None,
-            open_line: false,
+            held: None,
         }
     }
 
@@ -62,8 +66,8 @@ impl Phases {
 
     /// Shows how far the script is, from 0.0 to 1.0.
     pub(crate) fn progress(&mut self, progress: f64) {
-        if let (Some(bar), Some((name, _))) = (&self.bar, self.current) {
-            bar.set_message(format!("{name} {:.0} %", progress * 100.0));
+        if let (Some(bar), Some((SCRIPT, _))) = (&self.bar, self.current) {
+            bar.set_message(format!("{SCRIPT} {:.0} %", progress * 100.0));
         }
     }
 
@@ -111,16 +115,19 @@ impl Phases {
 
     /// What the script wrote.
     pub(crate) fn script(&mut self, text: &str, to_stderr: bool) -> std::io::Result<()> {
-        let written = self.apart(|| {
-            if to_stderr {
-                std::io::stderr().lock().write_all(text.as_bytes())
-            } else {
-                let mut out = std::io::stdout().lock();
-                out.write_all(text.as_bytes()).and_then(|()| out.flush())
-            }
-        });
-        self.open_line = !text.ends_with('\n');
-        written
+        if self.bar.is_none() {
+            return write_to(to_stderr, text);
+        }
+        let mut text = text.to_owned();
+        match self.held.take() {
+            Some((held, stream)) if stream == to_stderr => text.insert_str(0, &held),
+            Some((held, stream)) => self.apart(|| write_to(stream, &format!("{held}\n")))?,
+            None => {}
+        }
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let rest = text.split_off(whole);
+        self.held = (!rest.is_empty()).then_some((rest, to_stderr));
+        self.apart(|| write_to(to_stderr, &text))
     }
 
     /// Takes the spinner away.
@@ -132,8 +139,9 @@ impl Phases {
     }
 
     fn break_line(&mut self) {
-        if std::mem::take(&mut self.open_line) {
-            self.apart(|| message(""));
+        if let Some((held, to_stderr)) = self.held.take() {
+            // A reader that left is noticed at the next line.
+            let _ = self.apart(|| write_to(to_stderr, &format!("{held}\n")));
         }
     }
 
@@ -151,4 +159,13 @@ impl Phases {
             text.to_owned()
         }
     }
+}
+
+fn write_to(stderr: bool, text: &str) -> std::io::Result<()> {
+    if stderr {
+        return std::io::stderr().lock().write_all(text.as_bytes());
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
