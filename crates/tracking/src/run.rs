@@ -242,7 +242,6 @@ impl Tracking {
         run.row = runs::insert(&mut tx, &run).await?;
         tags::set_of_run(&mut tx, run.row, &tags).await?;
         tx.commit().await?;
-        metrics::counter!("asgard_runs_created_total").increment(1);
         Ok((run, tags))
     }
 
