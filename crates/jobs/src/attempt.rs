@@ -192,6 +192,8 @@ impl Attempt {
         let modules = plan.modules.iter().cloned().collect();
         let script = self.script.clone();
         let file = self.job.request.script_file.clone();
+        let mut secrets = variables::secrets(&self.job.request.environment_vars);
+        secrets.push(token.clone());
         let execution = Execution {
             interpreter,
             document: Document {
@@ -205,7 +207,7 @@ impl Attempt {
             },
             timeout: Duration::from_secs(self.job.request.timeout_s.into()),
             log: &self.log.clone(),
-            secrets: variables::secrets(&self.job.request.environment_vars).into(),
+            secrets: secrets.into(),
             stops: &self.stops.clone(),
             serve: &move |listener, closed| serve(listener, owner.clone(), closed),
             begun: &begun,

@@ -17,8 +17,10 @@ pub(crate) struct Signals {
 impl Signals {
     /// Follows a job: the receiver changes when its log, phase, progress or state did.
     pub(crate) fn follow(&self, job_id: &str) -> watch::Receiver<u64> {
-        self.lock()
-            .entry(job_id.to_owned())
+        let mut jobs = self.lock();
+        // Those whose followers left after the last change.
+        jobs.retain(|_, sender| sender.receiver_count() > 0);
+        jobs.entry(job_id.to_owned())
             .or_insert_with(|| watch::Sender::new(0))
             .subscribe()
     }

@@ -184,9 +184,28 @@ impl Keeper {
                 self.pending.clear();
                 self.signals.notify(&self.job_id);
             }
+            Err(error) if error.is_unique_violation() => self.move_behind_others().await,
             Err(error) => {
                 tracing::warn!(job_id = %self.job_id, %error, "storing a part of a log failed; it is tried again");
             }
+        }
+    }
+
+    /// Puts what is pending behind what another server, which lost this job, has still written.
+    async fn move_behind_others(&mut self) {
+        let found = async {
+            let mut conn = self.db.acquire().await?;
+            store::logs::find_end(&mut conn, &self.job_id).await
+        };
+        match found.await {
+            Ok(end) => {
+                self.end = end;
+                for chunk in &mut self.pending {
+                    chunk.start = self.end;
+                    self.end = chunk.end();
+                }
+            }
+            Err(error) => tracing::warn!(job_id = %self.job_id, %error, "reading a log failed"),
         }
     }
 

@@ -256,13 +256,18 @@ async fn a_job_sees_nothing_of_the_server_and_its_token_dies_with_it() {
     let [server, _] = both(&config()).await;
     let worker = server.work();
     let source = script(
-        "start_run()\nprint(os.environ['MLFLOW_TRACKING_TOKEN'])\nprint(sorted(os.environ))\nimport asgard\nprint('id', asgard.current_job_id())\n",
+        "start_run()\ntoken = os.environ['MLFLOW_TRACKING_TOKEN']\nprint('plain', token)\nprint('backwards', token[::-1])\nprint(sorted(os.environ))\nimport asgard\nprint('id', asgard.current_job_id())\n",
     );
     let id = server.upload(&source, json!({})).await;
     let job = server.end(&id).await;
     let logs = job["logs"].as_str().unwrap();
-    let token = logs.lines().find(|line| line.starts_with("asgj_")).unwrap();
-    assert_eq!(server.jobs.authenticate(token).await.unwrap(), None);
+    assert!(logs.contains("plain ***\n"), "{logs}");
+    let backwards = logs
+        .lines()
+        .find_map(|line| line.strip_prefix("backwards "));
+    let token: String = backwards.unwrap().chars().rev().collect();
+    assert!(token.starts_with("asgj_"), "{token}");
+    assert_eq!(server.jobs.authenticate(&token).await.unwrap(), None);
     assert!(logs.contains(&format!("id {id}")), "{logs}");
     assert!(!logs.contains("ASGARD_TEST_POSTGRES_URL"), "{logs}");
     worker.stop().await;
