@@ -95,7 +95,11 @@ impl Tracking {
         let mut tx = self.db.begin().await?;
         let experiment = new_row(0, DEFAULT_NAME, None, None, now);
         if experiments::find(&mut tx, 0).await?.is_none() {
-            experiments::insert(&mut tx, &experiment).await?;
+            match experiments::insert(&mut tx, &experiment).await {
+                // Another server on the same database started at the same time.
+                Err(error) if error.is_unique_violation() => return Ok(()),
+                done => done?,
+            }
         }
         Ok(tx.commit().await?)
     }

@@ -351,3 +351,24 @@ async fn searches_filter_order_and_page() {
         }
     }
 }
+
+#[tokio::test]
+async fn servers_that_start_together_agree_on_the_default_experiment() {
+    for db in db::testing::both(&[tracking::MIGRATIONS]).await {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts =
+            tracking::Artifacts::open(&tracking::Config::default(), dir.path()).unwrap();
+        let tracking = tracking::Tracking::new((*db).clone(), artifacts);
+        let starts: Vec<_> = (0..4)
+            .map(|_| {
+                let tracking = tracking.clone();
+                tokio::spawn(async move { tracking.ensure_default_experiment().await })
+            })
+            .collect();
+        for start in starts {
+            start.await.unwrap().unwrap();
+        }
+        let counts = tracking.counts().await.unwrap();
+        assert_eq!(counts.active_experiments, 1, "{}", db.name);
+    }
+}
