@@ -1,6 +1,5 @@
 //! One attempt at a job: its phases from the claim to the final state.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use environments::{Environment, Step};
@@ -12,8 +11,8 @@ use crate::error::Error;
 use crate::execution::{Ended, Execution, Stopped, Stops};
 use crate::failure::{self, Failure};
 use crate::imports;
-use crate::job::{Job, Phase, Problem};
-use crate::launch::{Bounds, Document, Interpreter, Launcher, Package};
+use crate::job::{Job, Phase};
+use crate::launch::{Bounds, Document, Interpreter, Launcher};
 use crate::log::LogWriter;
 use crate::outcome::{self, Outcome, Surroundings};
 use crate::requirements::{self, Plan};
@@ -201,7 +200,7 @@ impl Attempt {
                 file: &file,
                 environment: self.variables(&token),
                 autolog: self.job.request.autolog,
-                packages: packages(environment, plan),
+                packages: plan.packages_of(environment),
                 modules,
                 usual: ["numpy", "pandas", "scipy", "sklearn"],
             },
@@ -313,7 +312,9 @@ impl Attempt {
         plan: &Plan,
     ) -> Result<(), Halt> {
         self.enter(Phase::Registering).await?;
-        let packages = environment.map(|e| packages(e, plan)).unwrap_or_default();
+        let packages = environment
+            .map(|environment| plan.packages_of(environment))
+            .unwrap_or_default();
         let python_version = self.job.facts.python_version.clone();
         let surroundings = Surroundings {
             environment: self.job.facts.environment.as_deref(),
@@ -347,7 +348,7 @@ impl Attempt {
                 .await;
         }
         for warning in &outcome.warnings {
-            self.log.line(format!("⚠ {}", told(warning))).await;
+            self.log.line(format!("⚠ {}", warning.told())).await;
         }
         self.job.run_id = outcome.run_id;
         self.job.model_version = outcome.version.as_ref().map(|v| v.version.to_string());
@@ -382,7 +383,7 @@ impl Attempt {
             }
             Err(error) => tracing::error!(%error, "ending the runs of a failed job failed"),
         }
-        self.log.line(format!("✗ {}", told(&failure.problem))).await;
+        self.log.line(format!("✗ {}", failure.problem.told())).await;
         let phase = self.job.phase.unwrap_or(Phase::Preparing);
         if let Err(error) = self.save(phase).await {
             tracing::warn!(%error, "storing what a failed job left failed");
@@ -468,45 +469,4 @@ fn tell(step: &Step) -> Option<String> {
         )),
         Step::Resolving | Step::Probing | Step::Ready { .. } => None,
     }
-}
-
-/// A problem as the log tells it: the cause, then those lines of the cure that it does not hold.
-fn told(problem: &Problem) -> String {
-    let mut text = problem.message.clone();
-    let help = problem.help.as_deref().unwrap_or_default();
-    let new = help.lines().filter(|line| !problem.message.contains(line));
-    for (index, line) in new.enumerate() {
-        text.push_str(if index == 0 { "\n  help: " } else { "\n  " });
-        text.push_str(line);
-    }
-    text
-}
-
-/// The packages that a model of this job may need: those that were asked for or are imported.
-fn packages(environment: &Environment, plan: &Plan) -> Vec<Package> {
-    let imported = plan
-        .modules
-        .iter()
-        .filter_map(|module| imports::package_of(module));
-    let wanted: BTreeSet<String> = plan
-        .names
-        .iter()
-        .map(String::as_str)
-        .chain(imported)
-        .map(normal)
-        .collect();
-    environment
-        .packages
-        .iter()
-        .filter(|(name, _)| wanted.contains(&normal(name)) && normal(name) != "mlflow")
-        .map(|(name, version)| Package {
-            name: name.clone(),
-            version: version.clone(),
-            modules: imports::modules_of(name),
-        })
-        .collect()
-}
-
-fn normal(name: &str) -> String {
-    name.to_lowercase().replace(['_', '.'], "-")
 }

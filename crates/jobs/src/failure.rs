@@ -349,6 +349,19 @@ pub(crate) fn no_model_artifact(found: &[String]) -> Problem {
     }
 }
 
+/// The script logged a model whose files did not reach the artifact store.
+pub(crate) fn model_not_stored(model_ids: &[String]) -> Problem {
+    Problem {
+        error: "Model artifact not saved".to_owned(),
+        details: Some(format!("Logged models without files: {}", model_ids.join(", "))),
+        ..problem(
+            "model_not_stored",
+            "Model artifact not saved: the script logged a model, but its files are not in the artifact store",
+            Some("the log shows the upload's error; `asgard doctor` tests whether the artifact store can be written".to_owned()),
+        )
+    }
+}
+
 /// The model was logged but could not be registered.
 pub(crate) fn registration_failed(name: &str, error: &registry::Error) -> Failure {
     Failure {

@@ -211,6 +211,20 @@ pub struct Facts {
     pub model_uri: Option<String>,
 }
 
+impl Problem {
+    /// The problem as a log tells it: the cause, then those lines of the cure that it does not hold.
+    pub(crate) fn told(&self) -> String {
+        let mut text = self.message.clone();
+        let help = self.help.as_deref().unwrap_or_default();
+        let new = help.lines().filter(|line| !self.message.contains(line));
+        for (index, line) in new.enumerate() {
+            text.push_str(if index == 0 { "\n  help: " } else { "\n  " });
+            text.push_str(line);
+        }
+        text
+    }
+}
+
 impl Job {
     /// Whole seconds since the start, live while running.
     pub fn elapsed_seconds(&self, now: i64) -> i64 {

@@ -76,7 +76,11 @@ pub(crate) async fn register(
             outcome.version = Some(version);
         }
         Ok(None) => {
-            let problem = failure::no_model_artifact(&list_artifacts(tracking, &runs).await?);
+            let problem = if outcome.model_ids.is_empty() {
+                failure::no_model_artifact(&list_artifacts(tracking, &runs).await?)
+            } else {
+                failure::model_not_stored(&outcome.model_ids)
+            };
             if job.request.require_model {
                 outcome.failure = Some(Failure {
                     reason: crate::job::Reason::User,

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use environments::{EnvironmentRequest, Environments};
+use environments::{Environment, EnvironmentRequest, Environments};
 
 use crate::config::Config;
 use crate::error::Error;
 use crate::imports;
 use crate::inline_metadata;
 use crate::job::JobRequest;
+use crate::launch::Package;
 
 /// The packages of a job and what to tell about their choice.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +22,39 @@ pub(crate) struct Plan {
     pub(crate) modules: BTreeSet<String>,
     /// Lines for the log.
     pub(crate) notes: Vec<String>,
+}
+
+impl Plan {
+    /// The packages that a model of this job may need: those that were asked for or are imported.
+    /// MLflow names itself.
+    pub(crate) fn packages_of(&self, environment: &Environment) -> Vec<Package> {
+        let imported = self
+            .modules
+            .iter()
+            .filter_map(|module| imports::package_of(module));
+        let wanted: BTreeSet<String> = self
+            .names
+            .iter()
+            .map(String::as_str)
+            .chain(imported)
+            .map(normal)
+            .collect();
+        environment
+            .packages
+            .iter()
+            .filter(|(name, _)| wanted.contains(&normal(name)) && normal(name) != "mlflow")
+            .map(|(name, version)| Package {
+                name: name.clone(),
+                version: version.clone(),
+                modules: imports::modules_of(name),
+            })
+            .collect()
+    }
+}
+
+/// A package's name as PEP 503 compares it.
+fn normal(name: &str) -> String {
+    name.to_lowercase().replace(['_', '.'], "-")
 }
 
 /// Python versions to choose from by `requires-python`, the preferred first.
@@ -125,7 +159,7 @@ fn names_of(list: &[String]) -> Result<BTreeSet<String>, Error> {
 
 /// Whether a list of packages brings a package along.
 fn provides(names: &BTreeSet<String>, package: &str) -> bool {
-    let normal = package.to_lowercase().replace(['_', '.'], "-");
+    let normal = normal(package);
     let brings =
         |name: &str, others: &[&str]| names.contains(name) && others.contains(&normal.as_str());
     names.contains(&normal)
