@@ -18,13 +18,14 @@ LONGEST_S = 900
 # Loads a registered model as local Python would and answers for the inputs on stdin.
 LOCAL = """
 import json, sys
-import mlflow, pandas as pd
+import mlflow, numpy, pandas as pd
 request = json.load(sys.stdin)
 uri = "models:/%s/%s" % (request["model_name"], request["model_version"])
 model = mlflow.pyfunc.load_model(uri)
 table = pd.DataFrame(request["inputs"])
 if request["matrix"]:
-    table = table.to_numpy(dtype=request["matrix"])
+    # As a script has it: row after row in memory. Kernels of torch differ by layout in the last bit.
+    table = numpy.ascontiguousarray(table.to_numpy(dtype=request["matrix"]))
 answer = {"predictions": model.predict(table)}
 if request["flavor"]:
     loaded = getattr(__import__("mlflow." + request["flavor"]), request["flavor"]).load_model(uri)
