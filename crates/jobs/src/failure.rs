@@ -160,10 +160,34 @@ pub(crate) fn of_script(
             ended.failure.as_ref(),
         ));
     }
+    if let Some(failure) = ended.failure.as_ref().filter(|f| is_servers_fault(f)) {
+        return Some(server_failed(failure));
+    }
     Some(Failure::user(match &ended.failure {
         Some(failure) => of_exception(failure, job, network),
         None => of_exit(&ended.exit, ended.begun),
     }))
+}
+
+/// Whether MLflow's client gave up on this server (`mlflow/utils/rest_utils.py`).
+fn is_servers_fault(failure: &ScriptFailure) -> bool {
+    failure.kind == "MlflowException"
+        && failure.message.starts_with("API request to ")
+        && failure.message.contains("too many 500 error responses")
+}
+
+fn server_failed(failure: &ScriptFailure) -> Failure {
+    Failure {
+        reason: Reason::Infra,
+        problem: Problem {
+            details: failure.traceback.clone(),
+            ..problem(
+                "tracking_failed",
+                "the server failed while it answered the script's MLflow calls",
+                Some("this is not the script's fault: the server's log has the cause; upload the script again when it is mended".to_owned()),
+            )
+        },
+    }
 }
 
 fn timed_out(job: &Job) -> Failure {
