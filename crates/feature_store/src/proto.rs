@@ -65,7 +65,7 @@ pub(crate) struct EntitySpec {
     pub(crate) owner: String,
 }
 
-/// The `meta` of most definitions; intervals are there for feature views only.
+/// The `meta` of most definitions; intervals are there for feature views and stream views only.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Meta {
     #[prost(message, optional, tag = "1")]
@@ -152,6 +152,8 @@ pub(crate) struct DataSource {
     pub(crate) name: String,
     #[prost(string, tag = "21")]
     pub(crate) project: String,
+    #[prost(map = "string, string", tag = "24")]
+    pub(crate) tags: HashMap<String, String>,
     #[prost(message, optional, boxed, tag = "26")]
     pub(crate) batch_source: Option<Box<DataSource>>,
 }
@@ -184,6 +186,8 @@ pub(crate) struct FeatureServiceSpec {
     pub(crate) project: String,
     #[prost(message, repeated, tag = "3")]
     pub(crate) features: Vec<Projection>,
+    #[prost(map = "string, string", tag = "4")]
+    pub(crate) tags: HashMap<String, String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -204,8 +208,26 @@ pub(crate) struct Projection {
 pub(crate) struct Named {
     #[prost(message, optional, tag = "1")]
     pub(crate) spec: Option<NamedSpec>,
+}
+
+/// A definition, read for its `meta` only. On-demand views have other fields there.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Stamped {
     #[prost(message, optional, tag = "2")]
     pub(crate) meta: Option<Meta>,
+}
+
+/// An on-demand or stream feature view, read for its tags only.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Tagged {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) spec: Option<TaggedSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct TaggedSpec {
+    #[prost(map = "string, string", tag = "7")]
+    pub(crate) tags: HashMap<String, String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -217,13 +239,7 @@ pub(crate) struct NamedSpec {
 /// The bytes of a definition with another `meta`. A message that stands twice in protobuf is
 /// merged, the later scalar winning and lists growing: nothing of the original is touched.
 pub(crate) fn with_meta(mut bytes: Vec<u8>, meta: Meta) -> Vec<u8> {
-    bytes.extend(
-        Named {
-            spec: None,
-            meta: Some(meta),
-        }
-        .encode_to_vec(),
-    );
+    bytes.extend(Stamped { meta: Some(meta) }.encode_to_vec());
     bytes
 }
 

@@ -198,6 +198,37 @@ impl FeatureStore {
         }
     }
 
+    /// The projects that hold anything.
+    pub(crate) async fn projects(&self) -> Result<Vec<String>, Error> {
+        let mut conn = self.db.acquire().await?;
+        Ok(objects::projects(&mut conn).await?)
+    }
+
+    pub(crate) async fn find_object(
+        &self,
+        project: &str,
+        kind: Kind,
+        name: &str,
+    ) -> Result<Option<ObjectRow>, Error> {
+        let mut conn = self.db.acquire().await?;
+        Ok(objects::find(&mut conn, project, kind.key(), name).await?)
+    }
+
+    /// Stores a definition as its client sent it, with the times that asgard knows.
+    pub(crate) async fn apply_object(
+        &self,
+        project: &str,
+        kind: Kind,
+        name: &str,
+        bytes: Vec<u8>,
+        now: i64,
+    ) -> Result<(), Error> {
+        crate::definition::check_name("name", name)?;
+        let mut tx = self.db.begin().await?;
+        write(&mut tx, project, kind, name, bytes, now).await?;
+        Ok(tx.commit().await?)
+    }
+
     pub(crate) async fn delete_object(
         &self,
         project: &str,
@@ -215,11 +246,10 @@ impl FeatureStore {
 }
 
 /// The kinds that are feature views of one sort or another.
-pub(crate) const VIEW_KINDS: [Kind; 4] = [
+pub(crate) const VIEW_KINDS: [Kind; 3] = [
     Kind::FeatureView,
     Kind::Other("on_demand_feature_view"),
     Kind::Other("stream_feature_view"),
-    Kind::Other("label_view"),
 ];
 
 fn view(row: &ObjectRow) -> Result<FeatureView, Error> {
@@ -244,16 +274,12 @@ async fn write(
     let bytes = if kind == Kind::DataSource {
         bytes
     } else {
-        let sent = proto::Named::decode(&*bytes)?.meta.unwrap_or_default();
-        let before = match &there {
-            Some(row) => proto::Named::decode(&*row.spec)?.meta.unwrap_or_default(),
-            None => proto::Meta::default(),
-        };
-        // A client that re-applies a view sends none of the times that were materialized.
-        let intervals = if sent.materialization_intervals.is_empty() {
-            before.materialization_intervals
-        } else {
-            Vec::new()
+        let intervals = match &there {
+            Some(row) if has_intervals(kind) && intervals(&bytes)?.is_empty() => {
+                // A client that re-applies a view sends none of the times that were materialized.
+                intervals(&row.spec)?
+            }
+            _ => Vec::new(),
         };
         let created = there.as_ref().map_or(now, |row| row.created_at);
         let meta = proto::Meta {
@@ -264,4 +290,13 @@ async fn write(
         proto::with_meta(bytes, meta)
     };
     Ok(objects::upsert(tx, project, kind.key(), name, &bytes, now).await?)
+}
+
+fn has_intervals(kind: Kind) -> bool {
+    matches!(kind, Kind::FeatureView | Kind::Other("stream_feature_view"))
+}
+
+fn intervals(definition: &[u8]) -> Result<Vec<proto::Interval>, Error> {
+    let meta = proto::Stamped::decode(definition)?.meta.unwrap_or_default();
+    Ok(meta.materialization_intervals)
 }

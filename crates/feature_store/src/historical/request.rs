@@ -58,7 +58,7 @@ pub struct HistoricalRequest {
 }
 
 impl ViewUse {
-    fn new(view: FeatureView, alias: String) -> Self {
+    pub(crate) fn new(view: FeatureView, alias: String) -> Self {
         Self {
             view,
             alias,

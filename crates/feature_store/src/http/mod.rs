@@ -1,12 +1,19 @@
-//! The REST routes of the feature store.
+//! The routes of the feature store: REST, and what the Feast SDK's remote mode calls.
 
+mod fault;
 mod features;
+mod flight;
+mod grpc;
 mod historical;
+mod registry;
+mod repo;
 mod status;
 mod tables;
 
 use utoipa::OpenApi;
 use web::{Routes, Style};
+
+pub use repo::feature_store_yaml;
 
 use crate::FeatureStore;
 
@@ -16,13 +23,16 @@ pub fn routes(store: FeatureStore) -> Routes {
     let rest = historical::routes(rest);
     let rest = status::routes(rest);
     let rest = tables::routes(rest);
-    rest.with_state(store)
+    let rest = repo::routes(rest);
+    let feast = flight::routes(registry::routes(rest), store.clone());
+    feast.with_state(store)
 }
 
 /// The description of the REST routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut api = features::Api::openapi();
     api.merge(historical::Api::openapi());
+    api.merge(repo::Api::openapi());
     api.merge(status::Api::openapi());
     api.merge(tables::Api::openapi());
     api

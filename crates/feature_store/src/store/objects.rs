@@ -107,3 +107,11 @@ pub(crate) async fn count(conn: &mut Conn, kind: &str) -> Result<i64, Error> {
         .await?;
     Ok(row.get(0))
 }
+
+pub(crate) async fn projects(conn: &mut Conn) -> Result<Vec<String>, Error> {
+    let rows = query("SELECT DISTINCT project FROM feature_objects ORDER BY project LIMIT $1")
+        .bind(LIMIT)
+        .fetch_all(conn)
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

@@ -17,6 +17,8 @@ pub(crate) struct App {
     pub(crate) router: Router,
     pub(crate) dir: TempDir,
     pub(crate) database: &'static str,
+    /// The addresses that are served.
+    pub(crate) paths: Vec<String>,
     _db: TestDb,
 }
 
@@ -33,11 +35,14 @@ impl App {
         let dir = tempfile::tempdir().unwrap();
         let store = FeatureStore::new(db.clone(), config, dir.path());
         let door = Door::new(Arc::new(|_| Box::pin(async { Ok(None) }))).open_to(Identity::Local);
-        let router = door.guard(feature_store::routes(store).into_router());
+        let routes = feature_store::routes(store);
+        let paths = routes.table().iter().map(|r| r.path.clone()).collect();
+        let router = door.guard(routes.into_router());
         Self {
             router,
             dir,
             database: db.name,
+            paths,
             _db: db,
         }
     }

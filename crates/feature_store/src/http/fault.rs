@@ -1,0 +1,52 @@
+//! Errors as the Feast SDK raises them again: class and message in JSON
+//! (`feast/errors.py`, `FeastError.from_error_detail`).
+
+use serde_json::json;
+use web::Code;
+
+use crate::error::{Error, Kind};
+
+/// The JSON of which the SDK makes an exception.
+pub(super) fn detail(error: &Error) -> String {
+    let message = match error.help() {
+        Some(help) => format!("{}; {help}", error.message()),
+        None => error.message(),
+    };
+    let message = match error.code() {
+        Code::Internal => {
+            tracing::error!(error = %error.message(), "a Feast request failed inside");
+            "the server failed while answering this request".to_owned()
+        }
+        _ => message,
+    };
+    json!({"module": "feast.errors", "class": class(error), "message": message}).to_string()
+}
+
+fn class(error: &Error) -> &'static str {
+    match error {
+        Error::NotFound { kind, .. } => match kind {
+            Kind::Entity => "EntityNotFoundException",
+            Kind::FeatureService => "FeatureServiceNotFoundException",
+            Kind::DataSource => "DataSourceObjectNotFoundException",
+            Kind::Project => "ProjectObjectNotFoundException",
+            Kind::Other("on_demand_feature_view") => "OnDemandFeatureViewNotFoundException",
+            Kind::FeatureView | Kind::Other(_) => "FeatureViewNotFoundException",
+        },
+        Error::UnknownFeature { .. } => "SpecifiedFeaturesNotPresentError",
+        Error::UnknownTable { .. } => "DataSourceNotFoundException",
+        _ => "FeastError",
+    }
+}
+
+/// The gRPC status code of an error.
+pub(super) fn grpc_code(error: &Error) -> i32 {
+    match error.code() {
+        Code::NotFound => 5,
+        Code::AlreadyExists => 6,
+        Code::Invalid | Code::Unprocessable => 3,
+        Code::Conflict => 9,
+        Code::NotImplemented => 12,
+        Code::Unavailable | Code::BadGateway => 14,
+        _ => 13,
+    }
+}

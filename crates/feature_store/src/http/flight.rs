@@ -1,0 +1,293 @@
+//! `arrow.flight.protocol.FlightService`: Feast's remote offline store, in its two call
+//! sequences: one `DoExchange` (Feast 0.67), and `DoPut`, `GetFlightInfo`, `DoGet` (before).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow_array::RecordBatch;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+};
+use arrow_schema::Schema;
+use arrow_select::concat::concat_batches;
+use axum::body::Body;
+use axum::extract::Request as HttpRequest;
+use axum::response::Response as HttpResponse;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tower::Service as _;
+use web::{Permission, Routes};
+
+use super::fault;
+use crate::FeatureStore;
+use crate::error::Error;
+use crate::offline::Command;
+
+const SERVICE: &str = "arrow.flight.protocol.FlightService";
+
+/// The largest message of an upload, in bytes. pyarrow sends a table's batches as they are.
+const MESSAGE_LIMIT: usize = 512 * 1024 * 1024;
+
+/// The largest upload in all, in bytes.
+const UPLOAD_LIMIT: usize = 2 * 1024 * 1024 * 1024;
+
+/// Rows in a batch of an answer.
+const ANSWER_ROWS: usize = 65_536;
+
+/// How many bytes of uploads wait for their `DoGet`, and how long.
+const WAITING_LIMIT: usize = UPLOAD_LIMIT;
+const WAITING_TIME: Duration = Duration::from_secs(600);
+
+pub(super) fn routes(
+    mut routes: Routes<FeatureStore>,
+    store: FeatureStore,
+) -> Routes<FeatureStore> {
+    let service = FlightServiceServer::new(Flight {
+        store,
+        waiting: Arc::default(),
+    })
+    .max_decoding_message_size(MESSAGE_LIMIT)
+    .max_encoding_message_size(MESSAGE_LIMIT);
+    for name in ["DoExchange", "DoPut", "GetFlightInfo", "DoGet"] {
+        let service = service.clone();
+        let handler = move |request: HttpRequest| {
+            let mut service = service.clone();
+            async move {
+                let Ok(response): Result<_, std::convert::Infallible> = service.call(request).await;
+                let response: HttpResponse = response.map(Body::new);
+                response
+            }
+        };
+        routes = routes.post(
+            &format!("/{SERVICE}/{name}"),
+            Permission::ReadFeatures,
+            handler,
+        );
+    }
+    routes
+}
+
+struct Flight {
+    store: FeatureStore,
+    /// Uploads of older clients, by the id of their command.
+    waiting: Arc<Mutex<HashMap<String, Waiting>>>,
+}
+
+struct Waiting {
+    command: Command,
+    table: RecordBatch,
+    since: Instant,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// An error as the client finds it: pyarrow shows the status message, and the SDK looks for
+/// `Flight error: ` and the JSON behind it.
+fn refused(error: &Error) -> Status {
+    Status::new(
+        Code::Internal,
+        format!("Flight error: {}", fault::detail(error)),
+    )
+}
+
+fn not_feast() -> Status {
+    Status::unimplemented("Feast's remote offline store does not use this call")
+}
+
+fn command_of(descriptor: Option<&FlightDescriptor>) -> Result<Command, Error> {
+    let descriptor = descriptor
+        .ok_or_else(|| Error::Invalid("the first message has no Flight descriptor".to_owned()))?;
+    Command::parse(&descriptor.cmd)
+}
+
+/// The command and the table of an upload.
+async fn receive(mut messages: Streaming<FlightData>) -> Result<(Command, RecordBatch), Status> {
+    let first = messages.message().await?;
+    let first = first.ok_or_else(|| refused(&Error::Invalid("the upload is empty".to_owned())))?;
+    let command = command_of(first.flight_descriptor.as_ref()).map_err(|e| refused(&e))?;
+    let mut bytes = 0;
+    // The first message may hold nothing but the descriptor.
+    let messages = stream::iter([Ok(first)])
+        .chain(messages)
+        .try_filter_map(move |data| {
+            bytes += data.data_body.len();
+            let kept = if bytes > UPLOAD_LIMIT {
+                Err(Status::resource_exhausted(
+                    "the table is larger than 2 GiB: send it in parts",
+                ))
+            } else {
+                Ok((!data.data_header.is_empty()).then_some(data))
+            };
+            std::future::ready(kept)
+        });
+    let mut table =
+        FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from).boxed());
+    let broken = |error: FlightError| match error {
+        FlightError::Tonic(status) => *status,
+        other => refused(&Error::Invalid(format!(
+            "the table cannot be read: {other}"
+        ))),
+    };
+    let mut batches = Vec::new();
+    while let Some(batch) = table.try_next().await.map_err(broken)? {
+        batches.push(batch);
+    }
+    let schema = table
+        .schema()
+        .cloned()
+        .unwrap_or_else(|| Arc::new(Schema::empty()));
+    let table = concat_batches(&schema, &batches).map_err(|e| refused(&Error::from(e)))?;
+    Ok((command, table))
+}
+
+fn send(rows: RecordBatch) -> BoxStream<'static, Result<FlightData, Status>> {
+    let schema = rows.schema();
+    let starts = (0..rows.num_rows()).step_by(ANSWER_ROWS);
+    let parts: Vec<RecordBatch> = starts
+        .map(|start| rows.slice(start, ANSWER_ROWS.min(rows.num_rows() - start)))
+        .collect();
+    FlightDataEncoderBuilder::new()
+        .with_schema(schema)
+        .build(stream::iter(parts.into_iter().map(Ok)))
+        .map_err(Status::from)
+        .boxed()
+}
+
+impl Flight {
+    async fn answer(
+        &self,
+        command: &Command,
+        table: RecordBatch,
+    ) -> Answer<BoxStream<'static, Result<FlightData, Status>>> {
+        let rows = self
+            .store
+            .offline(command, table)
+            .await
+            .map_err(|e| refused(&e))?;
+        Ok(Response::new(send(rows)))
+    }
+
+    fn keep(&self, command: Command, table: RecordBatch) -> Result<(), Status> {
+        if command.command_id.is_empty() {
+            return Err(refused(&Error::Invalid(
+                "the Flight command has no command_id".to_owned(),
+            )));
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, w| w.since.elapsed() < WAITING_TIME);
+        let held: usize = waiting
+            .values()
+            .map(|w| w.table.get_array_memory_size())
+            .sum();
+        if held + table.get_array_memory_size() > WAITING_LIMIT {
+            return Err(Status::resource_exhausted(
+                "too many uploads wait to be read: read them, or try again in some minutes",
+            ));
+        }
+        let id = command.command_id.clone();
+        waiting.insert(
+            id,
+            Waiting {
+                command,
+                table,
+                since: Instant::now(),
+            },
+        );
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for Flight {
+    type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
+    type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
+    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
+    type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
+    type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
+    type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
+    type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
+
+    async fn do_exchange(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Answer<Self::DoExchangeStream> {
+        let (command, table) = receive(request.into_inner()).await?;
+        self.answer(&command, table).await
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let (command, table) = receive(request.into_inner()).await?;
+        if command.is_write() {
+            self.store
+                .offline_write(&command)
+                .await
+                .map_err(|e| refused(&e))?;
+        } else {
+            self.keep(command, table)?;
+        }
+        Ok(Response::new(stream::empty().boxed()))
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let descriptor = request.into_inner();
+        let command = command_of(Some(&descriptor)).map_err(|e| refused(&e))?;
+        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(command.command_id));
+        let info = FlightInfo::new()
+            .with_descriptor(descriptor)
+            .with_endpoint(endpoint)
+            .try_with_schema(&Schema::empty())
+            .map_err(|e| refused(&Error::from(e)))?;
+        Ok(Response::new(info))
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let ticket = request.into_inner().ticket;
+        let id = String::from_utf8_lossy(&ticket).into_owned();
+        let waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+        let waiting = waiting.ok_or_else(|| {
+            refused(&Error::Invalid(
+                "the upload of this ticket is not here: it was read already, or waited too long"
+                    .to_owned(),
+            ))
+        })?;
+        self.answer(&waiting.command, waiting.table).await
+    }
+
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Answer<Self::HandshakeStream> {
+        Err(not_feast())
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        Err(not_feast())
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        Err(not_feast())
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        Err(not_feast())
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {
+        Err(not_feast())
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        Err(not_feast())
+    }
+}

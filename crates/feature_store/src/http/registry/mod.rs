@@ -1,0 +1,391 @@
+//! `feast.registry.RegistryServer`: the registry as the Feast SDK's remote mode sees it.
+//!
+//! Definitions go in and out as the bytes they are. Each is stored at once when it is applied, so
+//! `Commit` and `Refresh` have nothing to do.
+
+mod messages;
+
+use std::collections::HashMap;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use prost::Message;
+use web::{Permission, Routes, Timestamp};
+
+use self::messages::{
+    AnyView, ApplyMaterializationRequest, ApplyProjectRequest, ApplyRequest, ApplyViewRequest,
+    GetAnyViewResponse, ListRequest, ListResponse, NameRequest, Whole,
+};
+use super::grpc;
+use crate::FeatureStore;
+use crate::error::{Error, Kind};
+use crate::proto;
+use crate::registry::{PROJECT, VIEW_KINDS};
+use crate::store::objects::ObjectRow;
+
+const SERVICE: &str = "feast.registry.RegistryServer";
+
+const ON_DEMAND: Kind = Kind::Other("on_demand_feature_view");
+const STREAM: Kind = Kind::Other("stream_feature_view");
+
+/// What a call does.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Apply(Kind),
+    ApplyView,
+    ApplyProject,
+    ApplyMaterialization,
+    Get(Kind),
+    GetAnyView,
+    GetProject,
+    List(Kind),
+    ListAllViews,
+    ListProjects,
+    ListNone,
+    Delete(Kind),
+    DeleteView,
+    Whole,
+    /// Nothing is left to do: what is applied is stored.
+    Nothing,
+}
+
+const CALLS: &[(&str, Permission, Call)] = {
+    use Permission::{ReadFeatures as Read, WriteFeatures as Write};
+    &[
+        ("ApplyEntity", Write, Call::Apply(Kind::Entity)),
+        ("ApplyDataSource", Write, Call::Apply(Kind::DataSource)),
+        ("ApplyFeatureView", Write, Call::ApplyView),
+        (
+            "ApplyFeatureService",
+            Write,
+            Call::Apply(Kind::FeatureService),
+        ),
+        ("ApplyProject", Write, Call::ApplyProject),
+        ("ApplyMaterialization", Write, Call::ApplyMaterialization),
+        ("GetEntity", Read, Call::Get(Kind::Entity)),
+        ("GetDataSource", Read, Call::Get(Kind::DataSource)),
+        ("GetFeatureView", Read, Call::Get(Kind::FeatureView)),
+        ("GetStreamFeatureView", Read, Call::Get(STREAM)),
+        ("GetOnDemandFeatureView", Read, Call::Get(ON_DEMAND)),
+        ("GetAnyFeatureView", Read, Call::GetAnyView),
+        ("GetFeatureService", Read, Call::Get(Kind::FeatureService)),
+        ("GetProject", Read, Call::GetProject),
+        ("ListEntities", Read, Call::List(Kind::Entity)),
+        ("ListDataSources", Read, Call::List(Kind::DataSource)),
+        ("ListFeatureViews", Read, Call::List(Kind::FeatureView)),
+        ("ListStreamFeatureViews", Read, Call::List(STREAM)),
+        ("ListOnDemandFeatureViews", Read, Call::List(ON_DEMAND)),
+        ("ListAllFeatureViews", Read, Call::ListAllViews),
+        (
+            "ListFeatureServices",
+            Read,
+            Call::List(Kind::FeatureService),
+        ),
+        // Kinds that cannot be applied here.
+        ("ListLabelViews", Read, Call::ListNone),
+        ("ListSavedDatasets", Read, Call::ListNone),
+        ("ListValidationReferences", Read, Call::ListNone),
+        ("ListPermissions", Read, Call::ListNone),
+        ("ListProjects", Read, Call::ListProjects),
+        ("DeleteEntity", Write, Call::Delete(Kind::Entity)),
+        ("DeleteDataSource", Write, Call::Delete(Kind::DataSource)),
+        ("DeleteFeatureView", Write, Call::DeleteView),
+        (
+            "DeleteFeatureService",
+            Write,
+            Call::Delete(Kind::FeatureService),
+        ),
+        ("Commit", Write, Call::Nothing),
+        ("Refresh", Read, Call::Nothing),
+        ("Proto", Read, Call::Whole),
+    ]
+};
+
+pub(super) fn routes(mut routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
+    for (name, permission, call) in CALLS {
+        let handler = move |State(store): State<FeatureStore>, body: Bytes| async move {
+            let answer = match grpc::message(&body) {
+                Ok(message) => answer(&store, *call, message, Timestamp::now().0).await,
+                Err(error) => Err(error),
+            };
+            grpc::respond(answer)
+        };
+        routes = routes.post(&format!("/{SERVICE}/{name}"), *permission, handler);
+    }
+    routes
+}
+
+fn project_or_default(project: &str) -> &str {
+    if project.is_empty() { PROJECT } else { project }
+}
+
+async fn answer(
+    store: &FeatureStore,
+    call: Call,
+    request: Bytes,
+    now: i64,
+) -> Result<Vec<u8>, Error> {
+    let nothing = Vec::new();
+    Ok(match call {
+        Call::Nothing | Call::ListNone => nothing,
+        Call::Apply(kind) => {
+            let request = ApplyRequest::decode(request)?;
+            apply(store, &request.project, kind, request.object, now).await?;
+            nothing
+        }
+        Call::ApplyView => {
+            let ApplyViewRequest {
+                feature_view,
+                on_demand,
+                stream,
+                label,
+                project,
+            } = ApplyViewRequest::decode(request)?;
+            if label.is_some() {
+                return Err(Error::Unsupported(
+                    "label views are not supported".to_owned(),
+                ));
+            }
+            let given = VIEW_KINDS
+                .into_iter()
+                .zip([feature_view, on_demand, stream]);
+            for (kind, object) in given {
+                if let Some(object) = object {
+                    apply(store, &project, kind, object, now).await?;
+                }
+            }
+            nothing
+        }
+        Call::ApplyProject => {
+            let object = ApplyProjectRequest::decode(request)?.project;
+            let name = name_of(Kind::Project, &object)?;
+            store
+                .apply_object(&name, Kind::Project, &name, object, now)
+                .await?;
+            nothing
+        }
+        Call::ApplyMaterialization => {
+            materialized(store, ApplyMaterializationRequest::decode(request)?, now).await?;
+            nothing
+        }
+        Call::Get(kind) => {
+            let NameRequest { name, project } = NameRequest::decode(request)?;
+            store
+                .object(project_or_default(&project), kind, &name)
+                .await?
+                .spec
+        }
+        Call::GetAnyView => {
+            let NameRequest { name, project } = NameRequest::decode(request)?;
+            let any_feature_view =
+                Some(any_view(store, project_or_default(&project), &name).await?);
+            GetAnyViewResponse { any_feature_view }.encode_to_vec()
+        }
+        Call::GetProject => {
+            let NameRequest { name, .. } = NameRequest::decode(request)?;
+            project(store, &name).await?
+        }
+        Call::List(kind) => {
+            let request = ListRequest::decode(request)?;
+            list(store, kind, &request).await?.encode_to_vec()
+        }
+        Call::ListAllViews => {
+            let request = ListRequest::decode(request)?;
+            let mut items = Vec::new();
+            for kind in VIEW_KINDS {
+                let found = list(store, kind, &request).await?.items.into_iter();
+                items.extend(found.map(|bytes| AnyView::new(kind, bytes).encode_to_vec()));
+            }
+            ListResponse { items }.encode_to_vec()
+        }
+        Call::ListProjects => ListResponse {
+            items: projects(store).await?,
+        }
+        .encode_to_vec(),
+        Call::Delete(kind) => {
+            let NameRequest { name, project } = NameRequest::decode(request)?;
+            store
+                .delete_object(project_or_default(&project), kind, &name)
+                .await?;
+            nothing
+        }
+        Call::DeleteView => {
+            let NameRequest { name, project } = NameRequest::decode(request)?;
+            delete_view(store, project_or_default(&project), &name).await?;
+            nothing
+        }
+        Call::Whole => whole(store).await?.encode_to_vec(),
+    })
+}
+
+/// The name in a definition's bytes.
+fn name_of(kind: Kind, object: &[u8]) -> Result<String, Error> {
+    Ok(if kind == Kind::DataSource {
+        proto::DataSource::decode(object)?.name
+    } else {
+        proto::Named::decode(object)?.spec.unwrap_or_default().name
+    })
+}
+
+async fn apply(
+    store: &FeatureStore,
+    project: &str,
+    kind: Kind,
+    object: Vec<u8>,
+    now: i64,
+) -> Result<(), Error> {
+    let name = name_of(kind, &object)?;
+    store
+        .apply_object(project_or_default(project), kind, &name, object, now)
+        .await
+}
+
+async fn materialized(
+    store: &FeatureStore,
+    request: ApplyMaterializationRequest,
+    now: i64,
+) -> Result<(), Error> {
+    let name = request
+        .feature_view
+        .and_then(|view| view.spec)
+        .unwrap_or_default()
+        .name;
+    let project = project_or_default(&request.project);
+    let row = store.object(project, Kind::FeatureView, &name).await?;
+    let interval = proto::Interval {
+        start_time: request.start_date,
+        end_time: request.end_date,
+    };
+    let meta = proto::Meta {
+        materialization_intervals: vec![interval],
+        ..proto::Meta::default()
+    };
+    let object = proto::with_meta(row.spec, meta);
+    store
+        .apply_object(project, Kind::FeatureView, &name, object, now)
+        .await
+}
+
+async fn any_view(store: &FeatureStore, project: &str, name: &str) -> Result<AnyView, Error> {
+    for kind in VIEW_KINDS {
+        if let Some(row) = store.find_object(project, kind, name).await? {
+            return Ok(AnyView::new(kind, row.spec));
+        }
+    }
+    // The error lists the feature views that there are.
+    let row = store.object(project, Kind::FeatureView, name).await?;
+    Ok(AnyView::new(Kind::FeatureView, row.spec))
+}
+
+async fn list(
+    store: &FeatureStore,
+    kind: Kind,
+    request: &ListRequest,
+) -> Result<ListResponse, Error> {
+    let rows = store
+        .objects(project_or_default(&request.project), kind)
+        .await?;
+    let mut items = Vec::new();
+    for row in rows {
+        if request.tags.is_empty() || has_tags(kind, &row, &request.tags)? {
+            items.push(row.spec);
+        }
+    }
+    Ok(ListResponse { items })
+}
+
+fn has_tags(kind: Kind, row: &ObjectRow, wanted: &HashMap<String, String>) -> Result<bool, Error> {
+    let bytes = row.spec.as_slice();
+    let tags = match kind {
+        Kind::Entity => proto::Entity::decode(bytes)?.spec.unwrap_or_default().tags,
+        Kind::FeatureView => {
+            proto::FeatureView::decode(bytes)?
+                .spec
+                .unwrap_or_default()
+                .tags
+        }
+        ON_DEMAND | STREAM => proto::Tagged::decode(bytes)?.spec.unwrap_or_default().tags,
+        Kind::FeatureService => {
+            proto::FeatureService::decode(bytes)?
+                .spec
+                .unwrap_or_default()
+                .tags
+        }
+        Kind::DataSource => proto::DataSource::decode(bytes)?.tags,
+        other => {
+            return Err(Error::Unsupported(format!(
+                "{other} cannot be listed by tags here"
+            )));
+        }
+    };
+    Ok(wanted
+        .iter()
+        .all(|(key, value)| tags.get(key) == Some(value)))
+}
+
+/// A project: as it was applied, else by its name alone when it holds anything.
+async fn project(store: &FeatureStore, name: &str) -> Result<Vec<u8>, Error> {
+    if let Some(row) = store.find_object(name, Kind::Project, name).await? {
+        return Ok(row.spec);
+    }
+    let known = store.projects().await?;
+    if known.iter().any(|p| p == name) || name == PROJECT {
+        let spec = Some(proto::NamedSpec {
+            name: name.to_owned(),
+        });
+        return Ok(proto::Named { spec }.encode_to_vec());
+    }
+    Err(Error::NotFound {
+        kind: Kind::Project,
+        name: name.to_owned(),
+        project: name.to_owned(),
+        known,
+    })
+}
+
+async fn projects(store: &FeatureStore) -> Result<Vec<Vec<u8>>, Error> {
+    let mut found = Vec::new();
+    for name in store.projects().await? {
+        found.push(project(store, &name).await?);
+    }
+    Ok(found)
+}
+
+/// Deletes a view of any kind, also one that a feature service names: the SDK deletes the views of
+/// a repository before its services.
+async fn delete_view(store: &FeatureStore, project: &str, name: &str) -> Result<(), Error> {
+    let mut kind = Kind::FeatureView;
+    for other in VIEW_KINDS {
+        if store.find_object(project, other, name).await?.is_some() {
+            kind = other;
+        }
+    }
+    store.delete_object(project, kind, name).await
+}
+
+async fn whole(store: &FeatureStore) -> Result<Whole, Error> {
+    let mut whole = Whole {
+        schema_version: "1".to_owned(),
+        ..Whole::default()
+    };
+    whole.projects = projects(store).await?;
+    for project in store.projects().await? {
+        for (kind, into) in [
+            (Kind::Entity, &mut whole.entities),
+            (Kind::FeatureView, &mut whole.feature_views),
+            (Kind::FeatureService, &mut whole.feature_services),
+            (Kind::DataSource, &mut whole.data_sources),
+            (ON_DEMAND, &mut whole.on_demand),
+            (STREAM, &mut whole.stream),
+        ] {
+            into.extend(
+                store
+                    .objects(&project, kind)
+                    .await?
+                    .into_iter()
+                    .map(|row| row.spec),
+            );
+        }
+    }
+    Ok(whole)
+}

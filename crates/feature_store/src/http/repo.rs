@@ -1,0 +1,73 @@
+//! `GET /feast/repo`: the `feature_store.yaml` that makes a Feast SDK speak with this server.
+
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use utoipa::OpenApi;
+use web::{ApiError, Code, Permission, Routes};
+
+use crate::FeatureStore;
+use crate::registry::PROJECT;
+
+pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
+    routes.get("/feast/repo", Permission::ReadFeatures, repo)
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(repo))]
+pub(super) struct Api;
+
+/// The `feature_store.yaml` of a Feast repository over this server, for the address by which it
+/// was asked.
+#[utoipa::path(get, path = "/feast/repo", tag = "features", responses((status = 200, content_type = "application/yaml", body = String)))]
+async fn repo(headers: HeaderMap) -> Result<Response, ApiError> {
+    let host = headers.get(header::HOST).and_then(|v| v.to_str().ok());
+    let yaml = host.and_then(feature_store_yaml).ok_or_else(|| {
+        ApiError::new(
+            Code::Invalid,
+            "the request's Host names no address that a client could use",
+        )
+    })?;
+    Ok(([(header::CONTENT_TYPE, "application/yaml")], yaml).into_response())
+}
+
+/// The configuration of a Feast repository for the server at `HOST:PORT`.
+pub fn feature_store_yaml(authority: &str) -> Option<String> {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() => (host, port),
+        _ => (authority, "80"),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-[]:".contains(c);
+    if host.is_empty() || !host.chars().all(plain) {
+        return None;
+    }
+    Some(format!(
+        "project: {PROJECT}
+provider: local
+registry:
+  registry_type: remote
+  path: \"{host}:{port}\"
+offline_store:
+  type: remote
+  host: \"{host}\"
+  port: {port}
+online_store: null
+entity_key_serialization_version: 3
+auth:
+  type: no_auth
+"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::feature_store_yaml;
+
+    #[test]
+    fn an_address_that_would_break_the_file_is_refused() {
+        assert!(feature_store_yaml("localhost:8000").is_some_and(|y| y.contains("port: 8000")));
+        assert!(feature_store_yaml("[::1]:8000").is_some_and(|y| y.contains("\"[::1]:8000\"")));
+        for wrong in ["", "a\"b:1", "a\nb"] {
+            assert_eq!(feature_store_yaml(wrong), None);
+        }
+    }
+}

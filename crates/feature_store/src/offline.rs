@@ -1,0 +1,330 @@
+//! The commands of Feast's remote offline store: JSON beside a table of entity rows.
+
+use std::sync::Arc;
+
+use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
+use prost::Message as _;
+use serde::Deserialize;
+
+use crate::FeatureStore;
+use crate::error::{Error, Kind};
+use crate::feature_view::FeatureView;
+use crate::historical::{EntityRows, FeatureRef, HistoricalRequest, ViewUse};
+use crate::proto;
+use crate::registry::PROJECT;
+use crate::table::{self, TableRef};
+
+/// A command, as `feast/infra/offline_stores/remote.py` writes it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Command {
+    /// Made by the client; names the upload in the calls that follow it.
+    #[serde(default)]
+    pub(crate) command_id: String,
+    pub(crate) api: String,
+    #[serde(default)]
+    feature_view_names: Vec<String>,
+    #[serde(default)]
+    name_aliases: Vec<Option<String>>,
+    #[serde(default)]
+    feature_refs: Vec<String>,
+    #[serde(default)]
+    project: String,
+    #[serde(default)]
+    full_feature_names: bool,
+    #[serde(default)]
+    entity_df_sql: Option<String>,
+    #[serde(default)]
+    data_source_proto: String,
+}
+
+impl Command {
+    /// Reads a Flight descriptor's command.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] says what does not fit.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            Error::Invalid(format!(
+                "the Flight command is no command of Feast's offline store: {error}"
+            ))
+        })
+    }
+
+    /// Whether the command is carried out when its table is uploaded, and answers nothing.
+    pub(crate) fn is_write(&self) -> bool {
+        matches!(
+            self.api.as_str(),
+            "offline_write_batch" | "write_logged_features" | "persist" | "validate_data_source"
+        )
+    }
+
+    fn project(&self) -> &str {
+        if self.project.is_empty() {
+            PROJECT
+        } else {
+            &self.project
+        }
+    }
+}
+
+impl FeatureStore {
+    /// Carries out a command that answers with a table.
+    pub(crate) async fn offline(
+        &self,
+        command: &Command,
+        table: RecordBatch,
+    ) -> Result<RecordBatch, Error> {
+        match command.api.as_str() {
+            "get_historical_features" => self.offline_historical(command, table).await,
+            "get_table_column_names_and_types_from_data_source" => {
+                self.offline_columns(command).await
+            }
+            other => Err(unsupported(other)),
+        }
+    }
+
+    /// Carries out a command that answers with nothing.
+    pub(crate) async fn offline_write(&self, command: &Command) -> Result<(), Error> {
+        match command.api.as_str() {
+            "validate_data_source" => {
+                let table = named_table(&command.data_source_proto)?;
+                self.catalogs.table(&table).await.map(|_| ())
+            }
+            other => Err(unsupported(other)),
+        }
+    }
+
+    async fn offline_historical(
+        &self,
+        command: &Command,
+        table: RecordBatch,
+    ) -> Result<RecordBatch, Error> {
+        if command.entity_df_sql.is_some() {
+            return Err(Error::Unsupported(
+                "entity_df as SQL is not supported: give a DataFrame".to_owned(),
+            ));
+        }
+        let schema = table.schema();
+        if let [only] = schema.fields().as_ref()
+            && only.name() == "key"
+        {
+            return Err(Error::Unsupported(
+                "get_historical_features without entity_df is not supported yet: give a DataFrame with the entities and event_timestamp".to_owned(),
+            ));
+        }
+        let entities = EntityRows::new(table)?;
+        let views = self.views_of(command, &entities).await?;
+        let request = HistoricalRequest {
+            entities,
+            views,
+            full_feature_names: command.full_feature_names,
+        };
+        named_utc(self.historical(request).await?.rows)
+    }
+
+    async fn views_of(
+        &self,
+        command: &Command,
+        entities: &EntityRows,
+    ) -> Result<Vec<ViewUse>, Error> {
+        let mut views: Vec<ViewUse> = Vec::new();
+        for (index, name) in command.feature_view_names.iter().enumerate() {
+            let alias = command.name_aliases.get(index).cloned().flatten();
+            let stream = Kind::Other("stream_feature_view");
+            if self
+                .find_object(command.project(), stream, name)
+                .await?
+                .is_some()
+            {
+                return Err(Error::Unsupported(format!(
+                    "'{name}' is a stream feature view, and those are not read yet: define a feature view over its table"
+                )));
+            }
+            let view = self.feature_view(command.project(), name).await?;
+            let alias = alias.unwrap_or_else(|| name.clone());
+            views.push(ViewUse::new(view, alias));
+        }
+        for text in &command.feature_refs {
+            let asked = FeatureRef::parse(text)?;
+            let Some(used) = views.iter_mut().find(|used| used.alias == asked.view) else {
+                return Err(self.no_view(command, &asked).await);
+            };
+            used.view.feature(&asked.feature)?;
+            used.features.push(asked.feature);
+        }
+        let columns = entities.column_names();
+        for used in &mut views {
+            if used.view.join_keys.iter().any(|key| !columns.contains(key)) {
+                self.find_join_keys(command.project(), used, &columns)
+                    .await?;
+            }
+        }
+        Ok(views)
+    }
+
+    async fn no_view(&self, command: &Command, asked: &FeatureRef) -> Error {
+        let kind = Kind::Other("on_demand_feature_view");
+        match self.find_object(command.project(), kind, &asked.view).await {
+            Ok(Some(_)) => Error::Unsupported(format!(
+                "'{}' is an on-demand feature view, and those are not computed yet: ask for its source features and transform them in your code",
+                asked.view
+            )),
+            Ok(None) => match self
+                .object(command.project(), Kind::FeatureView, &asked.view)
+                .await
+            {
+                Err(error) => error,
+                Ok(_) => Error::Invalid(format!(
+                    "feature {}:{} is of a view that the request does not name",
+                    asked.view, asked.feature
+                )),
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// The names of a view's join keys in the entity rows: the request does not carry them, so
+    /// they are taken from the feature service that has the view under this alias.
+    async fn find_join_keys(
+        &self,
+        project: &str,
+        used: &mut ViewUse,
+        columns: &[String],
+    ) -> Result<(), Error> {
+        for row in self.objects(project, Kind::FeatureService).await? {
+            let service = proto::FeatureService::decode(&*row.spec)?;
+            for projection in service.spec.map(|spec| spec.features).unwrap_or_default() {
+                let alias = match projection.feature_view_name_alias.as_str() {
+                    "" => &projection.feature_view_name,
+                    alias => alias,
+                };
+                let has = |feature: &String| {
+                    projection
+                        .feature_columns
+                        .iter()
+                        .any(|column| column.name == *feature)
+                };
+                let fits = projection.feature_view_name == used.view.name
+                    && alias == used.alias
+                    && used.features.iter().all(has)
+                    && fits_columns(&used.view, &projection, columns);
+                if fits {
+                    used.join_key_map = projection.join_key_map.into_iter().collect();
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn offline_columns(&self, command: &Command) -> Result<RecordBatch, Error> {
+        let name = named_table(&command.data_source_proto)?;
+        let table = self.catalogs.table(&name).await?;
+        let columns = table::columns(&table);
+        let types = columns.iter().map(|c| Ok(pyarrow_name(&c.arrow_type()?)));
+        let types = types.collect::<Result<Vec<_>, Error>>()?;
+        let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+        let columns: [(&str, ArrayRef); 2] = [
+            ("name", Arc::new(StringArray::from(names))),
+            ("type", Arc::new(StringArray::from(types))),
+        ];
+        Ok(RecordBatch::try_from_iter(columns)?)
+    }
+}
+
+fn unsupported(api: &str) -> Error {
+    Error::Unsupported(format!("asgard's offline store does not do {api:?} yet"))
+}
+
+fn fits_columns(view: &FeatureView, projection: &proto::Projection, columns: &[String]) -> bool {
+    let named = |key: &String| projection.join_key_map.get(key).unwrap_or(key).clone();
+    view.join_keys
+        .iter()
+        .all(|key| columns.contains(&named(key)))
+}
+
+/// The table in the text form of a data source.
+fn named_table(text: &str) -> Result<TableRef, Error> {
+    let start = text.find("iceberg://");
+    let uri = start.map(|start| {
+        let rest = &text[start..];
+        rest.split(|c: char| c == '"' || c == '\\' || c.is_whitespace())
+            .next()
+            .unwrap_or(rest)
+    });
+    uri.and_then(TableRef::parse_uri).ok_or_else(|| {
+        Error::Unsupported(
+            "the data source names no Iceberg table: use FileSource(path=\"iceberg://SCHEMA/TABLE\", timestamp_field=...)".to_owned(),
+        )
+    })
+}
+
+/// The name that pyarrow gives a type.
+fn pyarrow_name(kind: &DataType) -> String {
+    match kind {
+        DataType::Boolean => "bool".to_owned(),
+        DataType::Float32 => "float".to_owned(),
+        DataType::Float64 => "double".to_owned(),
+        DataType::Utf8 | DataType::LargeUtf8 => "string".to_owned(),
+        DataType::Binary | DataType::LargeBinary => "binary".to_owned(),
+        DataType::Date32 => "date32[day]".to_owned(),
+        DataType::Timestamp(_, None) => "timestamp[us]".to_owned(),
+        DataType::Timestamp(_, Some(_)) => "timestamp[us, tz=UTC]".to_owned(),
+        DataType::List(item) => format!("list<item: {}>", pyarrow_name(item.data_type())),
+        other => other.to_string().to_ascii_lowercase(),
+    }
+}
+
+/// Names the zone of times as pandas does.
+fn named_utc(rows: RecordBatch) -> Result<RecordBatch, Error> {
+    let schema = rows.schema();
+    let named = schema
+        .fields()
+        .iter()
+        .zip(rows.columns())
+        .map(|(field, column)| {
+            let DataType::Timestamp(unit, Some(_)) = column.data_type() else {
+                return Ok((field.as_ref().clone(), column.clone()));
+            };
+            let kind = DataType::Timestamp(*unit, Some("UTC".into()));
+            let data = column
+                .to_data()
+                .into_builder()
+                .data_type(kind.clone())
+                .build()?;
+            let field = Field::new(field.name(), kind, true);
+            Ok((field, arrow_array::make_array(data)))
+        });
+    let named = named.collect::<Result<Vec<_>, Error>>()?;
+    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = named.into_iter().unzip();
+    Ok(RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_found_in_a_data_source_in_text() {
+        let text = "type: BATCH_FILE\nfile_options {\n  uri: \"iceberg://gold/orders\"\n}\n";
+        assert_eq!(
+            named_table(text).unwrap().to_string(),
+            "iceberg.gold.orders"
+        );
+        assert!(named_table("uri: \"s3://bucket/x\"").is_err());
+    }
+
+    #[test]
+    fn a_command_that_is_none_is_told() {
+        assert!(Command::parse(b"{}").is_err());
+        assert!(Command::parse(b"\xff").is_err());
+        assert_eq!(
+            Command::parse(br#"{"api": "x", "new": 1}"#).unwrap().api,
+            "x"
+        );
+    }
+}
