@@ -124,26 +124,29 @@ def predictions(server, data):
     return json.loads(text.partition(b"\r\n\r\n")[2])
 
 
-def measure(name, server, shape, arguments, results):
+def first_answer(name, server, shape, results):
+    """The first question: with it, asgard starts the model's worker."""
     begin = time.perf_counter()
     first = predictions(server, bodies(1, shape)[0])
     results.setdefault("first answer s", {})[name] = server.seconds_to_answer + time.perf_counter() - begin
     if name == "asgard":
         results["asgard engine"] = first.get("engine")
-    for rows in (1, 100):
-        ready = bodies(rows, shape)
-        results.setdefault("predictions", {}).setdefault(rows, {})[name] = [
-            predictions(server, data).get("predictions") for data in ready[:4]
-        ]
-        for connections in (1, 16, 64):
-            turn = itertools.cycle(ready)
-            result = load.run(server.address, lambda: next(turn), connections, arguments.seconds, server.pid)
-            results.setdefault("load", {}).setdefault("{} | {}".format(rows, connections), {})[name] = result.as_dict()
-            print("{:8} {:4} rows {:3} clients {:9.1f}/s p50 {:8.2f} p99 {:8.2f} ms {:7.3f} ms CPU{}".format(
-                name, rows, connections, result.per_second, result.quantile_ms(0.5), result.quantile_ms(0.99),
-                1000 * result.server_cpu_s / max(1, result.answered),
-                "  FAILED {}: {}".format(result.failed, result.first_failure) if result.failed else ""),
-                file=sys.stderr, flush=True)  # fmt: skip
+
+
+def measure(name, server, shape, rows, connections, arguments, results):
+    ready = bodies(rows, shape)
+    results.setdefault("predictions", {}).setdefault(rows, {})[name] = [
+        predictions(server, data).get("predictions") for data in ready[:4]
+    ]
+    turn = itertools.cycle(ready)
+    result = load.run(server.address, lambda: next(turn), connections, arguments.seconds, server.pid)
+    row = "{} | {}".format(rows, connections)
+    results.setdefault("load", {}).setdefault(row, {})[name] = result.as_dict()
+    print("{:8} {:4} rows {:3} clients {:9.1f}/s p50 {:8.2f} p99 {:8.2f} ms {:7.3f} ms CPU{}".format(
+        name, rows, connections, result.per_second, result.quantile_ms(0.5), result.quantile_ms(0.99),
+        1000 * result.server_cpu_s / max(1, result.answered),
+        "  FAILED {}: {}".format(result.failed, result.first_failure) if result.failed else ""),
+        file=sys.stderr, flush=True)  # fmt: skip
     results.setdefault("pss_mib", {})[name] = round(load.tree_memory_mib(server.pid)[1])
 
 
@@ -157,12 +160,21 @@ def main():
     with servers.asgard() as server:
         model = os.path.join(server.folder, "model")
         variables = {**os.environ, "MLFLOW_TRACKING_URI": server.url, "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false"}
-        subprocess.run([str(servers.mlflow_python()), "-W", "ignore", "-c", TRAIN, model], env=variables, check=True)
-        measure("asgard", server, asgard_request, arguments, results)
-        with mlflow_serve(model) as peer:
-            measure("mlflow", peer, mlflow_request, arguments, results)
-    with echo() as server:
-        measure("echo", server, echo_request, arguments, results)
+        command = [str(servers.mlflow_python()), "-W", "ignore", "-c", TRAIN, model]
+        subprocess.run(command, env=variables, check=True, stdout=sys.stderr)
+        with mlflow_serve(model) as peer, echo() as floor:
+            # All three are up, and each cell is measured on one after the other: what else the machine
+            # does meanwhile meets all of them.
+            parts = (
+                ("mlflow", peer, mlflow_request),
+                ("asgard", server, asgard_request),
+                ("echo", floor, echo_request),
+            )
+            for name, one, shape in parts:
+                first_answer(name, one, shape, results)
+            for rows, connections in itertools.product((1, 100), (1, 16, 64)):
+                for name, one, shape in parts:
+                    measure(name, one, shape, rows, connections, arguments, results)
 
     for rows, answers in results["predictions"].items():
         if answers["asgard"] != answers["mlflow"]:
