@@ -37,7 +37,7 @@ impl Group {
         let made = group
             .folders()
             .into_iter()
-            .try_for_each(make_folder)
+            .try_for_each(fs::create_dir)
             .and_then(|()| group.bound(limits));
         if let Err(source) = made {
             group.remove();
@@ -185,17 +185,6 @@ impl Group {
                 tracing::warn!(folder = %folder.display(), %error, "a control group stays behind");
             }
         }
-    }
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        // Left by an earlier server that had this process id.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_dir(path)?;
-            fs::create_dir(path)
-        }
-        done => done,
     }
 }
 

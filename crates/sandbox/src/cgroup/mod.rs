@@ -8,6 +8,7 @@
 mod group;
 mod place;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +22,8 @@ use crate::spec::Limits;
 #[derive(Debug, Clone)]
 pub(crate) struct Cgroups {
     places: Arc<Places>,
+    /// Tells the groups of several sandboxes of one process apart.
+    series: u64,
     next: Arc<AtomicU64>,
 }
 
@@ -31,6 +34,7 @@ impl Cgroups {
         places.clear_of_dead_servers();
         let cgroups = Self {
             places: Arc::new(places),
+            series: RandomState::new().hash_one(std::process::id()),
             next: Arc::new(AtomicU64::new(0)),
         };
         let trial = cgroups
@@ -56,7 +60,7 @@ impl Cgroups {
     /// Makes a group with these limits.
     pub(crate) fn create(&self, limits: &Limits) -> Result<Group, Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{number}", std::process::id());
+        let name = format!("{}-{:016x}-{number}", std::process::id(), self.series);
         Group::create(&self.places, &name, limits)
     }
 }

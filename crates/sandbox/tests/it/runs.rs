@@ -156,3 +156,18 @@ async fn usage_is_told() {
         );
     }
 }
+
+#[tokio::test]
+async fn two_sandboxes_of_one_process_do_not_meet() {
+    let (first, second) = (all().await, all().await);
+    for (first, second) in first.iter().zip(&second) {
+        let (here, there) = (WorkDir::new(), WorkDir::new());
+        let mut spec = script(first, &here, "cat");
+        spec.stdin = true;
+        let mut waiting = first.spawn(spec).await.unwrap();
+        let ended = run(second, script(second, &there, "echo both")).await;
+        assert_eq!(ended.stdout, "both\n", "{ended:?}");
+        drop(waiting.take_stdin());
+        assert_eq!(finish(waiting).await.exit.code, Some(0));
+    }
+}
