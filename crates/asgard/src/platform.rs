@@ -45,6 +45,8 @@ pub struct Ground<'a> {
     pub about: About,
     pub metrics: Metrics,
     pub job_server: JobServer,
+    /// Where jobs without a network of their own reach this server.
+    pub jobs_url: String,
 }
 
 /// The migrations of every domain.
@@ -96,7 +98,7 @@ impl Platform {
             environments,
             sandbox: ground.sandbox,
             door: JobDoor {
-                url: ground.about.listen_url.clone(),
+                url: ground.jobs_url,
                 serve: Arc::new(move |listener, job_id, stop| {
                     job_server.serve(listener, job_id, stop);
                 }),

@@ -1,7 +1,7 @@
 //! `asgard up`: the start-up page.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -37,9 +37,11 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
         .any_valid(Timestamp::now().0)
         .await?;
     let address = address(&config.listen, "server.listen")?;
-    let exposure = expose(address, config, keyed)?;
+    let exposure = expose(address, &settings, keyed)?;
     let listener = bind(address).await?;
     let listen_url = url(listener.address()?);
+    // For jobs that share this machine's network: whoever comes here without a token is nobody.
+    let for_jobs = bind(Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await?;
 
     let metrics = Metrics::install()?;
     let sandbox = Sandbox::detect(&settings.sandbox).await?;
@@ -57,6 +59,7 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
         },
         metrics,
         job_server: job_server.clone(),
+        jobs_url: url(for_jobs.address()?),
     })
     .await?;
 
@@ -69,10 +72,12 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     };
     if let Some(second) = &config.mlflow_listen {
         let address = self::address(second, "server.mlflow_listen")?;
-        let router = guarded(expose(address, config, keyed)?);
+        let router = guarded(expose(address, &settings, keyed)?);
         let listener = bind(address).await?;
         tasks.spawn(server::serve(listener, router, tasks.clone(), stop.clone()));
     }
+    let door = Door::new(authenticate.clone()).guard(router.clone());
+    tasks.spawn(server::serve(for_jobs, door, tasks.clone(), stop.clone()));
     tasks.spawn(server::serve(
         listener,
         guarded(exposure),
@@ -132,8 +137,9 @@ fn address(text: &str, key: &str) -> Result<Address, Failure> {
         .map_err(|e| Failure::new(Exit::Usage, format!("{key}: {e}")).help(e.help()))
 }
 
-fn expose(address: Address, config: &server::Config, keyed: bool) -> Result<Exposure, Failure> {
-    Exposure::of(address, config, keyed)
+fn expose(address: Address, settings: &Settings, keyed: bool) -> Result<Exposure, Failure> {
+    let scripts_inside = settings.jobs.network == jobs::Network::Host;
+    Exposure::of(address, &settings.server, scripts_inside, keyed)
         .map_err(|e| Failure::new(Exit::Failure, e.to_string()).help(e.help()))
 }
 

@@ -64,7 +64,8 @@ pub struct Parts {
 /// How a job reaches the server; the binary knows.
 #[derive(Clone)]
 pub struct JobDoor {
-    /// The main listener as `http://127.0.0.1:PORT`, for sandboxes without a network of their own.
+    /// A listener that lets nobody in without a token, as `http://127.0.0.1:PORT`, for sandboxes
+    /// without a network of their own.
     pub url: String,
     /// Serves the routes on a job's own listener, every caller being that job, until the token is
     /// cancelled.

@@ -19,6 +19,10 @@ pub enum Refused {
         "refusing to listen on {0}: others can reach that address, and no API key exists, so nobody could be told from anybody"
     )]
     NoKey(SocketAddr),
+    #[error(
+        "refusing to open {0} to everyone on this machine: with jobs.network = \"host\" every training script is on this machine, and no API key exists"
+    )]
+    OpenToScripts(SocketAddr),
 }
 
 impl Refused {
@@ -28,6 +32,7 @@ impl Refused {
             Self::NoAddress(_) => {
                 "write HOST:PORT, such as 127.0.0.1:8000, [::1]:8000 or 0.0.0.0:8000".to_owned()
             }
+            Self::OpenToScripts(_) => "make a key first: 'asgard keys create --name me --role admin' (with the same --data-dir); or leave jobs.network private; or, where every script is trusted, pass --insecure-allow-anonymous".to_owned(),
             Self::NoKey(_) => "make a key first: 'asgard keys create --name me --role admin' (with the same --data-dir); or listen on 127.0.0.1; or, on a closed network only, pass --insecure-allow-anonymous".to_owned(),
         }
     }
@@ -61,27 +66,34 @@ impl Address {
 pub enum Exposure {
     /// Loopback: everyone on this machine.
     Local,
-    /// Anywhere else: nobody, because keys exist.
+    /// Anywhere else, or on loopback when scripts share its network: nobody, because keys exist.
     Keyed,
     /// Anywhere else, by the flag whose name says what it is.
     OpenToAll,
 }
 
 impl Exposure {
-    /// Decides for an address.
+    /// Decides for an address; `scripts_inside` tells that training scripts share the host's
+    /// network, and so can reach its loopback addresses.
     ///
     /// # Errors
-    /// [`Refused::NoKey`] for an address that others can reach, when no key exists and the
-    /// insecure flag is not given.
-    pub fn of(address: Address, config: &Config, any_key: bool) -> Result<Self, Refused> {
-        if address.is_loopback() {
-            Ok(Self::Local)
-        } else if config.insecure_allow_anonymous {
-            Ok(Self::OpenToAll)
-        } else if any_key {
-            Ok(Self::Keyed)
-        } else {
-            Err(Refused::NoKey(address.0))
+    /// [`Refused::NoKey`] for an address that others can reach, [`Refused::OpenToScripts`] for one
+    /// that scripts can reach, when no key exists and the insecure flag is not given.
+    pub fn of(
+        address: Address,
+        config: &Config,
+        scripts_inside: bool,
+        any_key: bool,
+    ) -> Result<Self, Refused> {
+        let private = address.is_loopback() && !scripts_inside;
+        match (private, config.insecure_allow_anonymous, any_key) {
+            (true, _, _) => Ok(Self::Local),
+            (false, true, _) => Ok(Self::OpenToAll),
+            (false, false, true) => Ok(Self::Keyed),
+            (false, false, false) if address.is_loopback() => {
+                Err(Refused::OpenToScripts(address.0))
+            }
+            (false, false, false) => Err(Refused::NoKey(address.0)),
         }
     }
 
@@ -116,16 +128,16 @@ mod tests {
         let public = Address::parse("0.0.0.0:8000").unwrap();
         let mut config = Config::default();
         assert!(matches!(
-            Exposure::of(public, &config, false),
+            Exposure::of(public, &config, false, false),
             Err(Refused::NoKey(_))
         ));
         assert_eq!(
-            Exposure::of(public, &config, true).unwrap(),
+            Exposure::of(public, &config, false, true).unwrap(),
             Exposure::Keyed
         );
         config.insecure_allow_anonymous = true;
         assert_eq!(
-            Exposure::of(public, &config, false).unwrap(),
+            Exposure::of(public, &config, false, false).unwrap(),
             Exposure::OpenToAll
         );
     }
@@ -139,10 +151,22 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
         ] {
             let address = Address::parse(text).unwrap();
-            let exposure = Exposure::of(address, &Config::default(), false);
+            let exposure = Exposure::of(address, &Config::default(), false, false);
             assert_eq!(exposure.unwrap(), Exposure::Local, "{text}");
         }
         assert!(Address::parse("8000").is_err());
         assert!(!Address::parse("[::]:1").unwrap().is_loopback());
+    }
+
+    #[test]
+    fn loopback_needs_a_key_where_scripts_can_reach_it() {
+        let loopback = Address::parse("127.0.0.1:8000").unwrap();
+        let config = Config::default();
+        assert!(matches!(
+            Exposure::of(loopback, &config, true, false),
+            Err(Refused::OpenToScripts(_))
+        ));
+        let keyed = Exposure::of(loopback, &config, true, true).unwrap();
+        assert_eq!(keyed, Exposure::Keyed);
     }
 }

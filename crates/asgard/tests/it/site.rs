@@ -62,6 +62,7 @@ impl Site {
             about,
             metrics: Metrics::detached().unwrap(),
             job_server: JobServer::new(TaskTracker::new()),
+            jobs_url: "http://127.0.0.1:8001".to_owned(),
         })
         .await
         .unwrap();
