@@ -91,7 +91,7 @@ pub(crate) fn redacted(variables: &BTreeMap<String, String>) -> BTreeMap<String,
     variables
         .iter()
         .map(|(name, value)| {
-            let shown = if looks_secret(name, value) {
+            let shown = if is_secret(name, value) {
                 "***".to_owned()
             } else {
                 value.clone()
@@ -101,13 +101,16 @@ pub(crate) fn redacted(variables: &BTreeMap<String, String>) -> BTreeMap<String,
         .collect()
 }
 
-/// Values that must not be seen in a log.
+/// Values that must not be seen in a log, the longest first: one may hold another. Shorter ones
+/// than six bytes are left out, as covering them would make the log unreadable.
 pub(crate) fn secrets(variables: &BTreeMap<String, String>) -> Vec<String> {
-    variables
+    let mut secrets: Vec<String> = variables
         .iter()
-        .filter(|(name, value)| value.len() >= 6 && names_secret(name))
+        .filter(|(name, value)| value.len() >= 6 && is_secret(name, value))
         .map(|(_, value)| value.clone())
-        .collect()
+        .collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
 }
 
 /// Whether libraries read a variable when they are loaded, so that an interpreter which has loaded
@@ -138,7 +141,8 @@ pub(crate) fn is_read_at_import(name: &str) -> bool {
     ["TZ", "LANG"].contains(&upper.as_str()) || PREFIXES.iter().any(|p| upper.starts_with(p))
 }
 
-fn looks_secret(name: &str, value: &str) -> bool {
+/// Whether a value is hidden, in documents as in logs.
+fn is_secret(name: &str, value: &str) -> bool {
     names_secret(name)
         || value.len() > 64
         || value.contains("://") && value.contains('@')
@@ -220,6 +224,21 @@ mod tests {
         assert_eq!(
             (shown["DB_PASSWORD"].as_str(), shown["URL"].as_str()),
             ("***", "***")
+        );
+    }
+
+    #[test]
+    fn what_a_document_hides_is_covered_in_the_log() {
+        let variables = of(&[
+            ("DATA_PATH", "/data/a.csv"),
+            ("URL", "postgres://u:p@h/d"),
+            ("DB_PASSWORD", "hunter22"),
+            ("OTHER_TOKEN", "hunter22/more"),
+            ("SHORT_KEY", "1"),
+        ]);
+        assert_eq!(
+            secrets(&variables),
+            ["postgres://u:p@h/d", "hunter22/more", "hunter22"]
         );
     }
 }

@@ -62,6 +62,22 @@ impl Line {
             _ => None,
         }
     }
+
+    /// The same with known secrets covered: what a line says is shown, in the log or as an error.
+    fn covered(self, secrets: &[String]) -> Self {
+        let cover = |text: String| cover_text(&text, secrets);
+        match self {
+            Self::Failed(failure) => Self::Failed(ScriptFailure {
+                kind: cover(failure.kind),
+                message: cover(failure.message),
+                traceback: failure.traceback.map(cover),
+                line: failure.line,
+                module: failure.module.map(cover),
+            }),
+            Self::Note(text) => Self::Note(cover(text)),
+            Self::Progress(_) | Self::Begun => self,
+        }
+    }
 }
 
 /// Reads `output` to its end into `log`, handing progress lines to `said`.
@@ -113,7 +129,9 @@ pub(crate) async fn pump(
             let lines = std::mem::replace(&mut held, rest);
             let ended = lines.ends_with(b"\n");
             let shown = if takes_markers {
-                take_markers(lines, line_begins, &said)
+                take_markers(lines, line_begins, &|line: Line| {
+                    said(line.covered(&secrets))
+                })
             } else {
                 lines
             };
@@ -151,6 +169,12 @@ fn take_markers(lines: Vec<u8>, line_begins: bool, said: &impl Fn(Line)) -> Vec<
         }
     }
     shown
+}
+
+fn cover_text(text: &str, secrets: &[String]) -> String {
+    secrets
+        .iter()
+        .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
 }
 
 /// Covers known secret values.
@@ -222,5 +246,24 @@ mod tests {
             cover(b"key hunter22 and hunter22".to_vec(), &["hunter22".into()]),
             b"key *** and ***"
         );
+    }
+
+    #[test]
+    fn secrets_are_covered_in_what_the_runner_says() {
+        // In the marker's JSON the secret is escaped, so it shows only when the line is read.
+        let secrets = ["p\"ss\nwörd".to_owned()];
+        let text = serde_json::to_string(&format!("bad {}!", secrets[0])).unwrap();
+        for line in [
+            format!("::asgard note {text}::"),
+            format!(
+                "::asgard failed {{\"type\": {text}, \"message\": {text}, \"traceback\": {text}, \"module\": {text}}}::"
+            ),
+        ] {
+            let seen = std::cell::RefCell::new(Vec::new());
+            let said = |line: Line| seen.borrow_mut().push(line.covered(&secrets));
+            take_markers(line.into_bytes(), true, &said);
+            let seen = format!("{:?}", seen.borrow());
+            assert!(seen.contains("bad ***!") && !seen.contains("rd!"), "{seen}");
+        }
     }
 }

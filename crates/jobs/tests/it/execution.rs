@@ -354,3 +354,17 @@ async fn a_waiting_interpreter_takes_the_next_script_of_its_environment() {
     assert_eq!(server.end(&id).await["warm_start"], false);
     worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_not_shown_by_the_error_that_tells_it() {
+    let [server, _] = both(&config()).await;
+    let worker = server.work();
+    let source = "import os\nraise ValueError('cannot connect to ' + os.environ['WAREHOUSE'])\n";
+    let more = json!({"environment_vars": {"WAREHOUSE": "postgres://u:hunter22@h/d"}});
+    let id = server.upload(source, more).await;
+    let job = server.end(&id).await;
+    assert!(!job.to_string().contains("hunter22"), "{job:#}");
+    let told = job["error"].as_str().unwrap();
+    assert!(told.contains("cannot connect to ***"), "{told}");
+    worker.stop().await;
+}
