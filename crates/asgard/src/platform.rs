@@ -74,7 +74,8 @@ impl Platform {
             .context("cannot open the artifact store (tracking.artifacts_url)")?;
         let tracking = Tracking::new(db.clone(), artifacts);
         tracking.ensure_default_experiment().await?;
-        let registry = Registry::new(db.clone(), tracking.clone());
+        let registry = Registry::new(db.clone(), tracking.clone())
+            .with_job_models(jobs::job_models(db.clone()));
         let environments =
             Environments::open(&settings.environments, data_dir, ground.sandbox.clone())
                 .await

@@ -91,6 +91,17 @@ struct Inner {
     running: Mutex<HashMap<String, CancellationToken>>,
 }
 
+/// Finds the model that the upload of a job named; the registry asks, before there are [`Jobs`].
+pub fn job_models(db: db::Db) -> registry::JobModels {
+    Arc::new(move |job_id| {
+        let db = db.clone();
+        Box::pin(async move {
+            let mut conn = db.acquire().await?;
+            store::jobs::find_model_name(&mut conn, &job_id).await
+        })
+    })
+}
+
 impl Jobs {
     /// Jobs on these parts. Nothing runs before [`Jobs::work`].
     pub fn new(parts: Parts, config: Config, data_dir: &Path) -> Self {

@@ -21,6 +21,11 @@ pub enum Error {
     /// The request is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// A job adds a version to a model that is not its own.
+    #[error(
+        "Registered Model with name={name} does not belong to job {job_id}: its upload did not name the model and its script did not make it; upload the script with this model_name, or register under a name that is still free"
+    )]
+    NotOwnModel { name: String, job_id: String },
     /// A version's source is not a place that a version may have.
     #[error("Invalid model version source: '{source_uri}'. {reason}")]
     Source {
@@ -60,6 +65,7 @@ impl Error {
             Self::ModelExists(_) => Code::AlreadyExists,
             // MLflow answers 400 to an alias that does not exist.
             Self::AliasNotFound { .. } | Self::Invalid(_) | Self::Source { .. } => Code::Invalid,
+            Self::NotOwnModel { .. } => Code::Forbidden,
             Self::NoModel { .. } | Self::Elsewhere { .. } => Code::Unprocessable,
             Self::Tracking(error) => error.code(),
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
@@ -79,6 +85,9 @@ impl Error {
                 "GET /mlops/models/{name} lists the aliases; MlflowClient().set_registered_model_alias(name, alias, version) makes one"
             }
             Self::ModelExists(_) => "choose another name, or add a version to the existing model",
+            Self::NotOwnModel { .. } => {
+                "upload the script with this model_name, or register the run by hand after the job with POST /mlops/registry {model_name, run_id}"
+            }
             Self::Source { .. } => {
                 "use runs:/RUN_ID/PATH, models:/MODEL_ID or the artifact URI that log_model answered"
             }

@@ -3,11 +3,14 @@
 //!
 //! Invariants: a version's source is inside this server's artifact store or at an address that
 //! this server never reads; versions count up from 1 and a number is never used twice while its
-//! model exists; an alias points at one existing version; no tag changes what is checked.
+//! model exists; an alias points at one existing version; no tag changes what is checked; a job adds
+//! versions only to the model that its upload named, to a model that it made, and to a model that a
+//! job of the same upload's name made (see [`JobModels`]).
 
 mod alias;
 mod error;
 mod http;
+mod job_model;
 mod model;
 mod name;
 mod register;
@@ -20,6 +23,7 @@ mod version;
 
 pub use error::Error;
 pub use http::{openapi, routes};
+pub use job_model::JobModels;
 pub use model::RegisteredModel;
 pub use register::{Registration, Subject};
 pub use selector::Selector;
@@ -39,6 +43,7 @@ pub struct Registry {
     db: Db,
     tracking: Tracking,
     generation: Arc<AtomicU64>,
+    job_models: Option<JobModels>,
 }
 
 impl Registry {
@@ -48,7 +53,16 @@ impl Registry {
             db,
             tracking,
             generation: Arc::new(AtomicU64::new(0)),
+            job_models: None,
         }
+    }
+
+    /// The same registry, which asks here for the models that the uploads of jobs named. Without
+    /// it a job adds versions only to models that it made.
+    #[must_use]
+    pub fn with_job_models(mut self, job_models: JobModels) -> Self {
+        self.job_models = Some(job_models);
+        self
     }
 
     /// The tracking that this registry's models come from.

@@ -63,8 +63,12 @@ impl Registry {
     }
 
     /// Makes a registered model unless there is one of this name.
-    pub async fn create_model_if_missing(&self, name: &str) -> Result<(), Error> {
-        match self.create_model(name, "", &[], None).await {
+    pub async fn create_model_if_missing(
+        &self,
+        name: &str,
+        job_id: Option<&str>,
+    ) -> Result<(), Error> {
+        match self.create_model(name, "", &[], job_id).await {
             Ok(_) | Err(Error::ModelExists(_)) => Ok(()),
             Err(error) => Err(error),
         }

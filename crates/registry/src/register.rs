@@ -51,7 +51,8 @@ impl Registry {
     /// the same name again is the same version.
     ///
     /// # Errors
-    /// [`Error::NoModel`] with what was found instead, [`tracking::Error::RunNotFound`].
+    /// [`Error::NoModel`] with what was found instead, [`tracking::Error::RunNotFound`],
+    /// [`Error::NotOwnModel`] for a job and a model of others.
     pub async fn register(&self, registration: Registration) -> Result<ModelVersion, Error> {
         let found = match &registration.subject {
             Subject::Run(run_id) => self.model_of_run(run_id).await?,
@@ -66,7 +67,8 @@ impl Registry {
             }
         };
         let name = &registration.model_name;
-        self.create_model_if_missing(name).await?;
+        let job_id = registration.job_id.as_deref();
+        self.create_model_if_missing(name, job_id).await?;
         let new = NewVersion {
             name: name.clone(),
             source: found.source,

@@ -59,7 +59,8 @@ impl Registry {
     /// Adds a version to a model, with the next number.
     ///
     /// # Errors
-    /// [`Error::ModelNotFound`], [`Error::Source`] for a place that no version may have.
+    /// [`Error::ModelNotFound`], [`Error::Source`] for a place that no version may have,
+    /// [`Error::NotOwnModel`] for a job and a model of others.
     pub async fn create_version(&self, new: NewVersion) -> Result<ModelVersion, Error> {
         self.add_version(new, false).await
     }
@@ -72,6 +73,9 @@ impl Registry {
         once: bool,
     ) -> Result<ModelVersion, Error> {
         name::check_tags(&new.tags)?;
+        if let Some(job_id) = &new.job_id {
+            self.check_may_add_version(job_id, &new.name).await?;
+        }
         let place = source::resolve(self, &new).await?;
         let now = Timestamp::now().0;
         let mut tx = self.db.begin().await?;

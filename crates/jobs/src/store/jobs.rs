@@ -76,6 +76,18 @@ pub(crate) async fn find(conn: &mut Conn, job_id: &str) -> Result<Option<Job>, E
     row.as_ref().map(read).transpose()
 }
 
+/// The registered model that the upload of a job named.
+pub(crate) async fn find_model_name(
+    conn: &mut Conn,
+    job_id: &str,
+) -> Result<Option<String>, DbError> {
+    let row = query("SELECT model_name FROM training_jobs WHERE job_id = $1")
+        .bind(job_id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// The script of a job.
 pub(crate) async fn find_script(conn: &mut Conn, job_id: &str) -> Result<Option<String>, DbError> {
     let row = query("SELECT script FROM training_jobs WHERE job_id = $1")

@@ -102,7 +102,8 @@ impl Server {
         let artifacts = Artifacts::open(&tracking::Config::default(), dir.path()).unwrap();
         let tracking = Tracking::new((*db).clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
-        let registry = Registry::new((*db).clone(), tracking.clone());
+        let registry = Registry::new((*db).clone(), tracking.clone())
+            .with_job_models(jobs::job_models((*db).clone()));
         let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
         let environments = environments::Config {
             host: HostEnvironment::from_variables(std::env::vars()),

@@ -1,5 +1,8 @@
 //! The registry and tracking with an empty database, asked without a network.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
@@ -58,13 +61,21 @@ pub(crate) fn job(id: &str) -> Identity {
     }
 }
 
+/// The upload of the job `MODEL-N` named MODEL; that of another job is not known.
+fn uploads(
+    job_id: String,
+) -> Pin<Box<dyn Future<Output = Result<Option<String>, db::Error>> + Send>> {
+    let named = job_id.rsplit_once('-').map(|(model, _)| model.to_owned());
+    Box::pin(async move { Ok(named) })
+}
+
 impl Server {
     async fn on(db: TestDb) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let artifacts = Artifacts::open(&Config::default(), dir.path()).unwrap();
         let tracking = Tracking::new((*db).clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
-        let registry = Registry::new((*db).clone(), tracking);
+        let registry = Registry::new((*db).clone(), tracking).with_job_models(Arc::new(uploads));
         Self {
             router: registry::routes(registry.clone()).into_router(),
             registry,

@@ -173,14 +173,14 @@ async fn what_a_job_registers_carries_its_id_and_only_it_may_change_it() {
         let run = server.run().await;
         let body = json!({"name": "m", "source": format!("runs:/{}/model", run.run_id)});
         let path = "/api/2.0/mlflow/model-versions/create";
-        let made = server.send_as(job("1"), Method::POST, path, body).await;
+        let made = server.send_as(job("m-1"), Method::POST, path, body).await;
         assert_eq!(made.ok()["model_version"]["version"], "1");
-        let of_job = server.registry.versions_of_job("1").await.unwrap();
+        let of_job = server.registry.versions_of_job("m-1").await.unwrap();
         assert_eq!(of_job.len(), 1);
 
         for (caller, expected) in [
             (job("2"), 403),
-            (job("1"), 200),
+            (job("m-1"), 200),
             (web::Identity::Local, 200),
         ] {
             let mut tag = id("1");
@@ -194,7 +194,7 @@ async fn what_a_job_registers_carries_its_id_and_only_it_may_change_it() {
         }
         let path = "/api/2.0/mlflow/model-versions/delete";
         let deleted = server
-            .send_as(job("1"), Method::DELETE, path, id("1"))
+            .send_as(job("m-1"), Method::DELETE, path, id("1"))
             .await;
         assert_eq!(deleted.error(), (403, "PERMISSION_DENIED".into()));
         server

@@ -90,7 +90,10 @@ impl Stage {
     /// As [`Self::register`], with or without the word which environment it was trained in.
     pub(crate) async fn register_folder(&self, name: &str, folder: &Path, tagged: bool) -> i64 {
         let tracking = self.registry.tracking();
-        self.registry.create_model_if_missing(name).await.unwrap();
+        self.registry
+            .create_model_if_missing(name, None)
+            .await
+            .unwrap();
         let run = NewRun {
             experiment_id: "0".to_owned(),
             ..NewRun::default()

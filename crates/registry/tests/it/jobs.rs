@@ -1,0 +1,81 @@
+//! What jobs add versions to.
+
+use axum::http::Method;
+use serde_json::json;
+
+use crate::server::{Server, both, job};
+
+const CREATE_MODEL: &str = "/api/2.0/mlflow/registered-models/create";
+const CREATE_VERSION: &str = "/api/2.0/mlflow/model-versions/create";
+
+/// What both ways of adding a version answer to a job.
+async fn statuses(server: &Server, job_id: &str, model: &str) -> (u16, u16) {
+    let run = server.run().await;
+    server.file(&run.artifact_uri, "model/MLmodel").await;
+    let source = format!("runs:/{}/model", run.run_id);
+    let body = json!({"name": model, "source": source, "run_id": run.run_id});
+    let by_mlflow = server
+        .send_as(job(job_id), Method::POST, CREATE_VERSION, body)
+        .await;
+    if by_mlflow.status == 403 {
+        assert_eq!(by_mlflow.error(), (403, "PERMISSION_DENIED".into()));
+    }
+    let run = server.run().await;
+    server.file(&run.artifact_uri, "model/MLmodel").await;
+    let body = json!({"model_name": model, "run_id": run.run_id});
+    let own = server
+        .send_as(job(job_id), Method::POST, "/mlops/registry", body)
+        .await;
+    if own.status == 403 {
+        let help = own.json()["help"].as_str().unwrap().to_owned();
+        assert!(help.contains("model_name"), "{}", own.json());
+    }
+    (by_mlflow.status.as_u16(), own.status.as_u16())
+}
+
+#[tokio::test]
+async fn a_job_adds_no_version_to_a_model_of_others() {
+    for server in both().await {
+        server.model("fraud").await;
+        server.version("fraud").await;
+        assert_eq!(statuses(&server, "iris-1", "fraud").await, (403, 403));
+        assert_eq!(statuses(&server, "unknown", "fraud").await, (403, 403));
+        let versions = server.registry.versions_of_model("fraud").await.unwrap();
+        assert_eq!(versions.len(), 1, "{}", server.name);
+    }
+}
+
+#[tokio::test]
+async fn a_job_adds_versions_to_the_model_that_its_upload_named() {
+    for server in both().await {
+        server.model("iris").await;
+        server.version("iris").await;
+        for job_id in ["iris-1", "iris-2"] {
+            assert_eq!(statuses(&server, job_id, "iris").await, (200, 201));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_script_adds_versions_to_a_model_that_it_made_also_when_it_runs_again() {
+    for server in both().await {
+        let body = json!({"name": "own forest"});
+        let made = server
+            .send_as(job("iris-1"), Method::POST, CREATE_MODEL, body)
+            .await;
+        made.ok();
+        assert_eq!(statuses(&server, "iris-1", "own forest").await, (200, 201));
+        assert_eq!(statuses(&server, "iris-2", "own forest").await, (200, 201));
+        assert_eq!(statuses(&server, "wine-1", "own forest").await, (403, 403));
+        // Registering makes the model too.
+        let run = server.run().await;
+        server.file(&run.artifact_uri, "model/MLmodel").await;
+        let body = json!({"model_name": "free", "run_id": run.run_id});
+        let made = server
+            .send_as(job("unknown"), Method::POST, "/mlops/registry", body)
+            .await;
+        assert_eq!(made.status, 201);
+        assert_eq!(statuses(&server, "unknown", "free").await, (200, 201));
+        assert_eq!(statuses(&server, "iris-1", "free").await, (403, 403));
+    }
+}
