@@ -11,6 +11,9 @@ use serde_json::Value;
 /// Integers up to here have a float of their own.
 const EXACT: u64 = 1 << 53;
 
+/// The most columns that a request may have.
+pub(crate) const MOST_COLUMNS: usize = 10_000;
+
 /// Columns in the order in which they were sent.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs(pub(crate) Vec<(String, Cells)>);

@@ -19,6 +19,8 @@ use crate::worker::{Answer, Failure, Worker};
 
 /// How long the comparison may take before the model is left to Python.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The most numbers of an answer that is given here.
+const MOST_ANSWERED: usize = 1 << 24;
 /// Integers up to here have a float of their own.
 const EXACT: u64 = 1 << 53;
 
@@ -57,7 +59,8 @@ impl Native {
 
     /// Answers, if this frame is one of those that were compared.
     pub(crate) fn answer(&self, frame: &Frame, probabilities: bool) -> Option<Answer> {
-        if !self.knows(&frame.layout) {
+        let answered = frame.rows.checked_mul(self.numbers.head.answered())?;
+        if answered > MOST_ANSWERED || !self.knows(&frame.layout) {
             return None;
         }
         let rows = self.rows(frame)?;
@@ -66,9 +69,9 @@ impl Native {
         Some(answer)
     }
 
-    /// How much work a frame is: steps from node to node, about.
+    /// How much work a frame is: walks from a root to a leaf, about.
     pub(crate) fn effort(&self, frame: &Frame) -> usize {
-        frame.rows.saturating_mul(self.numbers.roots.len())
+        frame.rows.saturating_mul(self.numbers.walks)
     }
 
     /// The names of an array's columns mean nothing to the model; those of a table do.
@@ -109,8 +112,8 @@ async fn compare(
     features: &Features,
 ) -> Result<Native, Option<String>> {
     let dump = worker.dump().await?;
-    let numbers =
-        Numbers::read(&dump).ok_or_else(|| Some("its trees are not understood".to_owned()))?;
+    let numbers = Numbers::read(&dump, features.count)
+        .ok_or_else(|| Some("its trees are not understood".to_owned()))?;
     let frame = |missing| {
         let inputs = probe::inputs(&numbers, signature, features.names.as_deref(), missing)?;
         Some(fit(inputs, signature, features).ok()?.frame)
@@ -118,25 +121,37 @@ async fn compare(
     let unsuitable = || Some("its columns are not all numbers".to_owned());
     let whole = frame(false).ok_or_else(unsuitable)?;
     let holed = frame(true).ok_or_else(unsuitable)?;
-    let mut native = Native {
+    let native = Native {
         layout: whole.layout.clone(),
         numbers,
         missing: true,
     };
-    if !same(worker, &native, &whole).await? {
+    let (same_bits, native) = same(worker, native, whole).await?;
+    if !same_bits {
         return Err(Some("it does not give the same bits".to_owned()));
     }
-    native.missing = same(worker, &native, &holed).await?;
+    let (same_bits, mut native) = same(worker, native, holed).await?;
+    native.missing = same_bits;
     Ok(native)
 }
 
 /// Whether both answer the same bits; a worker that raises an exception answers nothing.
-async fn same(worker: &mut Worker, native: &Native, frame: &Frame) -> Result<bool, Option<String>> {
-    let python = match worker.ask(frame, true).await {
+async fn same(
+    worker: &mut Worker,
+    native: Native,
+    frame: Frame,
+) -> Result<(bool, Native), Option<String>> {
+    let python = match worker.ask(&frame, true).await {
         Ok(answer) => answer,
-        Err(Failure::Raised(_) | Failure::TooLong) => return Ok(false),
+        Err(Failure::Raised(_) | Failure::TooLong) => return Ok((false, native)),
         Err(Failure::Died(_)) => return Err(None),
     };
-    let ours = native.answer(frame, true);
-    Ok(ours.is_some_and(|ours| ours.same_bits(&python)))
+    // The trees come from foreign code: their walks must not hold up requests.
+    let walked = tokio::task::spawn_blocking(move || {
+        let ours = native.answer(&frame, true);
+        (ours.is_some_and(|ours| ours.same_bits(&python)), native)
+    });
+    walked
+        .await
+        .map_err(|_| Some("its trees cannot be walked".to_owned()))
 }

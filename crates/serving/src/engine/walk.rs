@@ -126,7 +126,7 @@ impl Numbers {
     }
 
     fn softmax(&self, rows: &[f64], probabilities: bool) -> Answer {
-        let classes = self.head.groups.iter().max().map_or(1, |last| last + 1);
+        let classes = self.head.classes();
         let mut all = Vec::with_capacity(rows.len() / self.head.features * classes);
         for row in rows.chunks_exact(self.head.features) {
             let base = |class: usize| {
