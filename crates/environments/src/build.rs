@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sandbox::{Mount, Network, Sandbox};
 
+use crate::bytecode;
 use crate::config::Config;
 use crate::environment::{Environment, Step};
 use crate::error::Error;
@@ -19,8 +20,8 @@ use crate::uv::{Call, Output, Uv, failure, named_files};
 const RESOLVE: &str = "resolving the requirements";
 const BUILD: &str = "building the environment";
 
-/// Imports what it can: bytecode is written once, by the first import, and nobody can write to
-/// the environment later. A module that is not installed is no failure.
+/// Imports what it can, for the bytecode: it is written once, and nobody can write to the
+/// environment later. A module that is not installed is no failure.
 const PROBE: &str = "
 import importlib, sys
 for name in sys.argv[1:]:
@@ -123,8 +124,9 @@ impl Builder {
     }
 
     async fn install(&self, building: &Building, lock: &Lock) -> Result<(), Error> {
-        // Hard links share their content with the cache: a job that could write into one would
-        // change every later environment. With private files jobs see environments read-only.
+        // Hard links share their content with the cache: code that could write into one would
+        // change other environments. With private files jobs, and the import probe, see
+        // environments read-only.
         let link = if self.sandbox.has_private_files() {
             "hardlink"
         } else {
@@ -151,13 +153,24 @@ impl Builder {
     async fn probe(&self, building: &Building, modules: &[String]) -> Result<(), Error> {
         let mut args = words(&["-c", PROBE]);
         args.extend(modules.iter().map(OsString::from));
+        // Imports run code of the packages, so they may not write to the environment.
+        let written = building.scratch().join("bytecode");
+        std::fs::create_dir(&written).map_err(|source| Error::Store {
+            attempt: "make the folder",
+            path: written.clone(),
+            source,
+        })?;
         let mut mounts = self.interpreter_mounts();
-        mounts.push(Mount::writable(building.root()));
+        mounts.push(Mount::read_only(building.root()));
+        mounts.push(Mount::writable(&written));
         let call = Call {
             attempt: BUILD,
             program: building.root().join("bin/python"),
             args,
-            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            env: vec![
+                ("PATH".into(), "/usr/bin:/bin".into()),
+                ("PYTHONPYCACHEPREFIX".into(), written.clone().into()),
+            ],
             mounts,
             network: Network::None,
             stdin: String::new(),
@@ -171,6 +184,19 @@ impl Builder {
             said = output.stderr.trim(),
             "import probe"
         );
+        let (root, version) = (building.root().to_owned(), self.interpreter.version);
+        let failed = |source| Error::Store {
+            attempt: "write bytecode into",
+            path: building.root().to_owned(),
+            source,
+        };
+        let adopting =
+            tokio::task::spawn_blocking(move || bytecode::adopt(&written, &root, version));
+        let count = adopting
+            .await
+            .map_err(|_| Error::stopping())?
+            .map_err(failed)?;
+        tracing::debug!(count, "bytecode written");
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! requirements that was resolved before needs no network again.
 
 mod build;
+mod bytecode;
 mod config;
 mod ensure;
 mod environment;

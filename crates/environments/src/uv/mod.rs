@@ -21,6 +21,9 @@ use crate::error::Error;
 /// How much of a command's output is kept.
 const OUTPUT_LIMIT: u64 = 4 << 20;
 
+/// Of each command: more than the largest machine-learning packages take to install or import.
+const MEMORY_LIMIT: u64 = 8 << 30;
+
 /// A uv program that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Uv {
@@ -182,6 +185,7 @@ impl Call {
             work_dir,
             mounts: self.mounts,
             limits: Limits {
+                memory_bytes: Some(MEMORY_LIMIT),
                 processes: Some(1024),
                 open_files: Some(16_384),
                 tmp_bytes: Some(4 << 30),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use environments::{EnvironmentRequest, Environments, Step};
+use environments::{Config, EnvironmentRequest, Environments, HostEnvironment, Step};
 use sandbox::{Level, Sandbox};
 
 use crate::setup::{bare_config, config, ensure, offline, open, python, python_in, request};
@@ -63,6 +63,57 @@ async fn an_environment_is_built_at_every_level_of_isolation() {
         let (exit, said) = python_in(&sandbox, &built, code).await;
         assert!(exit.success() && said.trim() == "True", "{level:?}: {said}");
     }
+}
+
+/// Makes a wheel of one module, `greedy`, which writes into its own file when it is imported.
+const GREEDY: &str = r#"
+import sys, zipfile
+code = """
+try:
+    with open(__file__, 'a') as own:
+        own.write('# changed by an import')
+except OSError:
+    pass
+"""
+info = 'greedy-1.0.dist-info/'
+with zipfile.ZipFile(sys.argv[1] + '/greedy-1.0-py3-none-any.whl', 'w') as wheel:
+    wheel.writestr('greedy.py', code)
+    wheel.writestr(info + 'METADATA', 'Metadata-Version: 2.1\nName: greedy\nVersion: 1.0\n')
+    wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+    wheel.writestr(info + 'RECORD', 'greedy.py,,\n' + info + 'METADATA,,\n' + info + 'WHEEL,,\n' + info + 'RECORD,,\n')
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_is_imported_for_its_bytecode_changes_nothing() {
+    let (data, wheels) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let plain = open(data.path(), &config().await).await;
+    let (python, _) = ensure(&plain, &request(&[])).await.unwrap();
+    let made = std::process::Command::new(&python.python)
+        .args(["-c", GREEDY])
+        .arg(wheels.path())
+        .status();
+    assert!(made.unwrap().success());
+
+    let links = [
+        (
+            "UV_FIND_LINKS".to_owned(),
+            wheels.path().display().to_string(),
+        ),
+        ("UV_NO_INDEX".to_owned(), "1".to_owned()),
+    ];
+    let config = Config {
+        host: HostEnvironment::from_variables(std::env::vars().chain(links)),
+        ..config().await
+    };
+    let environments = open(data.path(), &config).await;
+    let wanted = EnvironmentRequest {
+        probe: vec!["greedy".to_owned()],
+        ..request(&["greedy"])
+    };
+    let (built, _) = ensure(&environments, &wanted).await.unwrap();
+    let code = "import os, greedy; print(os.path.exists(greedy.__cached__), 'changed by' in open(greedy.__file__).read().split('own.write')[1].split(chr(10), 1)[1])";
+    let (exit, said) = crate::setup::python(&built, code).await;
+    assert!(exit.success() && said.trim() == "True False", "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
