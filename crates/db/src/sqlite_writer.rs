@@ -26,7 +26,7 @@ pub(crate) struct Writer {
 pub(crate) struct State {
     conn: Option<SqliteConnection>,
     group: Option<watch::Sender<Outcome>>,
-    /// An operation was dropped half way; its savepoint is still to be rolled back.
+    /// An operation was dropped half way or failed to end; its savepoint is still to be rolled back.
     abandoned: bool,
 }
 
@@ -52,11 +52,13 @@ impl State {
 
     /// Rolls back what a dropped operation left.
     async fn tidy(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.abandoned) && self.conn.is_some() {
+        if self.abandoned && self.conn.is_some() {
             self.conn()
                 .execute("ROLLBACK TO operation; RELEASE operation")
                 .await?;
         }
+        // Not before: what could not be rolled back must not be committed either.
+        self.abandoned = false;
         Ok(())
     }
 
@@ -78,6 +80,7 @@ impl State {
             if let Err(error) = self.conn().execute("ROLLBACK").await {
                 tracing::debug!(%error, "nothing to roll back after a failed commit");
             }
+            self.abandoned = false;
         }
         group.send_replace(Some(outcome));
     }
@@ -124,7 +127,11 @@ impl Writer {
 
 /// Ends an operation well and waits until its group is committed. Must run to its end.
 pub(crate) async fn commit(shared: Shared, mut state: OwnedMutexGuard<State>) -> Result<(), Error> {
-    state.conn().execute("RELEASE operation").await?;
+    if let Err(error) = state.conn().execute("RELEASE operation").await {
+        // Answered with an error, so the group must not store it.
+        abandon(shared, state);
+        return Err(error.into());
+    }
     let mut outcome = state
         .group
         .as_ref()
