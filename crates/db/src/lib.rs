@@ -97,6 +97,9 @@ impl Db {
         // opens while others write must not.
         let of_the_file = options
             .clone()
+            // In WAL mode anything less syncs at checkpoints only, and a loss of power takes
+            // acknowledged commits with it. Group commit shares the price.
+            .synchronous(SqliteSynchronous::Full)
             .journal_mode(SqliteJournalMode::Wal)
             .auto_vacuum(SqliteAutoVacuum::Incremental);
         let writer = sqlite_writer::Writer::open(&of_the_file).await?;

@@ -92,6 +92,39 @@ async fn a_refused_row_does_not_harm_its_neighbours_in_the_group() {
 }
 
 #[tokio::test]
+async fn an_operation_that_cannot_end_is_not_stored() {
+    let db = sqlite(SCHEMA).await;
+    let mut tx = db.begin().await.unwrap();
+    query("INSERT INTO notes (id, text) VALUES (1, 'x')")
+        .execute(&mut tx)
+        .await
+        .unwrap();
+    // Takes away what the commit releases.
+    query("RELEASE operation").execute(&mut tx).await.unwrap();
+    assert!(tx.commit().await.is_err());
+    insert(&db, 2).await.ok();
+    insert(&db, 3).await.unwrap();
+    let mut conn = db.acquire().await.unwrap();
+    let refused = query("SELECT id FROM notes WHERE id = 1")
+        .fetch_optional(&mut conn)
+        .await
+        .unwrap();
+    assert!(refused.is_none());
+}
+
+#[tokio::test]
+async fn an_acknowledged_commit_survives_a_loss_of_power() {
+    let db = sqlite(SCHEMA).await;
+    let mut tx = db.begin().await.unwrap();
+    let row = query("PRAGMA synchronous")
+        .fetch_one(&mut tx)
+        .await
+        .unwrap();
+    // FULL: each commit syncs the log.
+    assert_eq!(row.get::<i64, _>(0), 2);
+}
+
+#[tokio::test]
 async fn a_writer_that_is_cancelled_while_it_waits_blocks_nobody() {
     let db = Arc::new(sqlite(SCHEMA).await);
     let held = db.begin().await.unwrap();
@@ -120,6 +153,8 @@ async fn a_writer_that_is_cancelled_at_any_moment_harms_nobody() {
             writer.abort();
             writer.await.ok();
         }
+        // What was on its way to a commit still gets there, before a later writer.
+        insert(&db, 999_999).await.unwrap();
         let before = count(&db).await;
         insert(&db, 1_000_000).await.unwrap();
         assert_eq!(count(&db).await, before + 1, "{}", db.name);
