@@ -1,5 +1,6 @@
 //! The columns of a request, as they were sent: `{"column": [values], ...}` in its order.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{
@@ -109,8 +110,14 @@ impl<'de> Visitor<'de> for ColumnsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Inputs, A::Error> {
         let mut columns: Vec<(String, Cells)> = Vec::new();
+        let mut names = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
-            if columns.iter().any(|(earlier, _)| *earlier == name) {
+            if columns.len() == MOST_COLUMNS {
+                return Err(A::Error::custom(format!(
+                    "more than {MOST_COLUMNS} columns are sent"
+                )));
+            }
+            if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format!(
                     "the column {name:?} is sent twice"
                 )));
@@ -265,5 +272,17 @@ mod tests {
         }
         let error = serde_json::from_str::<Inputs>(r#"{"a": 1}"#).unwrap_err();
         assert!(error.to_string().contains("a list of values"), "{error}");
+    }
+
+    #[test]
+    fn more_columns_than_a_request_may_have_are_refused() {
+        let json = |count: usize| {
+            let columns: Vec<String> = (0..count).map(|at| format!(r#""c{at}":[1]"#)).collect();
+            format!("{{{}}}", columns.join(","))
+        };
+        let most: Inputs = serde_json::from_str(&json(MOST_COLUMNS)).unwrap();
+        assert_eq!(most.0.len(), MOST_COLUMNS);
+        let error = serde_json::from_str::<Inputs>(&json(MOST_COLUMNS + 1)).unwrap_err();
+        assert!(error.to_string().contains("10000 columns"), "{error}");
     }
 }
