@@ -1,5 +1,6 @@
 //! One run of a script: handing it to its interpreter, reading what it writes, ending it in time.
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use web::Timestamp;
 
 use crate::error::Error;
-use crate::launch::{Document, Interpreter};
+use crate::launch::{Document, HANDING_OVER, Interpreter};
 use crate::log::{Line, LogWriter, ScriptFailure, Stream, pump};
 
 /// How long an interpreter may take until it begins the script: the imports of autologging.
@@ -89,7 +90,9 @@ impl Execution<'_> {
         }
         let (words, mut heard) = mpsc::channel(WORDS);
         let pumps = self.start_pumps(words);
-        self.interpreter.begin(&self.document).await?;
+        let handing_over = self.interpreter.begin(&self.document)?;
+        tokio::pin!(handing_over);
+        let mut handed_over = false;
 
         let mut ended = Ended {
             exit: NOT_ENDED,
@@ -101,6 +104,16 @@ impl Execution<'_> {
         ended.exit = loop {
             let stop = tokio::select! {
                 exit = self.interpreter.process.wait() => break exit?,
+                handed = &mut handing_over, if !handed_over => {
+                    handed_over = true;
+                    match handed {
+                        // It ended before it read all: its exit and its last words tell more.
+                        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                            return Err(Error::io(HANDING_OVER)(error));
+                        }
+                        _ => continue,
+                    }
+                }
                 Some(word) = heard.recv() => {
                     if word == Line::Begun && !ended.begun {
                         deadline = Instant::now() + self.timeout;
@@ -188,3 +201,106 @@ const NOT_ENDED: Exit = Exit {
         cpu_seconds: 0.0,
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Limits;
+    use crate::signals::Signals;
+
+    /// Runs a shell command as the interpreter of a script too long for a pipe; gives the end and
+    /// the log.
+    async fn run(command: &str, cancel_after: Duration) -> (Ended, String) {
+        let db = db::testing::sqlite(&[crate::MIGRATIONS]).await;
+        let limits = Limits {
+            head: 1 << 20,
+            tail: 1 << 20,
+        };
+        let body = serde_json::json!({
+            "script_name": "s", "script_content": "x = 1", "experiment_name": "e", "model_name": "m"
+        });
+        let body = body.as_object().unwrap().clone();
+        let submission = crate::Submission::parse(body, &crate::Config::default()).unwrap();
+        let row = crate::store::jobs::NewRow {
+            job_id: "j",
+            request: &submission.request,
+            script: "",
+            warnings: &[],
+            idempotency_key: None,
+            request_hash: "",
+            created_by: "test",
+            now: 0,
+        };
+        let mut tx = db.begin().await.unwrap();
+        crate::store::jobs::insert(&mut tx, &row).await.unwrap();
+        tx.commit().await.unwrap();
+        let signals = Signals::default();
+        let (log, keeper) = LogWriter::open((*db).clone(), "j", limits, signals)
+            .await
+            .unwrap();
+        let sandbox = sandbox::Sandbox::detect(&sandbox::Config::default())
+            .await
+            .unwrap();
+        let spec = sandbox::Spec {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), command.into()],
+            env: Vec::new(),
+            work_dir: std::env::temp_dir(),
+            mounts: Vec::new(),
+            limits: sandbox::Limits::default(),
+            network: sandbox::Network::Host,
+            stdin: true,
+        };
+        let process = sandbox.spawn(spec).await.unwrap();
+        let stops = Stops {
+            cancelled: CancellationToken::new(),
+            lost: CancellationToken::new(),
+            shutdown: CancellationToken::new(),
+        };
+        let cancelled = stops.cancelled.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(cancel_after).await;
+            cancelled.cancel();
+        });
+        let script = "x".repeat(1 << 20);
+        let execution = Execution {
+            interpreter: Interpreter::of(process),
+            document: Document {
+                script: &script,
+                file: "train.py",
+                environment: Vec::new(),
+                autolog: false,
+                packages: Vec::new(),
+                modules: Default::default(),
+                usual: ["numpy", "pandas", "scipy", "sklearn"],
+            },
+            timeout: Duration::from_secs(60),
+            log: &log,
+            secrets: Arc::new([]),
+            stops: &stops,
+            serve: &|_, _| {},
+            begun: &watch::channel(None).0,
+            progress: &watch::channel(None).0,
+        };
+        let limit = Duration::from_secs(20);
+        let ended = timeout(limit, execution.run()).await.unwrap().unwrap();
+        drop(log);
+        keeper.await.unwrap();
+        let mut conn = db.acquire().await.unwrap();
+        let chunks = crate::store::logs::list_from(&mut conn, "j", 0, 100).await;
+        (ended, crate::log::show(&chunks.unwrap(), 0).text)
+    }
+
+    #[tokio::test]
+    async fn an_interpreter_that_does_not_read_can_be_cancelled() {
+        let (ended, _) = run("sleep 100", Duration::from_millis(300)).await;
+        assert_eq!(ended.stopped, Some(Stopped::Cancelled));
+    }
+
+    #[tokio::test]
+    async fn an_interpreter_that_ends_early_is_heard() {
+        let (ended, log) = run("echo broken >&2; exit 7", Duration::from_secs(60)).await;
+        assert_eq!((ended.stopped, ended.exit.code), (None, Some(7)));
+        assert!(log.contains("broken"), "{log}");
+    }
+}

@@ -151,7 +151,11 @@ pub(crate) fn of_script(
         .as_ref()
         .is_some_and(|failure| failure.kind == "MemoryError");
     if ended.exit.success() {
-        return None;
+        return (!ended.begun).then(|| {
+            infra(&std::io::Error::other(
+                "the interpreter ended before it began the script",
+            ))
+        });
     }
     if ended.exit.out_of_memory || out_of_python {
         return Some(out_of_memory(

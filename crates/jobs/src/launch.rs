@@ -56,6 +56,9 @@ const WORK_DIR: &str = "/job";
 /// The folder of the runner there.
 const RUNNER_DIR: &str = "/asgard";
 
+/// What fails when an interpreter does not take its script.
+pub(crate) const HANDING_OVER: &str = "handing the script to its interpreter";
+
 /// What the runner writes when its imports are done.
 const READY: &[u8] = b"::asgard ready null::\n";
 
@@ -369,19 +372,32 @@ impl Interpreter {
         output.read_exact(&mut marker).await.is_ok() && marker == *READY
     }
 
-    /// Hands over the script; the runner begins it.
-    pub(crate) async fn begin(&mut self, document: &Document<'_>) -> Result<(), Error> {
-        let failed = Error::io("handing the script to its interpreter");
+    /// Hands over the script; the runner begins it. The future waits for the interpreter to read.
+    pub(crate) fn begin(
+        &mut self,
+        document: &Document<'_>,
+    ) -> Result<impl Future<Output = std::io::Result<()>> + use<>, Error> {
         let Some(mut stdin) = self.process.take_stdin() else {
-            return Err(failed(std::io::ErrorKind::BrokenPipe.into()));
+            let gone = std::io::ErrorKind::BrokenPipe.into();
+            return Err(Error::io(HANDING_OVER)(gone));
         };
         let bytes = serde_json::to_vec(document)
             .map_err(|error| Error::io("writing down a job")(error.into()))?;
-        let write = async {
+        Ok(async move {
             stdin.write_all(&bytes).await?;
             stdin.shutdown().await
-        };
-        write.await.map_err(failed)
+        })
+    }
+
+    /// A process that takes the place of an interpreter.
+    #[cfg(test)]
+    pub(crate) fn of(mut process: Process) -> Self {
+        Self {
+            output: process.take_stdout(),
+            process,
+            door: None,
+            _work_dir: None,
+        }
     }
 }
 
