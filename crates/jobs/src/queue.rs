@@ -33,8 +33,13 @@ impl Jobs {
         let request_hash = submission.hash();
         let job_id = ulid::Ulid::new().to_string().to_lowercase();
         let mut tx = self.db().begin().await?;
+        let repeated = match &key {
+            Some(key) => store::jobs::find_by_idempotency_key(&mut tx, key).await?,
+            None => None,
+        };
         let waiting = store::queue::count_waiting(&mut tx).await?;
-        if waiting >= self.config().queue_limit {
+        // A repeated request adds nothing to the queue.
+        if repeated.is_none() && waiting >= self.config().queue_limit {
             return Err(Error::QueueFull { waiting });
         }
         let row = NewRow {

@@ -208,7 +208,15 @@ async fn a_full_queue_asks_to_come_back() {
     let mut config = config();
     config.queue_limit = 1;
     let [server, _] = both(&config).await;
-    server.upload("x", json!({})).await;
+    let path = "/mlops/training/upload";
+    let headers = [("idempotency-key", "k1")];
+    let send = || {
+        let body = Some(body("x", json!({})));
+        server.send(Identity::Local, Method::POST, path, &headers, body)
+    };
+    let first = send().await.expect(202);
+    // Who lost the answer asks again for the job that is there already.
+    assert_eq!(send().await.expect(202)["job_id"], first["job_id"]);
     let answer = server
         .post("/mlops/training/upload", body("y", json!({})))
         .await;
