@@ -1,7 +1,7 @@
 //! Registering the model of a run, or a logged model, by hand or at the end of a job.
 
 use serde_json::{Value, json};
-use tracking::{Location, LoggedModel};
+use tracking::{Location, LoggedModel, check_owner};
 use web::Identity;
 
 use crate::Registry;
@@ -79,18 +79,28 @@ impl Registry {
             tags: registration.tags,
             job_id: registration.job_id,
         };
+        let caller = match &new.job_id {
+            Some(job_id) => Identity::Job {
+                job_id: job_id.clone(),
+            },
+            None => Identity::Local,
+        };
         let version = self.add_version(new, true).await?;
-        self.link(&version).await?;
+        self.link(&version, &caller).await?;
         Ok(version)
     }
 
     /// Notes on the logged model that it is this version, as MLflow's clients do when they
     /// register: pages show the versions of a logged model by this tag.
-    async fn link(&self, version: &ModelVersion) -> Result<(), Error> {
+    /// A job leaves a logged model that it did not make as it is.
+    async fn link(&self, version: &ModelVersion, caller: &Identity) -> Result<(), Error> {
         let Some(model_id) = version.model_id.as_deref() else {
             return Ok(());
         };
         let model = self.tracking().get_logged_model(model_id).await?;
+        if check_owner(caller, model.job_id.as_deref(), "logged model", model_id).is_err() {
+            return Ok(());
+        }
         let known = model.tags.get(VERSIONS_TAG).map(String::as_str);
         // A script may have set the tag to anything.
         let mut versions: Vec<Value> = known
@@ -103,7 +113,7 @@ impl Registry {
         versions.push(own);
         let tags = [(VERSIONS_TAG.to_owned(), Value::from(versions).to_string())];
         let tracking = self.tracking();
-        let set = tracking.set_logged_model_tags(model_id, &tags, &Identity::Local);
+        let set = tracking.set_logged_model_tags(model_id, &tags, caller);
         set.await?;
         Ok(())
     }

@@ -79,3 +79,20 @@ async fn a_script_adds_versions_to_a_model_that_it_made_also_when_it_runs_again(
         assert_eq!(statuses(&server, "iris-1", "free").await, (403, 403));
     }
 }
+
+#[tokio::test]
+async fn a_job_that_registers_a_logged_model_of_others_leaves_it_as_it_is() {
+    for server in both().await {
+        let run = server.run().await;
+        let model = server.logged_model("m", &run).await;
+        server.file(&model.artifact_uri, "MLmodel").await;
+        let body = json!({"model_name": "iris", "model_id": model.model_id});
+        let made = server
+            .send_as(job("iris-1"), Method::POST, "/mlops/registry", body)
+            .await;
+        assert_eq!(made.status, 201);
+        let tracking = server.registry.tracking();
+        let after = tracking.get_logged_model(&model.model_id).await.unwrap();
+        assert_eq!(after.tags, model.tags, "{}", server.name);
+    }
+}
