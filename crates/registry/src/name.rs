@@ -14,6 +14,9 @@ const MAX_KEY_CHARS: usize = 250;
 /// The longest value of a tag, in characters.
 const MAX_VALUE_CHARS: usize = 100_000;
 
+/// What the keys of the server's own tags begin with.
+const RESERVED_PREFIX: &str = "asgard.";
+
 /// Checks the name of a new model. Names appear in URIs, so they are no paths.
 pub(crate) fn check_model(name: &str) -> Result<(), Error> {
     if name.trim().is_empty() {
@@ -84,6 +87,17 @@ pub(crate) fn check_tag(key: &str, value: &str) -> Result<(), Error> {
 pub(crate) fn check_tags(tags: &[(String, String)]) -> Result<(), Error> {
     tags.iter()
         .try_for_each(|(key, value)| check_tag(key, value))
+}
+
+/// Checks that a caller leaves alone the tags that this server sets: serving relies on them.
+pub(crate) fn check_not_reserved(key: &str) -> Result<(), Error> {
+    if key.starts_with(RESERVED_PREFIX) {
+        return Err(Error::Invalid(format!(
+            "Invalid tag key '{key}': the prefix '{RESERVED_PREFIX}' is reserved for tags that the \
+             server sets; choose another key"
+        )));
+    }
+    Ok(())
 }
 
 fn check_length(what: &str, text: &str, most: usize) -> Result<(), Error> {

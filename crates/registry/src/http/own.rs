@@ -11,6 +11,7 @@ use web::{ApiError, Caller, FieldError, Json, Path, Permission, Query, Routes, T
 
 use crate::Registry;
 use crate::model::RegisteredModel;
+use crate::name;
 use crate::register::{Registration, Subject};
 use crate::search::Search;
 use crate::version::ModelVersion;
@@ -223,6 +224,8 @@ async fn register(
             message,
         )]));
     }
+    let mut keys = request.tags.keys();
+    keys.try_for_each(|key| name::check_not_reserved(key))?;
     let registration = Registration {
         model_name: request.model_name,
         subject,

@@ -13,6 +13,7 @@ use web::{Caller, MlflowError, Permission, Routes};
 use super::body::{VersionBody, VersionResponse, version_number};
 use super::models::SearchRequest;
 use crate::Registry;
+use crate::name;
 use crate::stage::Stage;
 use crate::version::NewVersion;
 
@@ -88,6 +89,9 @@ async fn create(
     Caller(caller): Caller,
     MlflowRequest(request): MlflowRequest<CreateRequest>,
 ) -> MlflowResult<VersionResponse> {
+    let tags = pairs(request.tags, "tags")?;
+    tags.iter()
+        .try_for_each(|(key, _)| name::check_not_reserved(key))?;
     let new = NewVersion {
         name: required(request.name, "name")?,
         source: required(request.source, "source")?,
@@ -95,7 +99,7 @@ async fn create(
         run_link: request.run_link,
         model_id: request.model_id,
         description: request.description,
-        tags: pairs(request.tags, "tags")?,
+        tags,
         job_id: caller.job_id().map(str::to_owned),
     };
     Ok(Json(registry.create_version(new).await?.into()))
@@ -169,6 +173,7 @@ async fn set_tag(
 ) -> MlflowResult<Empty> {
     let (name, version) = request.id()?;
     let key = required(request.key, "key")?;
+    name::check_not_reserved(&key)?;
     let value = request.value.unwrap_or_default();
     let set = registry.set_version_tag_as(&caller, &name, version, &key, &value);
     set.await?;
@@ -181,6 +186,7 @@ async fn delete_tag(
 ) -> MlflowResult<Empty> {
     let (name, version) = request.id()?;
     let key = required(request.key, "key")?;
+    name::check_not_reserved(&key)?;
     registry.delete_version_tag(&name, version, &key).await?;
     Ok(Json(Empty {}))
 }

@@ -294,3 +294,32 @@ async fn versions_made_at_once_get_numbers_of_their_own() {
         assert_eq!(numbers, (1..=16).collect::<Vec<_>>(), "{}", server.name);
     }
 }
+
+#[tokio::test]
+async fn callers_leave_alone_the_tags_that_the_server_sets() {
+    for server in both().await {
+        server.model("m").await;
+        server.version("m").await;
+        let key = "asgard.environment";
+        let tag = json!({"name": "m", "version": "1", "key": key, "value": "other"});
+        let refused = server.post("model-versions/set-tag", tag.clone()).await;
+        assert_eq!(refused.error(), (400, "INVALID_PARAMETER_VALUE".into()));
+        assert!(refused.json()["message"].to_string().contains("'asgard.'"));
+        let refused = server
+            .mlflow(Method::DELETE, "model-versions/delete-tag", tag)
+            .await;
+        assert_eq!(refused.status, 400);
+        let run = server.run().await;
+        server.file(&run.artifact_uri, "model/MLmodel").await;
+        let tags = json!([{"key": key, "value": "other"}]);
+        let source = format!("runs:/{}/model", run.run_id);
+        let body = json!({"name": "m", "source": source, "tags": tags});
+        let refused = server.post("model-versions/create", body).await;
+        assert_eq!(refused.status, 400);
+        let body = json!({"model_name": "m", "run_id": run.run_id, "tags": {key: "other"}});
+        let refused = server
+            .send_as(web::Identity::Local, Method::POST, "/mlops/registry", body)
+            .await;
+        assert_eq!(refused.status, 400);
+    }
+}
