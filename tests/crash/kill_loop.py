@@ -167,7 +167,7 @@ def main():
 
     server = Server(binary, data_dir, log)
     first = upload(server, "warm.py")
-    time.sleep(chance.uniform(1, 6))
+    time.sleep(chance.uniform(0.5, 6))
     server.kill()
     faults += outlived("the first build", data_dir)
     server = Server(binary, data_dir, log)

@@ -75,13 +75,13 @@ async fn install(
     scratch: &Path,
     target: &Path,
 ) -> Result<(), String> {
-    let pip_of_its_own = run(config, python, &["-m", "pip", "--version"]).await;
+    let pip_of_its_own = run(config, python, &["pip", "--version"]).await;
     let python = if pip_of_its_own.is_ok() {
         python.to_owned()
     } else {
         let venv = scratch.join("venv");
         let folder = venv.to_string_lossy().into_owned();
-        run(config, python, &["-m", "venv", &folder])
+        run(config, python, &["venv", &folder])
             .await
             .map_err(|e| format!("it has neither pip nor venv ({e})"))?;
         venv.join("bin/python")
@@ -91,7 +91,6 @@ async fn install(
         config,
         &python,
         &[
-            "-m",
             "pip",
             "install",
             "--quiet",
@@ -108,20 +107,43 @@ async fn install(
     .await
 }
 
+/// Runs a module as `python -m` does, and ends when standard input does: with the server.
+const MODULE_THAT_ENDS_WITH_US: &str = "
+import os, runpy, sys, threading
+def watch():
+    os.read(0, 1)
+    os._exit(1)
+threading.Thread(target=watch, daemon=True).start()
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
+";
+
 async fn run(config: &Config, python: &Path, args: &[&str]) -> Result<(), String> {
     let mut command = Command::new(python);
-    command.args(args).env_clear();
+    command
+        .args(["-c", MODULE_THAT_ENDS_WITH_US])
+        .args(args)
+        .env_clear();
     for (name, value) in config.host.iter() {
         command.env(name, value);
     }
     if let Some(url) = &config.index_url {
         command.env("PIP_INDEX_URL", url);
     }
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(Duration::from_secs(300), output)
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    // Held until the module has ended.
+    let lifeline = child.stdin.take();
+    let output = tokio::time::timeout(Duration::from_secs(300), child.wait_with_output())
         .await
         .map_err(|_| "pip took longer than 300 s".to_owned())?
         .map_err(|e| e.to_string())?;
+    drop(lifeline);
     if output.status.success() {
         return Ok(());
     }
