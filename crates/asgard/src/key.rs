@@ -118,7 +118,8 @@ impl Keys {
 
     /// Whether any key would let someone in now.
     pub async fn any_valid(&self, now: i64) -> Result<bool, Error> {
-        Ok(self.list().await?.iter().any(|key| key.is_valid(now)))
+        let mut conn = self.db.acquire().await?;
+        Ok(store::keys::any_valid(&mut conn, now).await?)
     }
 
     /// Whether this text has the form of a key; job tokens have another.
@@ -213,6 +214,31 @@ mod tests {
             assert_eq!(keys.authenticate(&text, 4).await.unwrap(), None);
             assert_eq!(keys.list().await.unwrap()[0].id, key.id);
             assert_eq!(keys.revoke(&key.id, 9).await.unwrap().revoked_at, Some(3));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_old_key_counts_however_many_ended_after_it() {
+        for db in db::testing::both(&[MIGRATIONS]).await {
+            let keys = Keys::new((*db).clone());
+            assert!(!keys.any_valid(1).await.unwrap(), "{}", db.name);
+            keys.create("old", Role::Admin, Some(100), 1).await.unwrap();
+            let mut tx = db.begin().await.unwrap();
+            for i in 0..1_001 {
+                let key = Key {
+                    id: format!("ended{i}"),
+                    name: "ended".to_owned(),
+                    role: Role::Viewer,
+                    created_at: 2,
+                    expires_at: Some(3),
+                    revoked_at: None,
+                    last_used_at: None,
+                };
+                store::keys::insert(&mut tx, &key, b"").await.unwrap();
+            }
+            tx.commit().await.unwrap();
+            assert!(keys.any_valid(99).await.unwrap(), "{}", db.name);
+            assert!(!keys.any_valid(100).await.unwrap(), "{}", db.name);
         }
     }
 

@@ -93,6 +93,18 @@ pub(crate) async fn list(conn: &mut Conn) -> Result<Vec<Key>, Error> {
     Ok(rows.iter().map(key).collect())
 }
 
+/// Whether any key opens something at `now`, as [`Key::is_valid`] says of one.
+pub(crate) async fn any_valid(conn: &mut Conn, now: i64) -> Result<bool, Error> {
+    let row = query(
+        "SELECT 1 FROM api_keys
+         WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1) LIMIT 1",
+    )
+    .bind(now)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.is_some())
+}
+
 pub(crate) async fn set_revoked(conn: &mut Conn, id: &str, now: i64) -> Result<(), Error> {
     query("UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
         .bind(id)
