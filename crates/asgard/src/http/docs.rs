@@ -1,16 +1,49 @@
 //! `/docs` (Swagger UI, from this binary) and `/openapi.json`.
 
+use std::io::{Cursor, Read as _};
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::OpenApi;
-use utoipa_swagger_ui::{Config, SwaggerFile};
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use web::{ApiError, Code, Path, Permission, RouteEntry, Routes, Style};
+use zip::ZipArchive;
+use zip::result::ZipError;
 
 /// Swagger UI brings its script and style as files of their own; it sets styles on elements.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'self'";
+
+/// The folder of the page in the archive of Swagger UI.
+const FOLDER: &str = "swagger-ui-5.17.14/dist";
+
+/// The files of the page, and what they are. The rest of the archive is for builders of other pages.
+const FILES: [(&str, &str); 6] = [
+    ("favicon-16x16.png", "image/png"),
+    ("favicon-32x32.png", "image/png"),
+    ("index.css", "text/css; charset=utf-8"),
+    ("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+    (
+        "swagger-ui-standalone-preset.js",
+        "text/javascript; charset=utf-8",
+    ),
+    ("swagger-ui.css", "text/css; charset=utf-8"),
+];
+
+/// Starts the page. Without `validatorUrl` it would ask a validator elsewhere about this document.
+const INITIALIZER: &str = r##"window.onload = () => {
+  window.ui = SwaggerUIBundle({
+    url: "/openapi.json",
+    dom_id: "#swagger-ui",
+    deepLinking: true,
+    presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
+    layout: "StandaloneLayout",
+    tryItOutEnabled: true,
+    validatorUrl: "none",
+  });
+};
+"##;
 
 /// The routes of the binary itself.
 #[derive(utoipa::OpenApi)]
@@ -38,11 +71,10 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
 )]
 pub(crate) struct Api;
 
-/// The document and the settings of the page that shows it.
+/// The document that the page shows.
 #[derive(Clone)]
 pub(crate) struct Docs {
     openapi: Arc<str>,
-    swagger: Arc<Config<'static>>,
 }
 
 /// Adds the documentation of `routes` and of itself to them.
@@ -57,17 +89,9 @@ pub(crate) fn add(routes: Routes, describe: impl FnOnce(&[RouteEntry]) -> OpenAp
         tracing::error!(%error, "the description of the routes cannot be written");
         String::new()
     });
-    routes.merge(
-        own.with_state(Docs {
-            openapi: text.into(),
-            swagger: Arc::new(
-                Config::from("/openapi.json")
-                    .try_it_out_enabled(true)
-                    // Else the page would ask a validator elsewhere about this document.
-                    .validator_url("none"),
-            ),
-        }),
-    )
+    routes.merge(own.with_state(Docs {
+        openapi: text.into(),
+    }))
 }
 
 /// The description of every route.
@@ -81,42 +105,75 @@ pub(crate) async fn openapi_json(State(docs): State<Docs>) -> Response {
 /// The page that shows every route.
 #[utoipa::path(get, path = "/docs", tag = "platform",
     responses((status = 200, body = String, content_type = "text/html")))]
-pub(crate) async fn index(State(docs): State<Docs>) -> Result<Response, ApiError> {
-    let page = find(&docs, "index.html")?;
+pub(crate) async fn index() -> Result<Response, ApiError> {
+    let page = unpack("index.html").map_err(|error| unreadable("index.html", error))?;
     // The page names its files relative to a folder, which `/docs` is not.
-    let html = String::from_utf8_lossy(&page.bytes)
+    let html = String::from_utf8_lossy(&page)
         .replace("href=\"./", "href=\"/docs/")
         .replace("src=\"./", "src=\"/docs/")
         .replace("href=\"index.css\"", "href=\"/docs/index.css\"");
-    Ok(answer(
-        "text/html; charset=utf-8".to_owned(),
-        html.into_bytes(),
-    ))
+    Ok(answer("text/html; charset=utf-8", html.into_bytes()))
 }
 
 /// A file of that page.
 #[utoipa::path(get, path = "/docs/{file}", tag = "platform",
     params(("file" = String, Path)),
     responses((status = 200, body = String, content_type = "application/octet-stream"), (status = 404, description = "no such file")))]
-pub(crate) async fn file(
-    State(docs): State<Docs>,
-    Path(name): Path<String>,
-) -> Result<Response, ApiError> {
-    let file = find(&docs, &name)?;
-    Ok(answer(file.content_type, file.bytes.into_owned()))
+pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
+    if name == "swagger-initializer.js" {
+        return Ok(answer("text/javascript; charset=utf-8", INITIALIZER.into()));
+    }
+    let Some(&(name, content_type)) = FILES.iter().find(|(file, _)| *file == name) else {
+        return Err(ApiError::new(
+            Code::NotFound,
+            format!("no file {name:?} belongs to /docs"),
+        ));
+    };
+    let bytes = unpack(name).map_err(|error| unreadable(name, error))?;
+    Ok(answer(content_type, bytes))
 }
 
-fn find(docs: &Docs, name: &str) -> Result<SwaggerFile<'static>, ApiError> {
-    utoipa_swagger_ui::serve(name, docs.swagger.clone())
-        .map_err(|error| ApiError::new(Code::Internal, format!("{name} cannot be shown: {error}")))?
-        .ok_or_else(|| ApiError::new(Code::NotFound, format!("no file {name:?} belongs to /docs")))
+/// Takes a file of the page out of the archive that this binary carries.
+fn unpack(name: &str) -> Result<Vec<u8>, ZipError> {
+    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+    let mut file = archive.by_name(&format!("{FOLDER}/{name}"))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
-fn answer(content_type: String, bytes: Vec<u8>) -> Response {
+fn unreadable(name: &str, error: ZipError) -> ApiError {
+    ApiError::new(Code::Internal, format!("{name} cannot be shown: {error}"))
+}
+
+fn answer(content_type: &'static str, bytes: Vec<u8>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, content_type),
-        (header::CONTENT_SECURITY_POLICY, POLICY.to_owned()),
-        (header::CACHE_CONTROL, "max-age=3600".to_owned()),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, "max-age=3600"),
     ];
     (headers, bytes).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_the_page_names_is_carried() {
+        let page = String::from_utf8(unpack("index.html").expect("page")).expect("text");
+        for (name, _) in FILES {
+            assert!(page.contains(name), "{name} is not used by the page");
+            assert!(!unpack(name).expect(name).is_empty());
+        }
+        let known = |name: &str| {
+            name == "swagger-initializer.js" || FILES.iter().any(|(file, _)| *file == name)
+        };
+        for name in page
+            .split('"')
+            .filter(|part| part.ends_with(".js") || part.ends_with(".css"))
+        {
+            assert!(known(name.trim_start_matches("./")), "{name} is missing");
+        }
+    }
 }
