@@ -79,14 +79,17 @@ impl Registry {
         let place = source::resolve(self, &new).await?;
         let now = Timestamp::now().0;
         let mut tx = self.db.begin().await?;
+        // Nobody adds the same version meanwhile.
+        models::lock(&mut tx, &new.name).await?;
+        if once && let Some(known) = versions::find_at(&mut tx, &new.name, &place.location).await? {
+            let known = find(&mut tx, &new.name, known).await?;
+            // It may have been written in this very group of commits: it is there when they are.
+            self.commit(tx).await?;
+            return Ok(known);
+        }
         let number = models::take_version(&mut tx, &new.name, now)
             .await?
             .ok_or_else(|| Error::ModelNotFound(new.name.clone()))?;
-        // Taking the number locked the model: nobody adds the same version meanwhile.
-        if once && let Some(known) = versions::find_at(&mut tx, &new.name, &place.location).await? {
-            drop(tx);
-            return self.get_version(&new.name, known).await;
-        }
         let version = ModelVersion {
             name: new.name,
             version: number,

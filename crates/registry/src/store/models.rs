@@ -79,6 +79,15 @@ pub(crate) async fn count(conn: &mut Conn) -> Result<i64, Error> {
     Ok(row.get(0))
 }
 
+/// Keeps others from adding versions to a model until the transaction ends.
+pub(crate) async fn lock(conn: &mut Conn, name: &str) -> Result<(), Error> {
+    query("UPDATE registered_models SET name = name WHERE name = $1")
+        .bind(name)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Takes the number of a new version, if there is such a model.
 pub(crate) async fn take_version(
     conn: &mut Conn,
