@@ -1,11 +1,11 @@
 //! One connection to either database.
 
-use std::sync::Arc;
-
+use rusqlite::Connection;
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
+use sqlx::{PgConnection, Postgres};
 use tokio::sync::OwnedMutexGuard;
 
+use crate::sqlite_readers::Reader;
 use crate::sqlite_writer::State;
 
 /// Which database a connection speaks to.
@@ -21,19 +21,19 @@ pub struct Conn(pub(crate) Kind);
 pub(crate) enum Kind {
     /// The one connection that writes, held for the length of one transaction.
     SqliteWriter(OwnedMutexGuard<State>),
-    SqliteReader(PoolConnection<Sqlite>),
+    SqliteReader(Reader),
     Postgres(PoolConnection<Postgres>),
     /// Taken away by a commit; never seen by a store function.
     Gone,
 }
 
 pub(crate) enum Driver<'c> {
-    Sqlite(&'c mut SqliteConnection),
+    Sqlite(&'c mut Connection),
     Postgres(&'c mut PgConnection),
 }
 
 impl Conn {
-    pub(crate) fn reader(conn: PoolConnection<Sqlite>) -> Self {
+    pub(crate) fn reader(conn: Reader) -> Self {
         Self(Kind::SqliteReader(conn))
     }
 
@@ -52,7 +52,7 @@ impl Conn {
     pub(crate) fn driver(&mut self) -> Driver<'_> {
         match &mut self.0 {
             Kind::SqliteWriter(state) => Driver::Sqlite(state.conn()),
-            Kind::SqliteReader(conn) => Driver::Sqlite(conn),
+            Kind::SqliteReader(conn) => Driver::Sqlite(conn.conn()),
             Kind::Postgres(conn) => Driver::Postgres(conn),
             Kind::Gone => unreachable!(
                 "a connection is only taken by its transaction's commit, which consumes it"
@@ -60,5 +60,3 @@ impl Conn {
         }
     }
 }
-
-pub(crate) type Shared = Arc<tokio::sync::Mutex<State>>;

@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use rusqlite::ffi::{
+    SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
+};
+
 /// A failure of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -25,7 +29,7 @@ pub enum Error {
         domain: &'static str,
         version: i64,
         name: &'static str,
-        source: sqlx::Error,
+        source: Box<Error>,
     },
     /// A migration that this binary does not know, or knows differently, has been applied.
     #[error(
@@ -42,7 +46,22 @@ pub enum Error {
     /// The task that opened or committed the transaction ended before its time.
     #[error("the transaction was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),
-    /// The database or its driver refused.
+    /// All connections are in use.
+    #[error("no connection to the database came free in time")]
+    Busy,
+    /// The database has been closed.
+    #[error("the database is closed")]
+    Closed,
+    /// A statement has a placeholder for which no value was bound.
+    #[error("the statement's placeholder {0} has no value")]
+    Placeholder(usize),
+    /// An answer has no such column, or it holds another type.
+    #[error("column {0} is missing or holds another type")]
+    Column(String),
+    /// SQLite refused.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL or its driver refused.
     #[error(transparent)]
     Sqlx(#[from] sqlx::Error),
 }
@@ -50,19 +69,28 @@ pub enum Error {
 impl Error {
     /// Whether a unique or primary-key constraint refused the row.
     pub fn is_unique_violation(&self) -> bool {
-        matches!(self, Self::Sqlx(sqlx::Error::Database(e)) if e.is_unique_violation())
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(e, _)) => matches!(
+                e.extended_code,
+                SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_ROWID
+            ),
+            Self::Sqlx(sqlx::Error::Database(e)) => e.is_unique_violation(),
+            _ => false,
+        }
     }
 
     /// Whether the database cannot be reached or has no connection to spare now.
     pub fn is_unavailable(&self) -> bool {
         matches!(
             self,
-            Self::Sqlx(
-                sqlx::Error::PoolTimedOut
-                    | sqlx::Error::PoolClosed
-                    | sqlx::Error::Io(_)
-                    | sqlx::Error::WorkerCrashed
-            )
+            Self::Busy
+                | Self::Closed
+                | Self::Sqlx(
+                    sqlx::Error::PoolTimedOut
+                        | sqlx::Error::PoolClosed
+                        | sqlx::Error::Io(_)
+                        | sqlx::Error::WorkerCrashed
+                )
         )
     }
 }

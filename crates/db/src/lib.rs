@@ -12,6 +12,9 @@ mod error;
 mod lock;
 mod migrate;
 mod query;
+mod row;
+mod sqlite;
+mod sqlite_readers;
 mod sqlite_writer;
 pub mod testing;
 mod tx;
@@ -21,19 +24,18 @@ pub use conn::{Backend, Conn};
 pub use counter::next_id;
 pub use error::Error;
 pub use migrate::{Migration, Migrations};
-pub use query::{Query, Row, Value, query};
+pub use query::{Query, Value, query};
+pub use row::{Cell, Column, Place, Row};
 pub use tx::Tx;
 
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
-};
+
+use sqlite_readers::Readers;
 
 /// The name of the SQLite file in the data directory.
 pub const SQLITE_FILE: &str = "asgard.db";
@@ -46,7 +48,7 @@ pub struct Db {
 
 enum Inner {
     Sqlite {
-        readers: SqlitePool,
+        readers: Readers,
         writer: sqlite_writer::Writer,
         _lock: Option<lock::DirLock>,
     },
@@ -63,56 +65,29 @@ impl Db {
     /// a URL that is neither `sqlite:` nor `postgres:`, else what the database says.
     pub async fn open(config: &Config, data_dir: &Path) -> Result<Self, Error> {
         match config.url.as_deref() {
-            None => Self::open_sqlite(&data_dir.join(SQLITE_FILE), config, true).await,
+            None => Self::open_sqlite(&data_dir.join(SQLITE_FILE), config, true),
             Some(url) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
                 Self::open_postgres(PgConnectOptions::from_str(url)?, config).await
             }
             Some(url) => match url.strip_prefix("sqlite:") {
                 Some(path) => {
-                    Self::open_sqlite(Path::new(path.trim_start_matches("//")), config, true).await
+                    Self::open_sqlite(Path::new(path.trim_start_matches("//")), config, true)
                 }
                 None => Err(Error::Url(config::without_password(url))),
             },
         }
     }
 
-    async fn open_sqlite(path: &Path, config: &Config, exclusive: bool) -> Result<Self, Error> {
+    fn open_sqlite(path: &Path, config: &Config, exclusive: bool) -> Result<Self, Error> {
         let dir = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(dir).map_err(|source| Error::Directory {
             path: dir.to_owned(),
             source,
         })?;
         let lock = exclusive.then(|| lock::DirLock::acquire(dir)).transpose()?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(Duration::from_secs(20))
-            .foreign_keys(true)
-            .statement_cache_capacity(256)
-            .pragma("case_sensitive_like", "ON")
-            .pragma("cache_size", "-16384")
-            .pragma("temp_store", "MEMORY");
-        // Both stay with the file. Setting them again waits for the write lock, so a reader that
-        // opens while others write must not.
-        let of_the_file = options
-            .clone()
-            // In WAL mode anything less syncs at checkpoints only, and a loss of power takes
-            // acknowledged commits with it. Group commit shares the price.
-            .synchronous(SqliteSynchronous::Full)
-            .journal_mode(SqliteJournalMode::Wal)
-            .auto_vacuum(SqliteAutoVacuum::Incremental);
-        let writer = sqlite_writer::Writer::open(&of_the_file).await?;
-        let readers = SqlitePoolOptions::new()
-            .min_connections(1)
-            .max_connections(config.max_connections)
-            .acquire_timeout(config.acquire_timeout())
-            .connect_with(
-                options
-                    .pragma("query_only", "ON")
-                    .pragma("mmap_size", "268435456"),
-            )
-            .await?;
+        let file = sqlite::File::at(path);
+        let writer = sqlite_writer::Writer::open(&file)?;
+        let readers = Readers::open(file, config.max_connections, config.acquire_timeout())?;
         Ok(Self {
             inner: Arc::new(Inner::Sqlite {
                 readers,
@@ -126,6 +101,12 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections)
             .acquire_timeout(config.acquire_timeout())
+            .after_connect(|conn, _| {
+                // The defaults are for turning disks and for reports: with them a search for a
+                // page among very many runs reads whole tables.
+                let set = conn.execute("SET random_page_cost = 1.1; SET jit = off");
+                Box::pin(async move { set.await.map(|_| ()) })
+            })
             .connect_with(
                 options
                     .application_name("asgard")
@@ -176,7 +157,7 @@ impl Db {
             Inner::Sqlite {
                 readers, writer, ..
             } => {
-                readers.close().await;
+                readers.close();
                 writer.close().await;
             }
             Inner::Postgres { pool } => pool.close().await,

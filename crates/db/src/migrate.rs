@@ -5,6 +5,7 @@ use sqlx::Executor;
 use crate::conn::{Backend, Conn, Driver};
 use crate::error::Error;
 use crate::query::query;
+use crate::sqlite;
 use crate::{Db, Tx};
 
 /// The migrations of one domain, oldest first; the version is the position, from 1.
@@ -95,14 +96,12 @@ async fn apply(tx: &mut Tx, migrations: &Migrations) -> Result<(), Error> {
             Backend::Sqlite => step.sqlite,
             Backend::Postgres => step.postgres,
         };
-        execute_script(tx, sql).await.map_err(|error| match error {
-            Error::Sqlx(source) => Error::Migration {
-                domain,
-                version,
-                name: step.name,
-                source,
-            },
-            other => other,
+        let applied = execute_script(tx, sql).await;
+        applied.map_err(|error| Error::Migration {
+            domain,
+            version,
+            name: step.name,
+            source: Box::new(error),
         })?;
         query("INSERT INTO asgard_migrations (domain, version, name) VALUES ($1, $2, $3)")
             .bind(domain)
@@ -118,7 +117,7 @@ async fn apply(tx: &mut Tx, migrations: &Migrations) -> Result<(), Error> {
 /// Runs several statements at once; they can carry no values.
 async fn execute_script(conn: &mut Conn, sql: &str) -> Result<(), Error> {
     match conn.driver() {
-        Driver::Sqlite(c) => c.execute(sqlx::raw_sql(sql)).await.map(|_| ())?,
+        Driver::Sqlite(c) => sqlite::blocking(|| c.execute_batch(sql))?,
         Driver::Postgres(c) => c.execute(sqlx::raw_sql(sql)).await.map(|_| ())?,
     }
     Ok(())

@@ -1,14 +1,15 @@
-//! One statement for both databases: text with `$1` placeholders, values, rows.
+//! One statement for both databases: text with `$1` placeholders, and its values.
 
 use std::borrow::Cow;
 
-use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, ColumnIndex, Decode, Postgres, Row as _, Sqlite, Type};
+use futures_util::TryStreamExt;
+use sqlx::Arguments;
+use sqlx::postgres::PgArguments;
 
 use crate::conn::{Conn, Driver};
 use crate::error::Error;
+use crate::row::Row;
+use crate::sqlite;
 
 /// A value bound to a placeholder. `None` is a NULL of that type.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,11 @@ pub enum Value {
     Bool(Option<bool>),
     Text(Option<String>),
     Bytes(Option<Vec<u8>>),
+    /// A list, which PostgreSQL takes as an array: `UNNEST($1::BIGINT[])`. SQLite has none.
+    Ints(Vec<i64>),
+    Floats(Vec<f64>),
+    Bools(Vec<bool>),
+    Texts(Vec<String>),
 }
 
 macro_rules! value_from {
@@ -31,6 +37,15 @@ macro_rules! value_from {
     )*};
 }
 value_from!(i64 => Int, i32 => Int as i64, u32 => Int as i64, f64 => Float, bool => Bool, String => Text, Vec<u8> => Bytes);
+
+macro_rules! list_from {
+    ($($from:ty => $variant:ident),*) => {$(
+        impl From<Vec<$from>> for Value {
+            fn from(v: Vec<$from>) -> Self { Self::$variant(v) }
+        }
+    )*};
+}
+list_from!(i64 => Ints, f64 => Floats, bool => Bools, String => Texts);
 
 impl From<&str> for Value {
     fn from(v: &str) -> Self {
@@ -85,48 +100,54 @@ impl Query<'_> {
 
     /// Runs the statement and tells how many rows it touched.
     pub async fn execute(self, conn: &mut Conn) -> Result<u64, Error> {
-        Ok(match conn.driver() {
-            Driver::Sqlite(c) => sqlx::query_with(&self.sql, sqlite_arguments(self.values)?)
-                .execute(c)
-                .await?
-                .rows_affected(),
-            Driver::Postgres(c) => sqlx::query_with(&self.sql, postgres_arguments(self.values)?)
-                .execute(c)
-                .await?
-                .rows_affected(),
-        })
+        match conn.driver() {
+            Driver::Sqlite(c) => sqlite::execute(c, &self.sql, &self.values),
+            Driver::Postgres(c) => {
+                let run = sqlx::query_with(&self.sql, arguments(self.values)?);
+                Ok(run.execute(c).await?.rows_affected())
+            }
+        }
+    }
+
+    /// Runs the statement for every `width` of its values, one row of a table after the other. For
+    /// SQLite, where a call costs less than a longer statement; PostgreSQL takes arrays in one call.
+    pub async fn execute_each(self, conn: &mut Conn, width: usize) -> Result<u64, Error> {
+        match conn.driver() {
+            Driver::Sqlite(c) => sqlite::execute_each(c, &self.sql, &self.values, width),
+            Driver::Postgres(c) => {
+                let mut touched = 0;
+                for values in self.values.chunks(width) {
+                    let run = sqlx::query_with(&self.sql, arguments(values.to_vec())?);
+                    touched += run.execute(&mut *c).await?.rows_affected();
+                }
+                Ok(touched)
+            }
+        }
     }
 
     /// All rows of the answer. Only for answers with a limit.
     pub async fn fetch_all(self, conn: &mut Conn) -> Result<Vec<Row>, Error> {
-        Ok(match conn.driver() {
+        match conn.driver() {
             Driver::Sqlite(c) => {
-                let rows = sqlx::query_with(&self.sql, sqlite_arguments(self.values)?)
-                    .fetch_all(c)
-                    .await?;
-                rows.into_iter().map(Row::Sqlite).collect()
+                sqlite::blocking(|| sqlite::fetch(c, &self.sql, &self.values, usize::MAX))
             }
             Driver::Postgres(c) => {
-                let rows = sqlx::query_with(&self.sql, postgres_arguments(self.values)?)
-                    .fetch_all(c)
-                    .await?;
-                rows.into_iter().map(Row::Postgres).collect()
+                let run = sqlx::query_with(&self.sql, arguments(self.values)?);
+                let rows = run.fetch_all(c).await?;
+                Ok(rows.into_iter().map(Row::postgres).collect())
             }
-        })
+        }
     }
 
     /// The first row, if there is one.
     pub async fn fetch_optional(self, conn: &mut Conn) -> Result<Option<Row>, Error> {
-        Ok(match conn.driver() {
-            Driver::Sqlite(c) => sqlx::query_with(&self.sql, sqlite_arguments(self.values)?)
-                .fetch_optional(c)
-                .await?
-                .map(Row::Sqlite),
-            Driver::Postgres(c) => sqlx::query_with(&self.sql, postgres_arguments(self.values)?)
-                .fetch_optional(c)
-                .await?
-                .map(Row::Postgres),
-        })
+        match conn.driver() {
+            Driver::Sqlite(c) => Ok(sqlite::fetch(c, &self.sql, &self.values, 1)?.pop()),
+            Driver::Postgres(c) => {
+                let run = sqlx::query_with(&self.sql, arguments(self.values)?);
+                Ok(run.fetch_optional(c).await?.map(Row::postgres))
+            }
+        }
     }
 
     /// The one row that must be there.
@@ -140,91 +161,35 @@ impl Query<'_> {
     pub async fn for_each(self, conn: &mut Conn, mut each: impl FnMut(&Row)) -> Result<(), Error> {
         match conn.driver() {
             Driver::Sqlite(c) => {
-                let arguments = sqlite_arguments(self.values)?;
-                let mut rows: BoxStream<'_, _> = sqlx::query_with(&self.sql, arguments)
-                    .fetch(c)
-                    .map_ok(Row::Sqlite)
-                    .boxed();
-                while let Some(row) = rows.next().await {
-                    each(&row?);
-                }
+                sqlite::blocking(|| sqlite::for_each(c, &self.sql, &self.values, each))
             }
             Driver::Postgres(c) => {
-                let arguments = postgres_arguments(self.values)?;
-                let mut rows: BoxStream<'_, _> = sqlx::query_with(&self.sql, arguments)
-                    .fetch(c)
-                    .map_ok(Row::Postgres)
-                    .boxed();
-                while let Some(row) = rows.next().await {
-                    each(&row?);
+                let run = sqlx::query_with(&self.sql, arguments(self.values)?);
+                let mut rows = run.fetch(c);
+                while let Some(row) = rows.try_next().await? {
+                    each(&Row::postgres(row));
                 }
+                Ok(())
             }
         }
-        Ok(())
     }
 }
 
-macro_rules! arguments {
-    ($name:ident, $type:ty) => {
-        fn $name(values: Vec<Value>) -> Result<$type, Error> {
-            let mut arguments = <$type>::default();
-            for value in values {
-                match value {
-                    Value::Int(v) => arguments.add(v),
-                    Value::Float(v) => arguments.add(v),
-                    Value::Bool(v) => arguments.add(v),
-                    Value::Text(v) => arguments.add(v),
-                    Value::Bytes(v) => arguments.add(v),
-                }
-                .map_err(sqlx::Error::Encode)?;
-            }
-            Ok(arguments)
+fn arguments(values: Vec<Value>) -> Result<PgArguments, Error> {
+    let mut arguments = PgArguments::default();
+    for value in values {
+        match value {
+            Value::Int(v) => arguments.add(v),
+            Value::Float(v) => arguments.add(v),
+            Value::Bool(v) => arguments.add(v),
+            Value::Text(v) => arguments.add(v),
+            Value::Bytes(v) => arguments.add(v),
+            Value::Ints(v) => arguments.add(v),
+            Value::Floats(v) => arguments.add(v),
+            Value::Bools(v) => arguments.add(v),
+            Value::Texts(v) => arguments.add(v),
         }
-    };
-}
-arguments!(sqlite_arguments, SqliteArguments<'static>);
-arguments!(postgres_arguments, PgArguments);
-
-/// A row of an answer.
-pub enum Row {
-    Sqlite(SqliteRow),
-    Postgres(PgRow),
-}
-
-impl Row {
-    /// The value of a column, by position (quick) or name.
-    ///
-    /// # Errors
-    /// When there is no such column or it holds another type.
-    pub fn try_get<T, I>(&self, column: I) -> Result<T, Error>
-    where
-        I: ColumnIndex<SqliteRow> + ColumnIndex<PgRow>,
-        T: for<'r> Decode<'r, Sqlite>
-            + Type<Sqlite>
-            + for<'r> Decode<'r, Postgres>
-            + Type<Postgres>,
-    {
-        Ok(match self {
-            Self::Sqlite(row) => row.try_get(column)?,
-            Self::Postgres(row) => row.try_get(column)?,
-        })
+        .map_err(sqlx::Error::Encode)?;
     }
-
-    /// The value of a column that the statement itself names and types.
-    ///
-    /// # Panics
-    /// When the statement and the call do not fit together, which a test of the store function shows.
-    pub fn get<T, I>(&self, column: I) -> T
-    where
-        I: ColumnIndex<SqliteRow> + ColumnIndex<PgRow>,
-        T: for<'r> Decode<'r, Sqlite>
-            + Type<Sqlite>
-            + for<'r> Decode<'r, Postgres>
-            + Type<Postgres>,
-    {
-        match self.try_get(column) {
-            Ok(value) => value,
-            Err(error) => panic!("a column is not what its statement promises: {error}"),
-        }
-    }
+    Ok(arguments)
 }

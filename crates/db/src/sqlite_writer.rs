@@ -1,167 +1,229 @@
 //! The one SQLite connection that writes, shared by group commit.
 //!
-//! Each operation runs in a savepoint of an open group transaction. A finished operation queues
-//! for the connection again, behind the operations that already wait: those run inside the same
-//! group, and whoever comes back first commits for all. A lone writer commits at once; sixteen
-//! share one commit. An operation is acknowledged only after the commit that holds it.
+//! Each operation runs in a savepoint of an open group transaction, and when it ended lets the
+//! next one in. The first of a group that ends has a task close it: the task queues for the
+//! connection behind the operations that already wait, which join the group, and commits for all.
+//! An operation is acknowledged only after the commit that holds it.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection};
+use rusqlite::Connection;
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
-use crate::conn::Shared;
 use crate::error::Error;
+use crate::sqlite::{self, File};
+
+/// How often a group lets in those who came while it ran its operations, or who are on their way
+/// because their last answer came with the last group. All share the sync that the commit costs.
+const TURNS: usize = 6;
 
 /// What became of a group: nothing yet, committed, or the reason it was not.
 type Outcome = Option<Result<(), String>>;
 
 pub(crate) struct Writer {
-    state: Shared,
+    shared: Shared,
+}
+
+/// The connection, and how many operations wait for it.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    state: Arc<Mutex<State>>,
+    waiting: Arc<AtomicUsize>,
 }
 
 /// The connection and the group that is open on it.
 pub(crate) struct State {
-    conn: Option<SqliteConnection>,
-    group: Option<watch::Sender<Outcome>>,
+    conn: Option<Connection>,
+    group: Option<Group>,
+    /// How many operations the last group held.
+    last: usize,
     /// An operation was dropped half way or failed to end; its savepoint is still to be rolled back.
     abandoned: bool,
 }
 
+/// A transaction that holds operations.
+struct Group {
+    outcome: watch::Sender<Outcome>,
+    /// How many operations ended well in it.
+    joined: usize,
+    /// A task is there that commits it.
+    led: bool,
+}
+
 impl State {
-    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+    pub(crate) fn conn(&mut self) -> &mut Connection {
         self.conn
             .as_mut()
             .expect("the writer is only taken by close, after which nothing begins")
     }
 
-    async fn begin(&mut self) -> Result<(), Error> {
-        self.tidy().await?;
+    fn run(&mut self, sql: &str) -> Result<(), Error> {
+        sqlite::execute(self.conn(), sql, &[]).map(|_| ())
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        self.tidy()?;
         if self.conn.is_none() {
-            return Err(sqlx::Error::PoolClosed.into());
+            return Err(Error::Closed);
         }
         if self.group.is_none() {
-            self.conn().execute("BEGIN IMMEDIATE").await?;
-            self.group = Some(watch::Sender::new(None));
+            self.run("BEGIN IMMEDIATE")?;
+            self.group = Some(Group {
+                outcome: watch::Sender::new(None),
+                joined: 0,
+                led: false,
+            });
         }
-        self.conn().execute("SAVEPOINT operation").await?;
-        Ok(())
+        self.run("SAVEPOINT operation")
     }
 
     /// Rolls back what a dropped operation left.
-    async fn tidy(&mut self) -> Result<(), Error> {
+    fn tidy(&mut self) -> Result<(), Error> {
         if self.abandoned && self.conn.is_some() {
-            self.conn()
-                .execute("ROLLBACK TO operation; RELEASE operation")
-                .await?;
+            self.run("ROLLBACK TO operation")?;
+            self.run("RELEASE operation")?;
         }
         // Not before: what could not be rolled back must not be committed either.
         self.abandoned = false;
         Ok(())
     }
 
-    async fn commit_group(&mut self) {
+    /// Commits, which syncs the log: other tasks go on meanwhile.
+    fn commit_group(&mut self) {
         let Some(group) = self.group.take() else {
             return;
         };
-        let outcome = match self.tidy().await {
-            Ok(()) => self
-                .conn()
-                .execute("COMMIT")
-                .await
-                .map(|_| ())
-                .map_err(|e| e.to_string()),
-            Err(e) => Err(e.to_string()),
+        self.last = group.joined;
+        let outcome = match self.tidy() {
+            Ok(()) => sqlite::blocking(|| self.run("COMMIT")),
+            Err(error) => Err(error),
         };
         if outcome.is_err() {
             // Leaves the connection usable; there may be no transaction any more.
-            if let Err(error) = self.conn().execute("ROLLBACK").await {
+            if let Err(error) = self.run("ROLLBACK") {
                 tracing::debug!(%error, "nothing to roll back after a failed commit");
             }
             self.abandoned = false;
         }
-        group.send_replace(Some(outcome));
+        let outcome = outcome.map_err(|error| error.to_string());
+        group.outcome.send_replace(Some(outcome));
     }
 }
 
 impl Writer {
-    pub(crate) async fn open(options: &SqliteConnectOptions) -> Result<Self, Error> {
-        let conn = options.connect().await?;
+    pub(crate) fn open(file: &File) -> Result<Self, Error> {
         let state = State {
-            conn: Some(conn),
+            conn: Some(file.open_writer()?),
             group: None,
+            last: 0,
             abandoned: false,
         };
-        Ok(Self {
+        let shared = Shared {
             state: Arc::new(Mutex::new(state)),
-        })
+            waiting: Arc::default(),
+        };
+        Ok(Self { shared })
     }
 
     pub(crate) async fn close(&self) {
-        let mut state = self.state.lock().await;
-        state.commit_group().await;
+        let mut state = self.shared.state.lock().await;
+        state.commit_group();
         if let Some(conn) = state.conn.take()
-            && let Err(error) = conn.close().await
+            && let Err(error) = sqlite::blocking(|| conn.close().map_err(|(_, error)| error))
         {
             tracing::warn!(%error, "closing the SQLite writer failed");
         }
     }
 
-    /// Waits for the connection and opens an operation on it. Must run to its end.
-    pub(crate) fn begin(
-        &self,
-    ) -> impl Future<Output = Result<(Shared, OwnedMutexGuard<State>), Error>> + use<> {
-        let shared = self.state.clone();
-        async move {
-            let mut state = shared.clone().lock_owned().await;
-            if let Err(error) = state.begin().await {
-                state.commit_group().await;
-                return Err(error);
-            }
-            Ok((shared, state))
+    /// Waits for the connection and opens an operation on it.
+    pub(crate) async fn begin(&self) -> Result<(Shared, OwnedMutexGuard<State>), Error> {
+        let shared = self.shared.clone();
+        let waiting = Waiting::count(&shared.waiting);
+        let mut state = shared.state.clone().lock_owned().await;
+        drop(waiting);
+        // Nothing is awaited from here on: a caller that is dropped leaves nothing half done.
+        if let Err(error) = state.begin() {
+            state.commit_group();
+            return Err(error);
+        }
+        Ok((shared, state))
+    }
+}
+
+/// Counts one who waits, also if it is dropped meanwhile.
+struct Waiting<'w>(&'w AtomicUsize);
+
+impl<'w> Waiting<'w> {
+    fn count(waiting: &'w AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends an operation well; what is returned waits until its group is committed. The group is,
+/// whether or not anyone waits for it.
+pub(crate) fn commit(
+    shared: Shared,
+    mut state: OwnedMutexGuard<State>,
+) -> impl Future<Output = Result<(), Error>> + use<> {
+    let joined = match state.run("RELEASE operation") {
+        Ok(()) => Ok(join(&shared, &mut state)),
+        Err(error) => {
+            // Answered with an error, so the group must not store it.
+            abandon(shared, state);
+            Err(error)
+        }
+    };
+    async move {
+        let mut outcome = joined?;
+        let ended = outcome.wait_for(Option::is_some).await;
+        match ended.ok().and_then(|outcome| outcome.clone()) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(reason)) => Err(Error::Commit(reason)),
+            None => Err(Error::Commit("the writer went away".to_owned())),
         }
     }
 }
 
-/// Ends an operation well and waits until its group is committed. Must run to its end.
-pub(crate) async fn commit(shared: Shared, mut state: OwnedMutexGuard<State>) -> Result<(), Error> {
-    if let Err(error) = state.conn().execute("RELEASE operation").await {
-        // Answered with an error, so the group must not store it.
-        abandon(shared, state);
-        return Err(error.into());
-    }
-    let mut outcome = state
+/// Makes sure that somebody commits the group, and gives what tells when.
+fn join(shared: &Shared, state: &mut State) -> watch::Receiver<Outcome> {
+    let group = state
         .group
-        .as_ref()
-        .expect("an operation runs inside a group")
-        .subscribe();
-    drop(state);
-    let ours = outcome.clone();
-    tokio::select! {
-        biased;
-        () = ended(&mut outcome) => {}
-        mut state = shared.lock_owned() => {
-            // Our group, unless it ended while we queued.
-            if ours.borrow().is_none() {
-                state.commit_group().await;
-            }
-        }
+        .as_mut()
+        .expect("an operation runs inside a group");
+    group.joined += 1;
+    let outcome = group.outcome.subscribe();
+    if !group.led {
+        group.led = true;
+        tokio::spawn(lead(shared.clone()));
     }
-    let ended = ours.borrow().clone();
-    match ended {
-        Some(Ok(())) => Ok(()),
-        Some(Err(reason)) => Err(Error::Commit(reason)),
-        None => Err(Error::Commit("the writer went away".to_owned())),
-    }
+    outcome
 }
 
-/// Waits until a group ended, or can never end.
-async fn ended(outcome: &mut watch::Receiver<Outcome>) {
-    if outcome.wait_for(Option::is_some).await.is_err() {
-        tracing::debug!("the group's sender is gone");
+/// Commits the group when nobody waits to join it. A lone writer never waits for others.
+async fn lead(shared: Shared) {
+    let mut state = shared.state.lock().await;
+    for _ in 1..TURNS {
+        let alone = state.last <= 1;
+        if alone && shared.waiting.load(Ordering::Relaxed) == 0 {
+            break;
+        }
+        drop(state);
+        if !alone {
+            // Requests that have arrived are read before this goes on.
+            tokio::task::yield_now().await;
+        }
+        state = shared.state.lock().await;
     }
+    state.commit_group();
 }
 
 /// Marks a dropped operation for rollback, and sees to it even if nobody writes again.
@@ -169,6 +231,6 @@ pub(crate) fn abandon(shared: Shared, mut state: OwnedMutexGuard<State>) {
     state.abandoned = true;
     drop(state);
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(async move { shared.lock_owned().await.commit_group().await });
+        runtime.spawn(async move { shared.state.lock().await.commit_group() });
     }
 }

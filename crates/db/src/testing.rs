@@ -42,7 +42,6 @@ pub async fn both(migrations: &[Migrations]) -> [TestDb; 2] {
 pub async fn sqlite(migrations: &[Migrations]) -> TestDb {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let db = Db::open_sqlite(&dir.path().join(SQLITE_FILE), &Config::default(), false)
-        .await
         .expect("an empty SQLite database");
     db.migrate(migrations)
         .await

@@ -1,8 +1,8 @@
 //! The transaction of one writing operation.
 //!
-//! A request may be dropped at any await, when its client goes away. Opening and committing are
-//! several steps that must not be left half way, so each runs as a task of its own: the caller's
-//! end does not end it. A transaction that comes up for nobody is dropped, and so rolled back.
+//! A request may be dropped at any await, when its client goes away. On PostgreSQL opening and
+//! committing must not be left half way, so each runs as a task of its own: the caller's end does
+//! not end it. A transaction that comes up for nobody is dropped, and so rolled back.
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -11,9 +11,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Executor, Postgres};
 use tracing::Instrument;
 
-use crate::conn::{Conn, Kind, Shared};
+use crate::conn::{Conn, Kind};
 use crate::error::Error;
-use crate::sqlite_writer::{self, Writer};
+use crate::sqlite_writer::{self, Shared, Writer};
 
 /// An open transaction; use it as `&mut Conn`. Dropping it rolls it back.
 pub struct Tx {
@@ -23,15 +23,11 @@ pub struct Tx {
 
 impl Tx {
     pub(crate) async fn sqlite(writer: &Writer) -> Result<Self, Error> {
-        let begin = writer.begin();
-        to_the_end(async move {
-            let (shared, state) = begin.await?;
-            Ok(Self {
-                conn: Conn(Kind::SqliteWriter(state)),
-                writer: Some(shared),
-            })
+        let (shared, state) = writer.begin().await?;
+        Ok(Self {
+            conn: Conn(Kind::SqliteWriter(state)),
+            writer: Some(shared),
         })
-        .await
     }
 
     pub(crate) async fn postgres(mut conn: PoolConnection<Postgres>) -> Result<Self, Error> {
@@ -56,7 +52,7 @@ impl Tx {
                     .writer
                     .take()
                     .expect("a SQLite transaction knows its writer");
-                to_the_end(sqlite_writer::commit(shared, state)).await
+                sqlite_writer::commit(shared, state).await
             }
             Kind::Postgres(mut conn) => {
                 to_the_end(async move {
