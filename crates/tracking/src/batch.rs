@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use db::Backend;
+
 use crate::Tracking;
 use crate::error::Error;
 use crate::metric::{self, LoggedMetric};
@@ -50,6 +52,14 @@ impl Batch {
     }
 }
 
+impl Checked {
+    /// Whether there are only metrics, none of which belongs to a logged model.
+    fn is_plain_metrics(&self) -> bool {
+        let of_models = self.metrics.iter().any(|logged| logged.model_id.is_some());
+        !self.metrics.is_empty() && !of_models && self.params.is_empty() && self.tags.is_empty()
+    }
+}
+
 fn check_count(count: usize, max: usize, what: &str) -> Result<(), Error> {
     if count > max {
         return Err(Error::Invalid(format!(
@@ -85,6 +95,13 @@ impl Tracking {
         job_id: Option<&str>,
     ) -> Result<(), Error> {
         let batch = batch.check()?;
+        if self.db.backend() == Backend::Postgres && batch.is_plain_metrics() {
+            let mut conn = self.db.acquire().await?;
+            if metrics::log_at_once(&mut conn, run_id, job_id, &batch.metrics).await? {
+                return Ok(());
+            }
+            // Nothing was logged; what follows says why.
+        }
         let mut tx = self.db.begin().await?;
         let run = find_writable(&mut tx, run_id, job_id).await?;
         insert_params(&mut tx, &run, &batch.params).await?;

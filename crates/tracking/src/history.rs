@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::Tracking;
 use crate::error::Error;
-use crate::page::Page;
-use crate::store::metrics::{self, Point};
+use crate::page::{self, Page};
+use crate::store::metrics::{self, From, Point};
 use crate::store::{Ids, runs};
 
 /// The most runs of one request (`MAX_RUNS_GET_METRIC_HISTORY_BULK`).
@@ -17,22 +17,88 @@ pub(crate) const MAX_POINTS_PER_RUN: i64 = 2_500;
 /// The most points of an answer about many runs.
 pub(crate) const MAX_POINTS: i64 = 25_000;
 
+/// Points held at once: a longer answer is read and written piece by piece.
+pub(crate) const PIECE: i64 = 10_000;
+
 /// The points of one run.
 pub(crate) type RunPoints = (String, Vec<Point>);
 
+/// A history that is being read, piece by piece; a connection is taken for each.
+pub(crate) struct HistoryReader {
+    tracking: Tracking,
+    /// The run's number; a run that nobody knows has no points.
+    run: Option<i64>,
+    key: String,
+    from: From,
+    /// How many points came before.
+    offset: i64,
+    /// How many may still come.
+    left: i64,
+    /// The next page's token, known when the last piece was read.
+    pub(crate) token: Option<String>,
+}
+
+impl HistoryReader {
+    /// Whether all of the page has been read.
+    pub(crate) fn is_done(&self) -> bool {
+        self.left == 0
+    }
+
+    /// The next points, in the order of timestamp, step and value. Points that are logged
+    /// meanwhile are among them if they belong behind those that were read.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Point>, Error> {
+        let Some(run) = self.run else {
+            self.left = 0;
+            return Ok(Vec::new());
+        };
+        let wanted = self.left.min(PIECE);
+        let mut conn = self.tracking.db.acquire().await?;
+        // One more tells whether another follows.
+        let read = metrics::history(&mut conn, run, &self.key, self.from, wanted + 1).await;
+        let mut points = read?;
+        let more = points.len() as i64 > wanted;
+        points.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        self.offset = self.offset.saturating_add(points.len() as i64);
+        self.left = if more { self.left - wanted } else { 0 };
+        self.token = None;
+        if let Some(last) = points.last() {
+            self.from = From::Point(*last);
+            let after = [last.timestamp, last.step, last.bits];
+            self.token = more.then(|| page::token_after(self.offset, after));
+        }
+        Ok(points)
+    }
+}
+
 impl Tracking {
-    /// The points of one metric of a run in the order of timestamp, step and value, and the next
-    /// page's token. Unknown runs and keys have none.
+    /// A page of one metric of a run. Unknown runs and keys have no points.
     pub(crate) async fn metric_history(
         &self,
         run_id: &str,
-        key: &str,
-        page: Page,
-    ) -> Result<(Vec<Point>, Option<String>), Error> {
+        key: String,
+        page_token: Option<&str>,
+        limit: i64,
+    ) -> Result<HistoryReader, Error> {
+        let Page { offset, limit } = Page::new(page_token, limit)?;
+        let from = match page::after(page_token) {
+            Some([timestamp, step, bits]) => From::Point(Point {
+                timestamp,
+                step,
+                bits,
+            }),
+            None => From::Offset(offset),
+        };
         let mut conn = self.db.acquire().await?;
-        let mut points = metrics::history(&mut conn, run_id, key, page).await?;
-        let token = page.cut(&mut points);
-        Ok((points, token))
+        let run = runs::find(&mut conn, run_id).await?;
+        Ok(HistoryReader {
+            tracking: self.clone(),
+            run: run.map(|run| run.row),
+            key,
+            from,
+            offset,
+            left: limit,
+            token: None,
+        })
     }
 
     /// The points of one metric of many runs, at most `limit` of them.
@@ -50,11 +116,11 @@ impl Tracking {
             if left == 0 {
                 break;
             }
-            let page = Page {
-                offset: 0,
-                limit: left - 1,
+            let Some(run) = runs::find(&mut conn, run_id).await? else {
+                continue;
             };
-            let points = metrics::history(&mut conn, run_id, key, page).await?;
+            let begin = From::Offset(0);
+            let points = metrics::history(&mut conn, run.row, key, begin, left).await?;
             left -= points.len() as i64;
             histories.push((run_id.clone(), points));
         }

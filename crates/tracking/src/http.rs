@@ -8,11 +8,15 @@ mod histories;
 mod log;
 mod logged_models;
 mod run_json;
+mod run_page;
 mod runs;
 mod server;
 mod traces;
 mod traces_v2;
 
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use web::{Routes, Style};
 
 use crate::Tracking;
@@ -35,4 +39,12 @@ pub fn routes(tracking: Tracking) -> Routes {
         logged_models::add(routes, prefix)
     });
     artifacts::add_bare(routes).with_state(tracking)
+}
+
+/// An answer whose JSON is written already.
+fn json(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }

@@ -10,23 +10,31 @@ const MAX_KEY_CHARS: usize = 250;
 /// # Errors
 /// [`Error::Field`] naming `parameter`.
 pub(crate) fn check(key: &str, parameter: &str) -> Result<(), Error> {
+    check_named(key, || parameter.to_owned())
+}
+
+/// The same for one of many, whose name is only made for an error.
+pub(crate) fn check_named(key: &str, parameter: impl Fn() -> String) -> Result<(), Error> {
     let shown = || serde_json::Value::from(key).to_string();
     let plain = |c: char| c.is_alphanumeric() || "_/.- :".contains(c);
     if !key.chars().all(plain) {
         return Err(Error::field(
-            parameter,
+            parameter(),
             shown(),
             "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/).",
         ));
     }
     if resolves_elsewhere(key) {
         return Err(Error::field(
-            parameter,
+            parameter(),
             shown(),
             "Names may be treated as files in certain cases, and must not resolve to other names when treated as such",
         ));
     }
-    check_length(key, MAX_KEY_CHARS, parameter)
+    if key.len() > MAX_KEY_CHARS {
+        check_length(key, MAX_KEY_CHARS, &parameter())?;
+    }
+    Ok(())
 }
 
 /// Whether a file system would make another path of this one: `a//b`, `a/../b`, `/a`, `a/`.

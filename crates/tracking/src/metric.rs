@@ -70,7 +70,7 @@ pub(crate) fn check(
 ) -> Result<(), Error> {
     for (index, logged) in metrics.iter().enumerate() {
         let metric = &logged.metric;
-        key::check(&metric.key, &parameter(index, "name"))?;
+        key::check_named(&metric.key, || parameter(index, "name"))?;
         if metric.timestamp < 0 {
             return Err(Error::field(
                 parameter(index, "timestamp"),

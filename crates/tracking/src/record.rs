@@ -47,4 +47,12 @@ impl Tracking {
         let [record] = records;
         Ok(record)
     }
+
+    /// These runs with all that they logged.
+    pub(crate) async fn records(&self, runs: &[Run]) -> Result<Vec<RunRecord>, Error> {
+        let mut records: Vec<_> = runs.iter().cloned().map(RunRecord::empty).collect();
+        let mut conn = self.db.acquire().await?;
+        records::fill(&mut conn, &mut records).await?;
+        Ok(records)
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use db::Backend;
 use web::Timestamp;
 
 use crate::Tracking;
@@ -195,6 +196,9 @@ impl Tracking {
         let now = Timestamp::now().0;
         let mut tx = self.db.begin().await?;
         let ended = runs::end_running_of_job(&mut tx, job_id, status, now).await?;
+        if ended > 0 {
+            runs::settle_metrics_of_job(&mut tx, job_id).await?;
+        }
         tx.commit().await?;
         Ok(ended)
     }
@@ -216,7 +220,28 @@ impl Tracking {
             Some(job_id) => tags.insert(JOB_TAG.to_owned(), job_id.clone()),
             None => tags.remove(JOB_TAG),
         };
-        let run_id = id::random_hex()?;
+        let mut run = Run {
+            run_id: id::random_hex()?,
+            experiment_id: new.experiment_id,
+            name,
+            status: RunStatus::Running,
+            lifecycle_stage: LifecycleStage::Active,
+            user_id: new.user_id,
+            start_time: new.start_time.unwrap_or_else(|| Timestamp::now().0),
+            end_time: None,
+            artifact_uri: String::new(),
+            job_id: new.job_id,
+            row: 0,
+        };
+        if self.db.backend() == Backend::Postgres {
+            let mut conn = self.db.acquire().await?;
+            let made = runs::insert_at_once(&mut conn, &run, experiment_id, &tags).await?;
+            if let Some((row, artifact_uri)) = made {
+                (run.row, run.artifact_uri) = (row, artifact_uri);
+                return Ok((run, tags));
+            }
+            // Nothing was made; what follows says why.
+        }
         let mut tx = self.db.begin().await?;
         let location = experiments::location_of_active(&mut tx, experiment_id)
             .await?
@@ -226,19 +251,8 @@ impl Tracking {
                 "The experiment {experiment_id} must be in the 'active' state. Current state is deleted."
             )));
         };
-        let mut run = Run {
-            artifact_uri: format!("{}/{run_id}/artifacts", location.trim_end_matches('/')),
-            run_id,
-            experiment_id: new.experiment_id,
-            name,
-            status: RunStatus::Running,
-            lifecycle_stage: LifecycleStage::Active,
-            user_id: new.user_id,
-            start_time: new.start_time.unwrap_or_else(|| Timestamp::now().0),
-            end_time: None,
-            job_id: new.job_id,
-            row: 0,
-        };
+        let root = location.trim_end_matches('/');
+        run.artifact_uri = format!("{root}/{}/artifacts", run.run_id);
         run.row = runs::insert(&mut tx, &run).await?;
         tags::set_of_run(&mut tx, run.row, &tags).await?;
         tx.commit().await?;
@@ -263,6 +277,10 @@ impl Tracking {
             run.name = name;
         }
         runs::update(&mut tx, &run).await?;
+        if update.status.is_some() {
+            let settled = run.status != RunStatus::Running;
+            runs::settle_metrics(&mut tx, run.row, settled).await?;
+        }
         tx.commit().await?;
         Ok(run)
     }

@@ -88,7 +88,7 @@ pub fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 
 /// PostgreSQL text holds no NUL character, so no text of a request may.
 fn check_text(body: &[u8]) -> Result<(), Error> {
-    let escaped = body.windows(6).any(|w| w == b"\\u0000");
+    let escaped = body.contains(&b'\\') && body.windows(6).any(|w| w == b"\\u0000");
     if escaped && serde_json::from_slice::<Value>(body).is_ok_and(|value| holds_nul(&value)) {
         return Err(nul());
     }

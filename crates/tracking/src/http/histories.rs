@@ -1,19 +1,17 @@
 //! MLflow's routes of metric histories.
 
-use std::fmt::Write as _;
-
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header;
 use axum::response::Response;
-use serde::Deserialize;
+use futures_util::{StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 use web::{MlflowError, Permission, Routes};
 
+use super::json;
 use super::runs::run_id;
 use crate::Tracking;
 use crate::error::Error;
-use crate::history::{MAX_POINTS, MAX_POINTS_PER_RUN, MAX_RUNS, RunPoints};
-use crate::page::Page;
+use crate::history::{HistoryReader, MAX_POINTS, MAX_POINTS_PER_RUN, MAX_RUNS, RunPoints};
 use crate::store::metrics::Point;
 use crate::wire::{Int, List, MlflowRequest, required};
 
@@ -65,9 +63,17 @@ async fn history(
         let reason = "It must be a positive integer";
         return Err(Error::field("max_results", limit.to_string(), reason).into());
     }
-    let page = Page::new(request.page_token.as_deref(), limit)?;
-    let (points, token) = tracking.metric_history(&id, &key, page).await?;
-    Ok(answer(&key, &[(None, &points)], token.as_deref()))
+    let token = request.page_token.as_deref();
+    let mut history = tracking
+        .metric_history(&id, key.clone(), token, limit)
+        .await?;
+    let key = KeyText::of(&key);
+    let points = history.next().await?;
+    if history.is_done() {
+        let token = history.token.as_deref();
+        return Ok(answer(&key, &[(None, &points)], token));
+    }
+    Ok(streamed(key, history, &points))
 }
 
 async fn bulk(
@@ -142,50 +148,98 @@ fn answer_of_runs(key: &str, histories: &[RunPoints]) -> Response {
         .iter()
         .map(|(run_id, points)| (Some(run_id.as_str()), points.as_slice()))
         .collect();
-    answer(key, &histories, None)
+    answer(&KeyText::of(key), &histories, None)
 }
 
 /// `{"metrics": [...], "next_page_token": ...}`, written by hand: an answer has many thousand
 /// points, which all have the same key.
-fn answer(key: &str, histories: &[(Option<&str>, &[Point])], token: Option<&str>) -> Response {
+fn answer(key: &KeyText, histories: &[(Option<&str>, &[Point])], token: Option<&str>) -> Response {
     let count: usize = histories.iter().map(|(_, points)| points.len()).sum();
-    let key = serde_json::Value::from(key).to_string();
-    let mut text = String::with_capacity(64 + count * (key.len() + 90));
-    text.push('{');
+    let mut text = Vec::with_capacity(64 + count * (key.0.len() + 90));
+    text.push(b'{');
     if count > 0 {
-        text.push_str("\"metrics\":[");
+        text.extend_from_slice(b"\"metrics\":[");
         for (run_id, points) in histories {
             let run_id = run_id.map_or_else(String::new, |id| format!(",\"run_id\":\"{id}\""));
-            for point in *points {
-                push_point(&mut text, &key, point, &run_id);
-            }
+            push_points(&mut text, key, points, &run_id);
         }
         text.pop();
-        text.push(']');
+        text.push(b']');
     }
-    if let Some(token) = token {
-        write!(text, ",\"next_page_token\":\"{token}\"").expect("a String takes all text");
-    }
-    text.push('}');
-    let mut response = Response::new(Body::from(text));
-    let json = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+    push_end(&mut text, token);
+    json(Body::from(text))
 }
 
-fn push_point(text: &mut String, key: &str, point: &Point, run_id: &str) {
-    let Point {
-        timestamp, step, ..
-    } = point;
-    let value = point.value();
-    // The debug form of a float is the shortest that reads back the same, with an exponent where
-    // that is shorter: JSON as it is.
-    let value: &dyn std::fmt::Debug = if value.is_nan() { &"NaN" } else { &value };
-    write!(
-        text,
-        "{{\"key\":{key},\"value\":{value:?},\"timestamp\":{timestamp},\"step\":{step}{run_id}}},"
-    )
-    .expect("a String takes all text");
+/// The same for a history that is too long to be held: it is written while it is read. A failure
+/// half way ends the connection, which clients see as a torn answer.
+fn streamed(key: KeyText, history: HistoryReader, first: &[Point]) -> Response {
+    let mut begin = b"{\"metrics\":[".to_vec();
+    push_points(&mut begin, &key, first, "");
+    // Each piece ends with a comma, which waits for the piece behind it.
+    begin.pop();
+    let rest = stream::try_unfold(Some((key, history)), |state| async {
+        let Some((key, mut history)) = state else {
+            return Ok::<_, Error>(None);
+        };
+        let points = history.next().await?;
+        let mut text = Vec::with_capacity(points.len() * (key.0.len() + 90));
+        if !points.is_empty() {
+            text.push(b',');
+            push_points(&mut text, &key, &points, "");
+            text.pop();
+        }
+        if !history.is_done() {
+            return Ok(Some((text, Some((key, history)))));
+        }
+        text.push(b']');
+        push_end(&mut text, history.token.as_deref());
+        Ok(Some((text, None)))
+    });
+    let begin = stream::once(async { Ok(begin) });
+    json(Body::from_stream(begin.chain(rest)))
+}
+
+fn push_end(text: &mut Vec<u8>, token: Option<&str>) {
+    if let Some(token) = token {
+        let comma = if text.ends_with(b"]") { "," } else { "" };
+        let end = format!("{comma}\"next_page_token\":\"{token}\"");
+        text.extend_from_slice(end.as_bytes());
+    }
+    text.push(b'}');
+}
+
+/// What every point of a metric begins with.
+struct KeyText(String);
+
+impl KeyText {
+    fn of(key: &str) -> Self {
+        let key = serde_json::Value::from(key);
+        Self(format!("{{\"key\":{key},\"value\":"))
+    }
+}
+
+/// Writes points, each with a comma behind it.
+fn push_points(text: &mut Vec<u8>, key: &KeyText, points: &[Point], run_id: &str) {
+    for point in points {
+        text.extend_from_slice(key.0.as_bytes());
+        let value = point.value();
+        if value.is_nan() {
+            text.extend_from_slice(b"\"NaN\"");
+        } else {
+            push_number(text, value);
+        }
+        text.extend_from_slice(b",\"timestamp\":");
+        push_number(text, point.timestamp);
+        text.extend_from_slice(b",\"step\":");
+        push_number(text, point.step);
+        text.extend_from_slice(run_id.as_bytes());
+        text.extend_from_slice(b"},");
+    }
+}
+
+/// Several times as quick as formatting.
+fn push_number(text: &mut Vec<u8>, number: impl Serialize) {
+    serde_json::to_writer(text, &number).expect("a Vec takes all text");
 }
 
 #[cfg(test)]
@@ -205,9 +259,11 @@ mod tests {
             step: -2,
             bits: metric.value_bits(),
         };
-        let mut text = String::new();
-        push_point(&mut text, "\"a\\\"b\"", &point, ",\"run_id\":\"x\"");
-        serde_json::from_str(text.trim_end_matches(',')).unwrap()
+        let mut text = Vec::new();
+        let key = KeyText::of(&metric.key);
+        push_points(&mut text, &key, &[point], ",\"run_id\":\"x\"");
+        assert_eq!(text.pop(), Some(b','));
+        serde_json::from_slice(&text).unwrap()
     }
 
     #[test]

@@ -11,7 +11,6 @@ use crate::error::Error;
 use crate::metric::{self, LoggedMetric, Metric};
 use crate::wire::{
     Double, Empty, Int, KeyValue, List, MlflowRequest, MlflowResult, pairs, required,
-    required_value,
 };
 use crate::{Tracking, key};
 
@@ -73,14 +72,15 @@ struct LogModelRequest {
 }
 
 impl MetricFields {
-    /// Reads a point; `path` is what stands before the names of its fields in errors.
-    fn read(self, path: &str) -> Result<LoggedMetric, Error> {
-        let name = |field: &str| format!("{path}{field}");
+    /// Reads a point; `name` gives the name of a field in errors.
+    fn read(self, name: impl Fn(&str) -> String) -> Result<LoggedMetric, Error> {
+        let missing = |field: &str| Error::Missing(name(field));
+        let key = self.key.filter(|key| !key.is_empty());
         Ok(LoggedMetric {
             metric: Metric {
-                key: required(self.key, &name("key"))?,
-                value: required_value(self.value, &name("value"))?.0,
-                timestamp: required_value(self.timestamp, &name("timestamp"))?.0,
+                key: key.ok_or_else(|| missing("key"))?,
+                value: self.value.ok_or_else(|| missing("value"))?.0,
+                timestamp: self.timestamp.ok_or_else(|| missing("timestamp"))?.0,
                 step: self.step.map_or(0, |step| step.0),
             },
             model_id: self.model_id.filter(|id| !id.is_empty()),
@@ -96,7 +96,7 @@ async fn log_metric(
     MlflowRequest(request): MlflowRequest<LogMetricRequest>,
 ) -> MlflowResult<Empty> {
     let id = run_id(request.run_id, request.run_uuid)?;
-    let metrics = vec![request.metric.read("")?];
+    let metrics = vec![request.metric.read(str::to_owned)?];
     metric::check(&metrics, |_, field| field.to_owned())?;
     let batch = Batch {
         metrics,
@@ -156,7 +156,8 @@ async fn log_batch(
 ) -> MlflowResult<Empty> {
     let id = required(request.run_id, "run_id")?;
     let metrics = request.metrics.0.into_iter().enumerate();
-    let metrics = metrics.map(|(index, metric)| metric.read(&format!("metrics[{index}].")));
+    let metrics =
+        metrics.map(|(index, metric)| metric.read(|field| format!("metrics[{index}].{field}")));
     let batch = Batch {
         metrics: metrics.collect::<Result<_, _>>()?,
         params: pairs(request.params, "params")?,

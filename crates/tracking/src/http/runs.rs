@@ -2,11 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use web::{Caller, Permission, Routes};
+use web::{Caller, MlflowError, Permission, Routes};
 
 use super::experiments::view;
-use super::run_json::{RunInfo, RunJson, RunResponse};
+use super::run_json::{RunInfo, RunResponse};
+use super::run_page;
 use crate::Tracking;
 use crate::error::Error;
 use crate::record::RunRecord;
@@ -68,14 +70,6 @@ struct UpdateRequest {
 }
 
 #[derive(Serialize)]
-struct SearchResponse {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    runs: Vec<RunJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_page_token: Option<String>,
-}
-
-#[derive(Serialize)]
 struct UpdateResponse {
     run_info: RunInfo,
 }
@@ -124,7 +118,7 @@ async fn get(
 async fn search(
     State(tracking): State<Tracking>,
     MlflowRequest(request): MlflowRequest<SearchRequest>,
-) -> MlflowResult<SearchResponse> {
+) -> Result<Response, MlflowError> {
     let search = RunSearch {
         experiment_ids: request.experiment_ids.0,
         filter: request.filter.unwrap_or_default(),
@@ -133,11 +127,8 @@ async fn search(
         page_token: request.page_token,
         max_results: request.max_results.map(|value| value.0),
     };
-    let (found, next_page_token) = tracking.search_runs(&search).await?;
-    Ok(Json(SearchResponse {
-        runs: found.into_iter().map(RunJson::from).collect(),
-        next_page_token,
-    }))
+    let (found, token) = tracking.search_runs(&search).await?;
+    Ok(run_page::answer(tracking, found, token).await?)
 }
 
 async fn update(

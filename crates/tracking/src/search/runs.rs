@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::experiment;
 use crate::filter::{Clause, Op, Operand, OrderKey, parse_filter, parse_order};
 use crate::page::Page;
-use crate::record::RunRecord;
-use crate::store::{records, search};
+use crate::run::Run;
+use crate::store::search;
 
 /// The most results of one page (`SEARCH_MAX_RESULTS_THRESHOLD`).
 const MAX_RESULTS: i64 = 50_000;
@@ -152,11 +152,11 @@ impl RunSearch {
 }
 
 impl Tracking {
-    /// The runs that a search finds, with all that they logged, and the next page's token.
-    pub async fn search_runs(
+    /// The runs that a search finds, without what they logged, and the next page's token.
+    pub(crate) async fn search_runs(
         &self,
         search: &RunSearch,
-    ) -> Result<(Vec<RunRecord>, Option<String>), Error> {
+    ) -> Result<(Vec<Run>, Option<String>), Error> {
         let plan = search.plan()?;
         if plan.experiments.is_empty() {
             return Ok((Vec::new(), None));
@@ -164,9 +164,7 @@ impl Tracking {
         let mut conn = self.db.acquire().await?;
         let mut runs = search::runs(&mut conn, &plan).await?;
         let token = plan.page.cut(&mut runs);
-        let mut found: Vec<RunRecord> = runs.into_iter().map(RunRecord::empty).collect();
-        records::fill(&mut conn, &mut found).await?;
-        Ok((found, token))
+        Ok((runs, token))
     }
 }
 

@@ -1,13 +1,16 @@
 //! The tables of metrics.
 
-use db::{Conn, Error, query};
+use db::{Backend, Conn, Error, Query, Row, query};
 
 use crate::metric::{self, LoggedMetric, Metric};
-use crate::page::Page;
-use crate::store::{Ids, rows_of_values};
+use crate::store::Ids;
 
-/// Rows of one INSERT: below SQLite's limit of 32,766 values, and below what makes a statement slow.
-const ROWS: usize = 1_000;
+/// Moves the latest point of a metric forward.
+const FORWARD: &str = "ON CONFLICT (run, key) DO UPDATE SET
+        timestamp = excluded.timestamp, step = excluded.step,
+        value = excluded.value, is_nan = excluded.is_nan, value_bits = excluded.value_bits
+    WHERE (excluded.step, excluded.timestamp, excluded.value)
+        > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)";
 
 /// Adds points and moves the latest ones forward; points that are there already are left alone.
 ///
@@ -18,53 +21,166 @@ pub(crate) async fn insert(
     run: i64,
     metrics: &[LoggedMetric],
 ) -> Result<(), Error> {
+    if metrics.is_empty() {
+        return Ok(());
+    }
+    let points = in_order(metrics);
+    let latest = metric::latest(points.iter().copied());
+    match conn.backend() {
+        Backend::Sqlite => insert_each(conn, run, &points, &latest).await,
+        Backend::Postgres => insert_lists(conn, run, &points, &latest).await,
+    }
+}
+
+fn in_order(metrics: &[LoggedMetric]) -> Vec<&Metric> {
     let mut points: Vec<&Metric> = metrics.iter().map(|logged| &logged.metric).collect();
     points.sort_by(|a, b| {
         (&a.key, a.timestamp, a.step)
             .cmp(&(&b.key, b.timestamp, b.step))
             .then(a.stored().0.total_cmp(&b.stored().0))
     });
-    for chunk in points.chunks(ROWS) {
-        let sql = format!(
-            "INSERT INTO metrics (run, key, timestamp, step, value_bits) VALUES {} ON CONFLICT DO NOTHING",
-            rows_of_values(conn.backend(), chunk.len(), 5)
-        );
-        let mut insert = query(sql);
-        for point in chunk {
-            insert = insert
-                .bind(run)
-                .bind(&point.key)
-                .bind(point.timestamp)
-                .bind(point.step)
-                .bind(point.value_bits());
-        }
-        insert.execute(conn).await?;
+    points
+}
+
+async fn insert_each(
+    conn: &mut Conn,
+    run: i64,
+    points: &[&Metric],
+    latest: &[&Metric],
+) -> Result<(), Error> {
+    let mut insert = query(
+        "INSERT INTO metrics (run, key, timestamp, step, value_bits) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT DO NOTHING",
+    );
+    for point in points {
+        insert = insert
+            .bind(run)
+            .bind(&point.key)
+            .bind(point.timestamp)
+            .bind(point.step)
+            .bind(point.value_bits());
     }
-    for chunk in metric::latest(points.into_iter()).chunks(ROWS) {
-        let sql = format!(
-            "INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan, value_bits) VALUES {}
-             ON CONFLICT (run, key) DO UPDATE SET
-                 timestamp = excluded.timestamp, step = excluded.step,
-                 value = excluded.value, is_nan = excluded.is_nan, value_bits = excluded.value_bits
-             WHERE (excluded.step, excluded.timestamp, excluded.value)
-                 > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)",
-            rows_of_values(conn.backend(), chunk.len(), 7)
-        );
-        let mut upsert = query(sql);
-        for point in chunk {
-            let (value, is_nan) = point.stored();
-            upsert = upsert
-                .bind(run)
-                .bind(&point.key)
-                .bind(point.timestamp)
-                .bind(point.step)
-                .bind(value)
-                .bind(is_nan)
-                .bind(point.value_bits());
-        }
-        upsert.execute(conn).await?;
+    insert.execute_each(conn, 5).await?;
+    let mut upsert = query(format!(
+        "INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan, value_bits)
+         VALUES (?, ?, ?, ?, ?, ?, ?) {FORWARD}"
+    ));
+    for point in latest {
+        let (value, is_nan) = point.stored();
+        upsert = upsert
+            .bind(run)
+            .bind(&point.key)
+            .bind(point.timestamp)
+            .bind(point.step)
+            .bind(value)
+            .bind(is_nan)
+            .bind(point.value_bits());
     }
+    upsert.execute_each(conn, 7).await?;
     Ok(())
+}
+
+async fn insert_lists(
+    conn: &mut Conn,
+    run: i64,
+    points: &[&Metric],
+    latest: &[&Metric],
+) -> Result<(), Error> {
+    let lists = Lists::of(points);
+    query(
+        "INSERT INTO metrics (run, key, timestamp, step, value_bits)
+         SELECT $1, * FROM UNNEST($2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[])
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(run)
+    .bind(lists.keys)
+    .bind(lists.timestamps)
+    .bind(lists.steps)
+    .bind(lists.bits)
+    .execute(conn)
+    .await?;
+    let lists = Lists::of(latest);
+    query(format!(
+        "INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan, value_bits)
+         SELECT $1, * FROM UNNEST($2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::FLOAT8[], $6::BOOLEAN[], $7::BIGINT[])
+         {FORWARD}"
+    ))
+    .bind(run)
+    .bind(lists.keys)
+    .bind(lists.timestamps)
+    .bind(lists.steps)
+    .bind(lists.values)
+    .bind(lists.are_nan)
+    .bind(lists.bits)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Logs points to the active run with this id, in one statement that is its own transaction, and
+/// tells whether there is such a run. For PostgreSQL, where each step is a round trip.
+pub(crate) async fn log_at_once(
+    conn: &mut Conn,
+    run_id: &str,
+    job_id: Option<&str>,
+    metrics: &[LoggedMetric],
+) -> Result<bool, Error> {
+    let points = in_order(metrics);
+    let all = Lists::of(&points);
+    let latest = Lists::of(&metric::latest(points.into_iter()));
+    let row = query(format!(
+        "WITH target AS (
+             SELECT run FROM runs WHERE run_id = $1 AND lifecycle_stage = 'active' AND ($2::TEXT IS NULL OR job_id = $2)
+         ), logged AS (
+             INSERT INTO metrics (run, key, timestamp, step, value_bits)
+             SELECT target.run, p.* FROM target, UNNEST($3::TEXT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[]) p
+             ON CONFLICT DO NOTHING
+         ), moved AS (
+             INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan, value_bits)
+             SELECT target.run, l.* FROM target, UNNEST($7::TEXT[], $8::BIGINT[], $9::BIGINT[], $10::FLOAT8[], $11::BOOLEAN[], $12::BIGINT[]) l
+             {FORWARD}
+         )
+         SELECT COUNT(*) FROM target"
+    ))
+    .bind(run_id)
+    .bind(job_id)
+    .bind(all.keys)
+    .bind(all.timestamps)
+    .bind(all.steps)
+    .bind(all.bits)
+    .bind(latest.keys)
+    .bind(latest.timestamps)
+    .bind(latest.steps)
+    .bind(latest.values)
+    .bind(latest.are_nan)
+    .bind(latest.bits)
+    .fetch_one(conn)
+    .await?;
+    Ok(row.get::<i64, _>(0) > 0)
+}
+
+/// Points as columns.
+struct Lists {
+    keys: Vec<String>,
+    timestamps: Vec<i64>,
+    steps: Vec<i64>,
+    values: Vec<f64>,
+    are_nan: Vec<bool>,
+    bits: Vec<i64>,
+}
+
+impl Lists {
+    fn of(points: &[&Metric]) -> Self {
+        let (values, are_nan) = points.iter().map(|point| point.stored()).unzip();
+        Self {
+            keys: points.iter().map(|point| point.key.clone()).collect(),
+            timestamps: points.iter().map(|point| point.timestamp).collect(),
+            steps: points.iter().map(|point| point.step).collect(),
+            values,
+            are_nan,
+            bits: points.iter().map(|point| point.value_bits()).collect(),
+        }
+    }
 }
 
 /// Adds those points that belong to a logged model to the model; models that are not there are
@@ -115,63 +231,83 @@ impl Point {
     }
 }
 
-/// Points read at once.
-const POINTS: i64 = 100_000;
+/// Where in a history to begin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum From {
+    /// After this many points.
+    Offset(i64),
+    /// After this point.
+    Point(Point),
+}
 
-/// The points of a history, in the order of timestamp, step and value.
+/// Some points of a history, in the order of timestamp, step and value.
 pub(crate) async fn history(
     conn: &mut Conn,
-    run_id: &str,
+    run: i64,
     key: &str,
-    page: Page,
+    from: From,
+    limit: i64,
 ) -> Result<Vec<Point>, Error> {
-    let wanted = page.lookahead();
-    let mut points = Vec::new();
-    loop {
-        let read = points.len() as i64;
-        let limit = POINTS.min(wanted - read);
-        let row = query(
-            "SELECT string_agg(CAST(timestamp AS TEXT) || ' ' || CAST(step AS TEXT) || ' ' || CAST(value_bits AS TEXT), ' ')
-             FROM (SELECT timestamp, step, value_bits FROM metrics
-                   WHERE run = (SELECT run FROM runs WHERE run_id = $1) AND key = $2
-                   ORDER BY timestamp, step, value_bits LIMIT $3 OFFSET $4) points",
-        )
-        .bind(run_id)
-        .bind(key)
-        .bind(limit)
-        .bind(page.offset.saturating_add(read))
-        .fetch_one(conn)
-        .await?;
-        let Some(text) = row.get::<Option<String>, _>(0) else {
-            return Ok(points);
-        };
-        let mut more = read_points(&text);
-        // The order of an aggregate is not promised; a sorted list is sorted at once.
-        more.sort_by_key(|point| (point.timestamp, point.step, point.bits));
-        let whole = more.len() as i64 == limit;
-        points.append(&mut more);
-        if !whole || points.len() as i64 >= wanted {
-            return Ok(points);
-        }
+    let (begin, offset) = match from {
+        From::Offset(offset) => (None, offset),
+        From::Point(point) => (Some(point), 0),
+    };
+    let after = match begin {
+        None => "",
+        Some(_) => "AND (timestamp, step, value_bits) > ($5, $6, $7)",
+    };
+    let sql = format!(
+        "SELECT timestamp, step, value_bits FROM metrics WHERE run = $1 AND key = $2 {after}
+         ORDER BY timestamp, step, value_bits LIMIT $3 OFFSET $4"
+    );
+    let wanted = match conn.backend() {
+        Backend::Sqlite => sql,
+        // A row costs more than what it holds.
+        Backend::Postgres => format!(
+            "SELECT array_agg(timestamp), array_agg(step), array_agg(value_bits) FROM ({sql}) points"
+        ),
+    };
+    let mut wanted = query(wanted).bind(run).bind(key).bind(limit).bind(offset);
+    if let Some(point) = begin {
+        wanted = wanted
+            .bind(point.timestamp)
+            .bind(point.step)
+            .bind(point.bits);
+    }
+    match conn.backend() {
+        Backend::Sqlite => rows_of_points(wanted, conn).await,
+        Backend::Postgres => lists_of_points(wanted, conn).await,
     }
 }
 
-/// Reads `timestamp step bits timestamp step bits ...`.
-fn read_points(text: &str) -> Vec<Point> {
-    let mut numbers = text
-        .split(' ')
-        .map(|number| number.parse().expect("the statement writes whole numbers"));
-    let mut points = Vec::with_capacity(text.len() / 30);
-    while let (Some(timestamp), Some(step), Some(bits)) =
-        (numbers.next(), numbers.next(), numbers.next())
-    {
+async fn rows_of_points(wanted: Query<'_>, conn: &mut Conn) -> Result<Vec<Point>, Error> {
+    let mut points = Vec::new();
+    let read = |row: &Row| {
         points.push(Point {
-            bits,
+            timestamp: row.get(0),
+            step: row.get(1),
+            bits: row.get(2),
+        });
+    };
+    wanted.for_each(conn, read).await?;
+    Ok(points)
+}
+
+async fn lists_of_points(wanted: Query<'_>, conn: &mut Conn) -> Result<Vec<Point>, Error> {
+    let row = wanted.fetch_one(conn).await?;
+    let list = |column: usize| row.get::<Option<Vec<i64>>, _>(column).unwrap_or_default();
+    let rest = list(1).into_iter().zip(list(2));
+    let points = list(0).into_iter().zip(rest);
+    let mut points: Vec<Point> = points
+        .map(|(timestamp, (step, bits))| Point {
             timestamp,
             step,
-        });
-    }
-    points
+            bits,
+        })
+        .collect();
+    // The order of an aggregate is not promised; a sorted list is sorted at once.
+    points.sort_by_key(|point| (point.timestamp, point.step, point.bits));
+    Ok(points)
 }
 
 /// The steps of one metric of many runs, each once, in their order; with the run's number.

@@ -8,6 +8,7 @@ pub(crate) mod metrics;
 pub(crate) mod records;
 pub(crate) mod runs;
 pub(crate) mod search;
+mod search_access;
 pub(crate) mod search_traces;
 mod statement;
 pub(crate) mod tags;
@@ -18,11 +19,14 @@ use db::{Backend, Migration, Migrations};
 /// The tables of tracking.
 pub const MIGRATIONS: Migrations = Migrations {
     domain: "tracking",
-    steps: &[Migration {
-        name: "tracking",
-        sqlite: include_str!("schema.sqlite.sql"),
-        postgres: include_str!("schema.postgres.sql"),
-    }],
+    steps: &[
+        Migration {
+            name: "tracking",
+            sqlite: include_str!("schema.sqlite.sql"),
+            postgres: include_str!("schema.postgres.sql"),
+        },
+        Migration::both("search by value", include_str!("search_by_value.sql")),
+    ],
 };
 
 /// A list of numbers as one bound value, so that the statement's text is the same for any length.
@@ -46,6 +50,18 @@ impl Ids {
             Backend::Postgres => format!(
                 "SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(${placeholder} AS JSON))"
             ),
+        }
+    }
+}
+
+impl Ids {
+    /// A table `ids` with the numbers as its `value`, bound as `$placeholder`. SQLite reads the tables
+    /// of a CROSS JOIN in the order in which they stand: from the numbers to their rows, without
+    /// the index of the numbers that it makes for an `IN`.
+    pub(crate) fn table(&self, backend: Backend, placeholder: usize) -> String {
+        match backend {
+            Backend::Sqlite => format!("json_each(${placeholder}) ids"),
+            Backend::Postgres => format!("({}) ids(value)", self.select(backend, placeholder)),
         }
     }
 }

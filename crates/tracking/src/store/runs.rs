@@ -1,5 +1,7 @@
 //! The tables of runs and their tags.
 
+use std::collections::BTreeMap;
+
 use db::{Conn, Error, Row, query};
 
 use crate::run::{LifecycleStage, Run, RunStatus};
@@ -49,6 +51,42 @@ pub(crate) async fn insert(conn: &mut Conn, run: &Run) -> Result<i64, Error> {
     Ok(row.get(0))
 }
 
+/// Adds a run with its tags to an active experiment, in one statement that is its own transaction.
+/// Gives its number and where its artifacts are; nothing when there is no such experiment. For
+/// PostgreSQL, where each step is a round trip.
+pub(crate) async fn insert_at_once(
+    conn: &mut Conn,
+    run: &Run,
+    experiment_id: i64,
+    tags: &BTreeMap<String, String>,
+) -> Result<Option<(i64, String)>, Error> {
+    let row = query(
+        "WITH made AS (
+             INSERT INTO runs (run_id, experiment_id, name, status, lifecycle_stage, user_id, start_time, artifact_uri, job_id)
+             SELECT $1, experiment_id, $3, $4, $5, $6, $7, rtrim(artifact_location, '/') || '/' || $1 || '/artifacts', $8
+             FROM experiments WHERE experiment_id = $2 AND lifecycle_stage = 'active'
+             RETURNING run, artifact_uri
+         ), tagged AS (
+             INSERT INTO tags (run, key, value)
+             SELECT made.run, t.* FROM made, UNNEST($9::TEXT[], $10::TEXT[]) t
+         )
+         SELECT run, artifact_uri FROM made",
+    )
+    .bind(&run.run_id)
+    .bind(experiment_id)
+    .bind(&run.name)
+    .bind(run.status.as_str())
+    .bind(run.lifecycle_stage.as_str())
+    .bind(&run.user_id)
+    .bind(run.start_time)
+    .bind(&run.job_id)
+    .bind(tags.keys().cloned().collect::<Vec<String>>())
+    .bind(tags.values().cloned().collect::<Vec<String>>())
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
 pub(crate) async fn find(conn: &mut Conn, run_id: &str) -> Result<Option<Run>, Error> {
     let sql = format!("SELECT {COLUMNS} FROM runs r WHERE r.run_id = $1");
     let row = query(sql).bind(run_id).fetch_optional(conn).await?;
@@ -84,6 +122,29 @@ pub(crate) async fn end_running_of_job(
         .bind(job_id)
         .execute(conn)
         .await
+}
+
+/// Puts the latest metrics of a run that ended into the index of values, and takes them out when
+/// it goes on. Searches find them either way: this only makes them quick.
+pub(crate) async fn settle_metrics(conn: &mut Conn, run: i64, settled: bool) -> Result<(), Error> {
+    query("UPDATE latest_metrics SET settled = $2 WHERE run = $1 AND settled <> $2")
+        .bind(run)
+        .bind(settled)
+        .execute(conn)
+        .await
+        .map(|_| ())
+}
+
+/// The same for the runs of a job, all of which ended.
+pub(crate) async fn settle_metrics_of_job(conn: &mut Conn, job_id: &str) -> Result<(), Error> {
+    query(
+        "UPDATE latest_metrics SET settled = TRUE
+         WHERE run IN (SELECT run FROM runs WHERE job_id = $1) AND NOT settled",
+    )
+    .bind(job_id)
+    .execute(conn)
+    .await
+    .map(|_| ())
 }
 
 /// Writes a run's status, end and name.

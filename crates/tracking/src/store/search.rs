@@ -9,18 +9,37 @@ use crate::search::experiments as experiment_search;
 use crate::search::runs::{
     Condition, DatasetPart, Plan, SortKey, Text, TextAttribute, TimeAttribute, View,
 };
+use crate::store::search_access::{self, Access};
 use crate::store::statement::Statement;
-use crate::store::{Ids, experiments, runs};
-
-/// Tags no longer than this are in the index of values; longer ones are found by their run.
-const INDEXED_TAG_CHARS: usize = 64;
+use crate::store::{experiments, runs};
 
 /// The runs of a page, and one more if there is one.
 pub(crate) async fn runs(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error> {
-    let mut sql = Statement::new(
-        conn.backend(),
-        &format!("SELECT {} FROM runs r", runs::COLUMNS),
-    );
+    match search_access::choose(conn, plan).await? {
+        Access::Along => sorted(conn, plan, None).await,
+        Access::From(place) => sorted(conn, plan, Some(&plan.conditions[place])).await,
+        Access::Ranked => {
+            let found = ranked(conn, plan).await?;
+            if found.len() as i64 == plan.page.lookahead() {
+                return Ok(found);
+            }
+            // Runs with NaN and runs without the metric come behind.
+            sorted(conn, plan, None).await
+        }
+    }
+}
+
+/// The runs of the experiments, or those of them that a condition leads to, in their order.
+async fn sorted(conn: &mut Conn, plan: &Plan, from: Option<&Condition>) -> Result<Vec<Run>, Error> {
+    let start = format!("SELECT {} FROM ", runs::COLUMNS);
+    let mut sql = Statement::new(conn.backend(), &start);
+    if let Some(condition) = from {
+        sql.push("(");
+        search_access::push_matching(&mut sql, condition);
+        // SQLite reads the tables of a CROSS JOIN in the order in which they stand.
+        sql.push(") few CROSS JOIN ");
+    }
+    sql.push("runs r");
     for (index, (key, _)) in plan.order.iter().enumerate() {
         let (table, key) = match key {
             SortKey::Metric(key) => ("latest_metrics", key),
@@ -33,36 +52,62 @@ pub(crate) async fn runs(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error
             " LEFT JOIN {table} o{index} ON o{index}.run = r.run AND o{index}.key = {place}"
         ));
     }
-    push_experiments(&mut sql, &plan.experiments);
-    match plan.view {
-        View::Active => sql.push(" AND r.lifecycle_stage = 'active'"),
-        View::Deleted => sql.push(" AND r.lifecycle_stage = 'deleted'"),
-        View::All => {}
+    sql.push(" WHERE ");
+    if from.is_some() {
+        sql.push("r.run = few.run AND ");
     }
-    for condition in &plan.conditions {
-        sql.push(" AND ");
-        push_condition(&mut sql, condition);
-    }
+    push_scope_and_conditions(&mut sql, plan);
     push_order(&mut sql, &plan.order);
-    let limit = sql.bind(plan.page.lookahead());
-    let offset = sql.bind(plan.page.offset);
-    sql.push(&format!(" LIMIT {limit} OFFSET {offset}"));
+    push_page(&mut sql, plan);
+    read(sql, conn).await
+}
+
+/// The runs whose metric has a value, in its order. Each half gives what the page may need of it.
+async fn ranked(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error> {
+    let [(SortKey::Metric(key), descending)] = plan.order.as_slice() else {
+        unreachable!("only an order by one metric is ranked");
+    };
+    let direction = direction(*descending);
+    let start = format!("SELECT {} FROM (", runs::COLUMNS);
+    let mut sql = Statement::new(conn.backend(), &start);
+    let key = sql.bind(key);
+    let needed = plan.page.offset.saturating_add(plan.page.lookahead());
+    let needed = sql.bind(needed);
+    for (index, settled) in ["m.settled", "NOT m.settled"].into_iter().enumerate() {
+        sql.push(if index == 0 { "" } else { " UNION ALL " });
+        sql.push(&format!(
+            "SELECT * FROM (SELECT m.run, m.value FROM latest_metrics m CROSS JOIN runs r
+             WHERE m.key = {key} AND m.is_nan = FALSE AND {settled} AND r.run = m.run AND "
+        ));
+        push_scope_and_conditions(&mut sql, plan);
+        sql.push(&format!(
+            " ORDER BY m.value {direction}, r.start_time DESC, r.run_id LIMIT {needed}) half{index}"
+        ));
+    }
+    sql.push(&format!(
+        ") o CROSS JOIN runs r WHERE r.run = o.run ORDER BY o.value {direction}, r.start_time DESC, r.run_id"
+    ));
+    push_page(&mut sql, plan);
+    read(sql, conn).await
+}
+
+async fn read(sql: Statement, conn: &mut Conn) -> Result<Vec<Run>, Error> {
     let rows = sql.fetch_all(conn).await?;
     Ok(rows.iter().map(runs::read).collect())
 }
 
-/// A single experiment is compared for equality, so that its runs come sorted out of the index.
-fn push_experiments(sql: &mut Statement, ids: &[i64]) {
-    if let [id] = ids {
-        let place = sql.bind(*id);
-        sql.push(&format!(" WHERE r.experiment_id = {place}"));
-        return;
+fn push_scope_and_conditions(sql: &mut Statement, plan: &Plan) {
+    search_access::push_scope(sql, plan);
+    for condition in &plan.conditions {
+        sql.push(" AND ");
+        push_condition(sql, condition);
     }
-    let list = Ids::of(ids.iter().copied());
-    let place = sql.bind(list.text());
-    let number = place[1..].parse().expect("a placeholder is $ and a number");
-    let among = list.select(sql.backend(), number);
-    sql.push(&format!(" WHERE r.experiment_id IN ({among})"));
+}
+
+fn push_page(sql: &mut Statement, plan: &Plan) {
+    let limit = sql.bind(plan.page.lookahead());
+    let offset = sql.bind(plan.page.offset);
+    sql.push(&format!(" LIMIT {limit} OFFSET {offset}"));
 }
 
 fn push_condition(sql: &mut Statement, condition: &Condition) {
@@ -84,7 +129,7 @@ fn push_condition(sql: &mut Statement, condition: &Condition) {
             ));
         }
         Condition::Param { key, is } => push_pair(sql, "params", key, is),
-        Condition::Tag { key, is } => push_tag(sql, key, is),
+        Condition::Tag { key, is } => push_pair(sql, "tags", key, is),
         Condition::TextAttribute { attribute, is } => {
             sql.push_text(text_column(*attribute), is.operator, &is.value);
         }
@@ -112,20 +157,6 @@ fn push_pair(sql: &mut Statement, table: &str, key: &str, is: &Text) {
         sql.push_text("p.value", is.operator, &is.value);
     }
     sql.push(")");
-}
-
-/// The tag that is searched for most is `mlflow.parentRunId = X`: few of very many runs have it.
-fn push_tag(sql: &mut Statement, key: &str, is: &Text) {
-    match (is.operator, &is.value) {
-        (Op::Eq, Operand::Text(value)) if value.chars().count() <= INDEXED_TAG_CHARS => {
-            let key = sql.bind(key);
-            let value = sql.bind(value);
-            sql.push(&format!(
-                "r.run IN (SELECT t.run FROM tags t WHERE t.key = {key} AND t.value = {value} AND length(t.value) <= {INDEXED_TAG_CHARS})"
-            ));
-        }
-        _ => push_pair(sql, "tags", key, is),
-    }
 }
 
 fn push_dataset(sql: &mut Statement, part: DatasetPart, is: &Text) {

@@ -85,4 +85,9 @@ impl Statement {
     pub(crate) async fn fetch_all(self, conn: &mut Conn) -> Result<Vec<Row>, Error> {
         query(self.text).bind_all(self.values).fetch_all(conn).await
     }
+
+    /// The one row that is always there, such as a count.
+    pub(crate) async fn fetch_one(self, conn: &mut Conn) -> Result<Row, Error> {
+        query(self.text).bind_all(self.values).fetch_one(conn).await
+    }
 }

@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use db::{Conn, Error, query};
+use db::{Backend, Conn, Error, query};
 
-use crate::store::{Texts, rows_of_values};
-
-/// Rows of one INSERT.
-const ROWS: usize = 1_000;
+use crate::store::Texts;
 
 /// Sets tags of a run, in the order of their keys: two writers never wait for each other.
 pub(crate) async fn set_of_run(
@@ -15,7 +12,7 @@ pub(crate) async fn set_of_run(
     run: i64,
     tags: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
-    let insert = "INSERT INTO tags (run, key, value) VALUES";
+    let insert = "INSERT INTO tags (run, key, value)";
     let conflict = "ON CONFLICT (run, key) DO UPDATE SET value = excluded.value";
     upsert(conn, insert, conflict, run, tags).await.map(|_| ())
 }
@@ -26,7 +23,7 @@ pub(crate) async fn set_of_experiment(
     experiment_id: i64,
     tags: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
-    let insert = "INSERT INTO experiment_tags (experiment_id, key, value) VALUES";
+    let insert = "INSERT INTO experiment_tags (experiment_id, key, value)";
     let conflict = "ON CONFLICT (experiment_id, key) DO UPDATE SET value = excluded.value";
     upsert(conn, insert, conflict, experiment_id, tags)
         .await
@@ -39,7 +36,7 @@ pub(crate) async fn insert_params(
     run: i64,
     params: &BTreeMap<String, String>,
 ) -> Result<u64, Error> {
-    let insert = "INSERT INTO params (run, key, value) VALUES";
+    let insert = "INSERT INTO params (run, key, value)";
     upsert(
         conn,
         insert,
@@ -50,6 +47,7 @@ pub(crate) async fn insert_params(
     .await
 }
 
+/// Adds the rows of one owner, in the order of their keys.
 async fn upsert(
     conn: &mut Conn,
     insert: &str,
@@ -57,17 +55,24 @@ async fn upsert(
     owner: i64,
     pairs: &BTreeMap<String, String>,
 ) -> Result<u64, Error> {
-    let pairs: Vec<_> = pairs.iter().collect();
-    let mut changed = 0;
-    for chunk in pairs.chunks(ROWS) {
-        let rows = rows_of_values(conn.backend(), chunk.len(), 3);
-        let mut statement = query(format!("{insert} {rows} {conflict}"));
-        for (key, value) in chunk {
-            statement = statement.bind(owner).bind(*key).bind(*value);
-        }
-        changed += statement.execute(conn).await?;
+    if pairs.is_empty() {
+        return Ok(0);
     }
-    Ok(changed)
+    if conn.backend() == Backend::Postgres {
+        return query(format!(
+            "{insert} SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) {conflict}"
+        ))
+        .bind(owner)
+        .bind(pairs.keys().cloned().collect::<Vec<String>>())
+        .bind(pairs.values().cloned().collect::<Vec<String>>())
+        .execute(conn)
+        .await;
+    }
+    let mut each = query(format!("{insert} VALUES (?, ?, ?) {conflict}"));
+    for (key, value) in pairs {
+        each = each.bind(owner).bind(key).bind(value);
+    }
+    each.execute_each(conn, 3).await
 }
 
 /// The values that params of a run have.

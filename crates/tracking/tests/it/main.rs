@@ -9,6 +9,7 @@ mod histories;
 mod jobs;
 mod logged_models;
 mod logging;
+mod many_runs;
 mod requests;
 mod run_search;
 mod runs;

@@ -1,0 +1,140 @@
+//! How a search gets to its runs: along the experiment, from the few that one condition leaves, or
+//! in the order of a metric.
+//!
+//! Neither database knows what the tables will hold when a statement is prepared, so the searches
+//! look first: a bounded count costs well under a millisecond.
+
+use db::{Conn, Error};
+
+use crate::filter::{Op, Operand};
+use crate::search::runs::{Condition, Plan, SortKey, Text, View};
+use crate::store::Ids;
+use crate::store::statement::Statement;
+
+/// Runs that are looked at one by one as quickly as they are found by an index.
+const FEW: i64 = 1_000;
+
+/// Tags and params no longer than this are in the indexes of values.
+const INDEXED_CHARS: usize = 64;
+
+/// How to get to the runs of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// All runs of the experiments, newest first.
+    Along,
+    /// The few runs that fulfil the condition at this place.
+    From(usize),
+    /// In the order of the metric that the runs are sorted by.
+    Ranked,
+}
+
+pub(super) async fn choose(conn: &mut Conn, plan: &Plan) -> Result<Access, Error> {
+    let ranked = matches!(plan.order.as_slice(), [(SortKey::Metric(_), _)]);
+    let conditions = plan.conditions.iter().enumerate();
+    let indexed: Vec<_> = conditions.filter(|(_, is)| is_indexed(is)).collect();
+    if (indexed.is_empty() && !ranked) || count_runs(conn, plan).await? <= FEW {
+        return Ok(Access::Along);
+    }
+    let mut fewest = None;
+    for (place, condition) in indexed {
+        let count = count_matching(conn, condition).await?;
+        if count <= FEW && fewest.is_none_or(|(least, _)| count < least) {
+            fewest = Some((count, place));
+        }
+    }
+    Ok(match fewest {
+        Some((_, place)) => Access::From(place),
+        None if ranked => Access::Ranked,
+        None => Access::Along,
+    })
+}
+
+/// Whether an index finds what fulfils the condition.
+fn is_indexed(condition: &Condition) -> bool {
+    match condition {
+        Condition::Metric { operator, .. } => *operator != Op::Ne,
+        Condition::Param { is, .. } | Condition::Tag { is, .. } => match is {
+            Text {
+                operator: Op::Eq,
+                value: Operand::Text(value),
+            } => value.chars().count() <= INDEXED_CHARS,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Adds the numbers of the runs that fulfil an indexed condition, whatever their experiment.
+pub(super) fn push_matching(sql: &mut Statement, condition: &Condition) {
+    let (table, key, is) = match condition {
+        Condition::Metric {
+            key,
+            operator,
+            value,
+        } => {
+            let key = sql.bind(key);
+            let value = sql.bind(*value);
+            let operator = operator.as_str();
+            let matching = format!(
+                "SELECT run FROM latest_metrics WHERE key = {key} AND is_nan = FALSE AND value {operator} {value}"
+            );
+            sql.push(&format!(
+                "{matching} AND settled UNION ALL {matching} AND NOT settled"
+            ));
+            return;
+        }
+        Condition::Param { key, is } => ("params", key, is),
+        Condition::Tag { key, is } => ("tags", key, is),
+        _ => unreachable!("only conditions with an index lead to runs"),
+    };
+    let key = sql.bind(key);
+    sql.push(&format!(
+        "SELECT run FROM {table} WHERE key = {key} AND length(value) <= {INDEXED_CHARS} AND "
+    ));
+    sql.push_text("value", is.operator, &is.value);
+}
+
+/// Adds which experiments and lifecycle stages the search looks at.
+pub(super) fn push_scope(sql: &mut Statement, plan: &Plan) {
+    push_experiments(sql, &plan.experiments);
+    match plan.view {
+        View::Active => sql.push(" AND r.lifecycle_stage = 'active'"),
+        View::Deleted => sql.push(" AND r.lifecycle_stage = 'deleted'"),
+        View::All => {}
+    }
+}
+
+/// A single experiment is compared for equality, so that its runs come sorted out of the index.
+fn push_experiments(sql: &mut Statement, ids: &[i64]) {
+    if let [id] = ids {
+        let place = sql.bind(*id);
+        sql.push(&format!("r.experiment_id = {place}"));
+        return;
+    }
+    let list = Ids::of(ids.iter().copied());
+    let place = sql.bind(list.text());
+    let number = place[1..].parse().expect("a placeholder is $ and a number");
+    let among = list.select(sql.backend(), number);
+    sql.push(&format!("r.experiment_id IN ({among})"));
+}
+
+/// How many runs there are to look at; more than [`FEW`] are not counted.
+async fn count_runs(conn: &mut Conn, plan: &Plan) -> Result<i64, Error> {
+    count(conn, |sql| {
+        sql.push("SELECT 1 FROM runs r WHERE ");
+        push_scope(sql, plan);
+    })
+    .await
+}
+
+async fn count_matching(conn: &mut Conn, condition: &Condition) -> Result<i64, Error> {
+    count(conn, |sql| push_matching(sql, condition)).await
+}
+
+async fn count(conn: &mut Conn, push: impl FnOnce(&mut Statement)) -> Result<i64, Error> {
+    let mut sql = Statement::new(conn.backend(), "SELECT COUNT(*) FROM (");
+    push(&mut sql);
+    let most = sql.bind(FEW + 1);
+    sql.push(&format!(" LIMIT {most}) few"));
+    Ok(sql.fetch_one(conn).await?.get(0))
+}
