@@ -71,7 +71,7 @@ def version(python, package):
 
 def mlflow_python():
     # skops from 0.15 on refuses the trees that MLflow's own default serialisation writes.
-    return environment("mlflow", "mlflow", "scikit-learn", "pandas", "skops<0.15")
+    return environment("mlflow", "mlflow", "scikit-learn", "pandas", "skops<0.15", "psycopg2-binary")
 
 
 def fasttrackml_python():
@@ -88,18 +88,27 @@ def asgard_binary():
     sys.exit("no release build of asgard: cargo build --release --package asgard, or set ASGARD_BIN")
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
-def asgard(*arguments, environment_variables=None):
-    command = [asgard_binary(), "up", "--data-dir", "{folder}/data", "--listen", "127.0.0.1:{port}", *arguments]
-    with started("asgard", command, "/health", environment_variables) as server:
+def asgard(*arguments, environment_variables=None, database=None, folder=None, binary=None):
+    """``database``: a postgres:// URL, else SQLite; ``folder``: kept, with its data, where it is given."""
+    if database:
+        environment_variables = {**(environment_variables or {}), "ASGARD__DATABASE__URL": database}
+    command = [binary or asgard_binary(), "up", "--data-dir", "{folder}/data", "--listen", "127.0.0.1:{port}", *arguments]
+    with started("asgard", command, "/health", environment_variables, folder=folder) as server:
         yield server
 
 
 @contextlib.contextmanager
-def mlflow(*arguments):
+def mlflow(*arguments, database=None):
     command = [
         str(mlflow_python().parent / "mlflow"), "server", "--host", "127.0.0.1", "--port", "{port}",
-        "--backend-store-uri", "sqlite:///{folder}/mlflow.db",
+        "--backend-store-uri", (database or "sqlite:///{folder}/mlflow.db").replace("postgres://", "postgresql://"),
         "--artifacts-destination", "{folder}/artifacts",
         *arguments,
     ]  # fmt: skip
@@ -108,10 +117,10 @@ def mlflow(*arguments):
 
 
 @contextlib.contextmanager
-def fasttrackml():
+def fasttrackml(database=None):
     command = [
         str(fasttrackml_python().parent / "fml"), "server", "--listen-address", "127.0.0.1:{port}",
-        "--database-uri", "sqlite://{folder}/fasttrackml.db",
+        "--database-uri", (database + "?sslmode=disable") if database else "sqlite://{folder}/fasttrackml.db",
         "--default-artifact-root", "{folder}/artifacts",
     ]  # fmt: skip
     with started("fasttrackml", command, "/health") as server:
@@ -119,12 +128,11 @@ def fasttrackml():
 
 
 @contextlib.contextmanager
-def started(name, command, health, environment_variables=None, wait_s=180):
+def started(name, command, health, environment_variables=None, wait_s=180, folder=None):
     """Starts a server in a folder of its own and stops it, with all its processes, at the end."""
-    folder = tempfile.mkdtemp(prefix="bench-{}-".format(name))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    kept = folder is not None
+    folder = folder or tempfile.mkdtemp(prefix="bench-{}-".format(name))
+    port = free_port()
     command = [part.replace("{port}", str(port)).replace("{folder}", folder) for part in command]
     log = open(os.path.join(folder, "server.log"), "wb")
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -149,7 +157,8 @@ def started(name, command, health, environment_variables=None, wait_s=180):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         log.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _answers(port, path):

@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Tracking: asgard beside MLflow's server and FastTrackML, one after the other in one run.
 
-    python3 bench/tracking.py [--seconds 4] [--runs 5000] [--only asgard mlflow] [--json out.json]
+    python3 bench/tracking.py [--seconds 4] [--runs 5000] [--only asgard mlflow] [--database postgres]
+                              [--old OTHER_ASGARD] [--json out.json]
 
-All on SQLite. Writes the ratios as a table to stdout.
+All on SQLite, or each on a PostgreSQL server of its own. Writes the ratios as a table to stdout.
+``--old`` measures another build of asgard too, to see what a change brought.
 """
 
 import argparse
+import contextlib
+import functools
 import itertools
 import json
 import os
@@ -17,6 +21,7 @@ import time
 import uuid
 
 import load
+import postgres
 import servers
 
 CONNECTIONS = (1, 16)
@@ -153,8 +158,9 @@ def seed_by_rest(server, experiment_id, count):
 
 def seed_mlflow_database(server, experiment_id, count):
     """MLflow takes a quarter of an hour for 5,000 runs by REST: write the rows that it would write."""
-    database = sqlite3.connect(os.path.join(server.folder, "mlflow.db"), timeout=60)
-    columns = {row[1] for row in database.execute("PRAGMA table_info(runs)")}
+    database = server.database or SqliteRows(os.path.join(server.folder, "mlflow.db"))
+    known = database.columns("runs")
+    rows = {name: [] for name in ("runs", "metrics", "latest_metrics", "params", "tags")}
     for number, (metrics, params, tags) in enumerate(seeded(count)):
         run_id = uuid.uuid4().hex
         run = {
@@ -164,22 +170,37 @@ def seed_mlflow_database(server, experiment_id, count):
             "artifact_uri": "mlflow-artifacts:/%s/%s/artifacts" % (experiment_id, run_id),
             "experiment_id": int(experiment_id),
         }  # fmt: skip
-        run = {name: value for name, value in run.items() if name in columns}
-        database.execute(
-            "INSERT INTO runs (%s) VALUES (%s)" % (", ".join(run), ", ".join("?" * len(run))), tuple(run.values())
-        )
-        rows = [(key, value, 1, run_id, 0, 0) for key, value in metrics.items()]
-        for table in ("metrics", "latest_metrics"):
-            database.executemany(
-                "INSERT INTO %s (key, value, timestamp, run_uuid, step, is_nan) VALUES (?,?,?,?,?,?)" % table, rows
-            )
-        for table, pairs in (("params", params), ("tags", {**tags, "mlflow.runName": "seed-%d" % number})):
-            database.executemany(
-                "INSERT INTO %s (key, value, run_uuid) VALUES (?,?,?)" % table,
-                [(key, value, run_id) for key, value in pairs.items()],
-            )
-    database.commit()
-    database.close()
+        rows["runs"].append(tuple(value for name, value in run.items() if name in known))
+        points = [(key, value, 1, run_id, 0, False) for key, value in metrics.items()]
+        rows["metrics"] += points
+        rows["latest_metrics"] += points
+        rows["params"] += [(key, value, run_id) for key, value in params.items()]
+        tags = {**tags, "mlflow.runName": "seed-%d" % number}
+        rows["tags"] += [(key, value, run_id) for key, value in tags.items()]
+    columns = {
+        "runs": [name for name in run if name in known],
+        "metrics": ["key", "value", "timestamp", "run_uuid", "step", "is_nan"],
+        "params": ["key", "value", "run_uuid"],
+    }
+    columns.update(latest_metrics=columns["metrics"], tags=columns["params"])
+    for table, found in rows.items():
+        database.copy(table, columns[table], found)
+
+
+class SqliteRows:
+    """The same two calls as of ``postgres.Postgres``."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def columns(self, table):
+        with contextlib.closing(sqlite3.connect(self.path)) as database:
+            return {row[1] for row in database.execute("PRAGMA table_info(%s)" % table)}
+
+    def copy(self, table, columns, rows):
+        with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as database, database:
+            places = ", ".join("?" * len(columns))
+            database.executemany("INSERT INTO %s (%s) VALUES (%s)" % (table, ", ".join(columns), places), rows)
 
 
 def measure(server, arguments):
@@ -255,13 +276,22 @@ def main():
     parser.add_argument("--seconds", type=float, default=4.0, help="per operation (%(default)s)")
     parser.add_argument("--runs", type=int, default=5000, help="seeded runs (%(default)s)")
     parser.add_argument("--only", nargs="+", default=["mlflow", "fasttrackml", "asgard"])
+    parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--old", metavar="BINARY", help="another build of asgard, measured as a peer")
     parser.add_argument("--json", help="write all numbers here")
     arguments = parser.parse_args()
     starters = {"asgard": servers.asgard, "mlflow": servers.mlflow, "fasttrackml": servers.fasttrackml}
+    names = list(arguments.only)
+    if arguments.old:
+        starters["asgard before"] = functools.partial(servers.asgard, binary=arguments.old)
+        names.insert(0, "asgard before")
     results = {}
     print(servers.machine(), file=sys.stderr)
-    for name in arguments.only:
-        with starters[name]() as server:
+    for name in names:
+        with contextlib.ExitStack() as running:
+            database = running.enter_context(postgres.postgres()) if arguments.database == "postgres" else None
+            server = running.enter_context(starters[name](database=database.url if database else None))
+            server.database = database
             results[name] = measure(server, arguments)
     if arguments.json:
         with open(arguments.json, "w") as out:
