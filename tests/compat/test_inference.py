@@ -45,6 +45,15 @@ with mlflow.start_run():
     )
 """
 
+# Says nothing of MLflow: with `autolog` it is logged all the same.
+PLAIN = """
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+X, y = load_iris(return_X_y=True, as_frame=True)
+LogisticRegression(max_iter=500, C=0.5).fit(X, y)
+"""
+
 # Logged by someone's own process, not by a job: its environment is made of its requirements.
 FOREST = """
 import mlflow
@@ -92,6 +101,17 @@ def test_a_model_of_ones_own_is_trained_and_served(server):
     assert answer["probabilities"] is None
     assert any("predict_proba" in note for note in answer["notes"])
     assert answer["engine"] == "python"
+
+
+def test_a_script_without_mlflow_is_logged_and_served_with_autolog(server):
+    job = completed(server, PLAIN, "plain", autolog=True)
+    run = requests.get(
+        server.url + "/api/2.0/mlflow/runs/get", params={"run_id": job["run_id"]}, timeout=60
+    ).json()["run"]["data"]
+    assert {"key": "C", "value": "0.5"} in run["params"]
+    assert "training_score" in {metric["key"] for metric in run["metrics"]}
+    answer = predict(server, "plain", IRIS)
+    assert answer["predictions"] == local_answer(server, job, IRIS)["predictions"]
 
 
 @pytest.mark.skipif(
