@@ -1,9 +1,11 @@
 //! What can go wrong with a database.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::ffi::{
-    SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
+    SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE, SQLITE_FULL,
+    SQLITE_IOERR_SHMSIZE,
 };
 
 /// A failure of the database.
@@ -41,8 +43,8 @@ pub enum Error {
         how: &'static str,
     },
     /// The group commit that held this transaction failed.
-    #[error("the commit failed: {0}")]
-    Commit(String),
+    #[error("the commit failed")]
+    Commit(#[source] Arc<Error>),
     /// The task that opened or committed the transaction ended before its time.
     #[error("the transaction was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),
@@ -75,6 +77,20 @@ impl Error {
                 SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_ROWID
             ),
             Self::Sqlx(sqlx::Error::Database(e)) => e.is_unique_violation(),
+            _ => false,
+        }
+    }
+
+    /// Whether there was no room left for what was to be stored.
+    pub fn is_full(&self) -> bool {
+        match self {
+            // The second when the index of the log cannot grow.
+            Self::Sqlite(rusqlite::Error::SqliteFailure(e, _)) => {
+                matches!(e.extended_code, SQLITE_FULL | SQLITE_IOERR_SHMSIZE)
+            }
+            // disk_full.
+            Self::Sqlx(sqlx::Error::Database(e)) => e.code().is_some_and(|code| code == "53100"),
+            Self::Commit(error) => error.is_full(),
             _ => false,
         }
     }

@@ -20,7 +20,7 @@ use crate::sqlite::{self, File};
 const TURNS: usize = 6;
 
 /// What became of a group: nothing yet, committed, or the reason it was not.
-type Outcome = Option<Result<(), String>>;
+type Outcome = Option<Result<(), Arc<Error>>>;
 
 pub(crate) struct Writer {
     shared: Shared,
@@ -107,7 +107,7 @@ impl State {
             }
             self.abandoned = false;
         }
-        let outcome = outcome.map_err(|error| error.to_string());
+        let outcome = outcome.map_err(Arc::new);
         group.outcome.send_replace(Some(outcome));
     }
 }
@@ -145,8 +145,14 @@ impl Writer {
         drop(waiting);
         // Nothing is awaited from here on: a caller that is dropped leaves nothing half done.
         if let Err(error) = state.begin() {
+            // A full disk makes SQLite roll the whole group back by itself: the operation before
+            // this one is to blame, and the next group begins anew.
+            tracing::debug!(%error, "beginning an operation failed");
             state.commit_group();
-            return Err(error);
+            if let Err(error) = state.begin() {
+                state.commit_group();
+                return Err(error);
+            }
         }
         Ok((shared, state))
     }
@@ -188,7 +194,7 @@ pub(crate) fn commit(
         match ended.ok().and_then(|outcome| outcome.clone()) {
             Some(Ok(())) => Ok(()),
             Some(Err(reason)) => Err(Error::Commit(reason)),
-            None => Err(Error::Commit("the writer went away".to_owned())),
+            None => Err(Error::Closed),
         }
     }
 }

@@ -389,7 +389,7 @@ fn storage(attempt: &'static str, location: &Location, source: object_store::Err
 }
 
 /// The operating system's reason somewhere below a store's error.
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {

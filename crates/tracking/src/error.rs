@@ -2,6 +2,8 @@
 
 use web::{ApiError, Code, MlflowError};
 
+use crate::artifact::io_kind;
+
 /// The failure of another part, kept whole.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -52,6 +54,14 @@ pub enum Error {
     /// A job writes what is not its own.
     #[error("{what} does not belong to job {job_id}; a job writes only what it made itself")]
     NotOwned { what: String, job_id: String },
+    /// A caller without a higher role removes artifacts.
+    #[error("removing artifacts needs a key of the role editor or admin")]
+    DeletingArtifacts,
+    /// The files of a registered version stay as they are.
+    #[error(
+        "the artifact {path:?} belongs to {version}, which is registered, so its files stay as they are; log a new model and register it, or use a key of the role editor"
+    )]
+    Registered { path: String, version: String },
     /// The operation is known, but this server does not do it.
     #[error("{0}")]
     NotImplemented(String),
@@ -127,8 +137,12 @@ impl Error {
             | Self::NotFound(_)
             | Self::ArtifactNotFound { .. } => Code::NotFound,
             Self::ExperimentExists(..) => Code::AlreadyExists,
-            Self::NotOwned { .. } => Code::Forbidden,
+            Self::NotOwned { .. } | Self::DeletingArtifacts | Self::Registered { .. } => {
+                Code::Forbidden
+            }
             Self::NotImplemented(_) => Code::NotImplemented,
+            Self::Storage { source, .. } if is_full(&**source) => Code::InsufficientStorage,
+            Self::Db(error) if error.is_full() => Code::InsufficientStorage,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::ArtifactStore { .. } | Self::Storage { .. } | Self::Random(_) | Self::Db(_) => {
                 Code::Internal
@@ -137,10 +151,17 @@ impl Error {
     }
 }
 
+/// Whether the disk, or the caller's part of it, has no room left.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(io_kind(error), Some(StorageFull | QuotaExceeded))
+}
+
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error.code() {
             Code::Internal => Self::internal(&error),
+            Code::InsufficientStorage => Self::storage_full(&error),
             Code::Unavailable => {
                 tracing::warn!(%error, "a part that tracking needs does not answer");
                 Self::new(Code::Unavailable, "the database does not answer now").retry_after(1)

@@ -37,6 +37,23 @@ pub(crate) fn check_named(key: &str, parameter: impl Fn() -> String) -> Result<(
     Ok(())
 }
 
+/// What the keys of the server's own tags begin with.
+const RESERVED_PREFIX: &str = "asgard.";
+
+/// Refuses a caller's tag that only the server sets.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the prefix.
+pub(crate) fn check_not_reserved(key: &str) -> Result<(), Error> {
+    if key.starts_with(RESERVED_PREFIX) {
+        return Err(Error::Invalid(format!(
+            "Invalid tag key '{key}': the prefix '{RESERVED_PREFIX}' is reserved for tags that the \
+             server sets; choose another key"
+        )));
+    }
+    Ok(())
+}
+
 /// Whether a file system would make another path of this one: `a//b`, `a/../b`, `/a`, `a/`.
 fn resolves_elsewhere(key: &str) -> bool {
     key.split('/')

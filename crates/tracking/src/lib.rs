@@ -41,7 +41,7 @@ pub use logged_model::{
     LoggedModel, LoggedModelMetric, LoggedModelStatus, NewLoggedModel, OrderBy, SearchLoggedModels,
 };
 pub use metric::{LoggedMetric, Metric};
-pub use owner::{Owner, check_owner};
+pub use owner::{Owner, Question, RegisteredAt, check_owner};
 pub use record::RunRecord;
 pub use run::{JOB_TAG, LifecycleStage, NewRun, Run, RunStatus, RunUpdate};
 pub use search::experiments::ExperimentSearch;
@@ -56,6 +56,7 @@ use db::Db;
 pub struct Tracking {
     db: Db,
     artifacts: Artifacts,
+    registered_at: Option<RegisteredAt>,
 }
 
 /// How much there is.
@@ -70,7 +71,19 @@ pub struct Counts {
 impl Tracking {
     /// Tracking on a migrated database, with its artifacts in `artifacts`.
     pub fn new(db: Db, artifacts: Artifacts) -> Self {
-        Self { db, artifacts }
+        Self {
+            db,
+            artifacts,
+            registered_at: None,
+        }
+    }
+
+    /// The same tracking, which asks here whose registered version an artifact belongs to, so
+    /// that it stays as it is.
+    #[must_use]
+    pub fn with_registered(mut self, registered_at: RegisteredAt) -> Self {
+        self.registered_at = Some(registered_at);
+        self
     }
 
     /// The store of artifacts.

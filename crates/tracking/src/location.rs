@@ -86,6 +86,17 @@ impl Location {
         self.key.rsplit('/').next().unwrap_or_default()
     }
 
+    /// This place and the folders that it is in, but for the store itself.
+    pub fn self_and_above(&self) -> impl Iterator<Item = Self> {
+        let key = &self.key;
+        let folders = key.match_indices('/').map(|(end, _)| &key[..end]);
+        folders
+            .chain((!key.is_empty()).then_some(key.as_str()))
+            .map(|key| Self {
+                key: key.to_owned(),
+            })
+    }
+
     /// Whether this is `folder` or something below it.
     pub fn is_within(&self, folder: &Self) -> bool {
         self.below(folder).is_some()

@@ -8,6 +8,7 @@ use crate::Tracking;
 use crate::error::Error;
 use crate::experiment;
 use crate::id;
+use crate::key;
 use crate::owner::check_owner;
 use crate::page;
 use crate::run::LifecycleStage;
@@ -156,6 +157,12 @@ fn check_texts(pairs: &[(String, String)], what: &str) -> Result<(), Error> {
     Ok(())
 }
 
+fn check_tags(tags: &[(String, String)]) -> Result<(), Error> {
+    check_texts(tags, "tags")?;
+    tags.iter()
+        .try_for_each(|(key, _)| key::check_not_reserved(key))
+}
+
 impl Tracking {
     /// Makes a logged model that waits for its files.
     ///
@@ -173,7 +180,7 @@ impl Tracking {
         };
         check_name(&name)?;
         check_texts(&new.params, "params")?;
-        check_texts(&new.tags, "tags")?;
+        check_tags(&new.tags)?;
         let now = Timestamp::now().0;
         let mut tx = self.db.begin().await?;
         let experiment = experiments::find(&mut tx, experiment_id)
@@ -274,7 +281,7 @@ impl Tracking {
         tags: &[(String, String)],
         caller: &Identity,
     ) -> Result<LoggedModel, Error> {
-        check_texts(tags, "tags")?;
+        check_tags(tags)?;
         let mut tx = self.db.begin().await?;
         let mut model = find_owned(&mut tx, model_id, caller).await?;
         logged_models::set_tags(&mut tx, model_id, tags).await?;

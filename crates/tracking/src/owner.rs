@@ -1,6 +1,10 @@
-//! What a job may write: what it made itself.
+//! Who may write which artifacts: a job what it made itself, and nobody without a higher role the
+//! files of a registered version.
 
-use web::Identity;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use web::{Identity, Permission};
 
 use crate::Tracking;
 use crate::error::Error;
@@ -61,16 +65,69 @@ pub fn check_owner(
     }
 }
 
+/// Finds the registered version, in words, that a place belongs to.
+pub type RegisteredAt = Arc<
+    dyn Fn(Question) -> Pin<Box<dyn Future<Output = Result<Option<String>, db::Error>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// What is asked of [`RegisteredAt`].
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The place; a version whose folder it is, or is in, is found.
+    pub place: Location,
+    /// Whether versions whose folders are below the place are found too.
+    pub with_all_below: bool,
+    /// Versions that this job made are passed over.
+    pub not_by_job: Option<String>,
+}
+
+/// What is done to an artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Write,
+    Delete,
+}
+
 impl Tracking {
-    /// Refuses a job that writes artifacts outside what it made itself.
-    pub(crate) async fn check_may_write_artifact(
+    /// Checks that a caller may change what is at a place. Who may manage models may; else files
+    /// are only removed by the job that made them, and a registered version keeps its files, but
+    /// for the job that made it. Any caller may add to a run, also to one that has ended.
+    pub(crate) async fn check_may_change_artifact(
         &self,
         caller: &Identity,
         place: &Location,
+        change: Change,
     ) -> Result<(), Error> {
-        let Some(job_id) = caller.job_id() else {
+        if caller.may(Permission::ManageModels) {
+            return Ok(());
+        }
+        match caller.job_id() {
+            Some(job_id) => self.check_made_by(job_id, place).await?,
+            // As MLflow has it: deleting artifacts takes more than writing them.
+            None if change == Change::Delete => return Err(Error::DeletingArtifacts),
+            None => {}
+        }
+        let Some(registered_at) = &self.registered_at else {
             return Ok(());
         };
+        let question = Question {
+            place: place.clone(),
+            with_all_below: change == Change::Delete,
+            not_by_job: caller.job_id().map(str::to_owned),
+        };
+        match registered_at(question).await? {
+            None => Ok(()),
+            Some(version) => Err(Error::Registered {
+                path: place.key().to_owned(),
+                version,
+            }),
+        }
+    }
+
+    /// Refuses a place outside of what a job made itself.
+    async fn check_made_by(&self, job_id: &str, place: &Location) -> Result<(), Error> {
         let (root, owner) = match Owner::of(place) {
             Some(Owner::Run(run_id)) => {
                 let run = self.get_run(&run_id).await?;

@@ -193,13 +193,24 @@ impl Tracking {
 
     /// Ends those runs of a job that are still running, and tells how many.
     pub async fn end_runs_of_job(&self, job_id: &str, status: RunStatus) -> Result<u64, Error> {
-        let now = Timestamp::now().0;
         let mut tx = self.db.begin().await?;
-        let ended = runs::end_running_of_job(&mut tx, job_id, status, now).await?;
-        if ended > 0 {
-            runs::settle_metrics_of_job(&mut tx, job_id).await?;
-        }
+        let ended = Self::end_runs_of_job_in(&mut tx, job_id, status).await?;
         tx.commit().await?;
+        Ok(ended)
+    }
+
+    /// The same within a transaction of the jobs: a job that is taken from a dead server and its
+    /// runs change together, or not at all.
+    pub async fn end_runs_of_job_in(
+        tx: &mut db::Tx,
+        job_id: &str,
+        status: RunStatus,
+    ) -> Result<u64, Error> {
+        let now = Timestamp::now().0;
+        let ended = runs::end_running_of_job(tx, job_id, status, now).await?;
+        if ended > 0 {
+            runs::settle_metrics_of_job(tx, job_id).await?;
+        }
         Ok(ended)
     }
 
@@ -216,10 +227,9 @@ impl Tracking {
         let mut tags = tag::check_all(new.tags)?;
         let name = choose_name(new.name, tags.get(NAME_TAG).map(String::as_str))?;
         tags.insert(NAME_TAG.to_owned(), name.clone());
-        match &new.job_id {
-            Some(job_id) => tags.insert(JOB_TAG.to_owned(), job_id.clone()),
-            None => tags.remove(JOB_TAG),
-        };
+        if let Some(job_id) = &new.job_id {
+            tags.insert(JOB_TAG.to_owned(), job_id.clone());
+        }
         let mut run = Run {
             run_id: id::random_hex()?,
             experiment_id: new.experiment_id,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::Tracking;
 use crate::error::Error;
-use crate::run::{JOB_TAG, NAME_TAG, find_writable};
+use crate::run::{NAME_TAG, find_writable};
 use crate::store::{experiments, runs, tags};
 use crate::{experiment, key};
 
@@ -14,34 +14,35 @@ const MAX_RUN_VALUE_CHARS: usize = 8_000;
 /// A longer tag of an experiment is refused (`MAX_EXPERIMENT_TAG_VAL_LENGTH`).
 const MAX_EXPERIMENT_VALUE_CHARS: usize = 20_000;
 
-/// Checks the tags of a run and cuts long values; the last one of a key counts.
+/// Checks a caller's tags of a run and cuts long values; the last one of a key counts.
 pub(crate) fn check_all(tags: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Error> {
     let checked = |(index, (key, value)): (usize, (String, String))| {
         key::check(&key, &format!("tags[{index}].key"))?;
+        key::check_not_reserved(&key)?;
         Ok((key, key::cut(value, MAX_RUN_VALUE_CHARS)))
     };
     tags.into_iter().enumerate().map(checked).collect()
 }
 
-/// Checks the tags of an experiment; the last one of a key counts.
+/// Checks a caller's tags of an experiment; the last one of a key counts.
 pub(crate) fn check_all_of_experiment(
     tags: Vec<(String, String)>,
 ) -> Result<BTreeMap<String, String>, Error> {
     let checked = |(key, value): (String, String)| {
         key::check(&key, "key")?;
+        key::check_not_reserved(&key)?;
         key::check_length(&value, MAX_EXPERIMENT_VALUE_CHARS, "value")?;
         Ok((key, value))
     };
     tags.into_iter().map(checked).collect()
 }
 
-/// Writes tags of a run; the one that is its name renames it, the one that names its job stays.
+/// Writes tags of a run; the one that is its name renames it.
 pub(crate) async fn write_of_run(
     conn: &mut db::Conn,
     run: &crate::Run,
-    mut tags: BTreeMap<String, String>,
+    tags: BTreeMap<String, String>,
 ) -> Result<(), Error> {
-    tags.remove(JOB_TAG);
     if let Some(name) = tags.get(NAME_TAG) {
         runs::rename(conn, run.row, name).await?;
     }
@@ -70,11 +71,7 @@ impl Tracking {
     ) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let run = find_writable(&mut tx, run_id, job_id).await?;
-        if key == JOB_TAG && run.job_id.is_some() {
-            return Err(Error::Invalid(format!(
-                "the tag {JOB_TAG} says which job made the run; it stays"
-            )));
-        }
+        key::check_not_reserved(key)?;
         if !tags::delete_of_run(&mut tx, run.row, key).await? {
             return Err(Error::NotFound(format!(
                 "No tag with name: {key} in run with id {run_id}"

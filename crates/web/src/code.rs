@@ -19,6 +19,8 @@ pub enum Code {
     TooMany,
     /// Something asgard needs does not answer now; trying again may help (503).
     Unavailable,
+    /// There is no room left to store it (507).
+    InsufficientStorage,
     /// Another system that the request names failed (502).
     BadGateway,
     NotImplemented,
@@ -39,6 +41,7 @@ impl Code {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -59,6 +62,7 @@ impl Code {
             Self::Conflict => "conflict",
             Self::TooMany => "too_many_requests",
             Self::Unavailable => "unavailable",
+            Self::InsufficientStorage => "insufficient_storage",
             Self::BadGateway => "bad_gateway",
             Self::NotImplemented => "not_implemented",
             Self::Internal => "internal",
@@ -79,6 +83,7 @@ impl Code {
             Self::Conflict => "Conflict",
             Self::TooMany => "Too many requests",
             Self::Unavailable => "Unavailable",
+            Self::InsufficientStorage => "Out of disk space",
             Self::BadGateway => "Bad gateway",
             Self::NotImplemented => "Not implemented",
             Self::Internal => "Internal error",
@@ -103,6 +108,8 @@ impl Code {
             Self::Unavailable | Self::BadGateway => {
                 ("TEMPORARILY_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE)
             }
+            // A status that MLflow's clients do not try again.
+            Self::InsufficientStorage => ("RESOURCE_EXHAUSTED", StatusCode::INSUFFICIENT_STORAGE),
             Self::NotImplemented => ("NOT_IMPLEMENTED", StatusCode::NOT_IMPLEMENTED),
             Self::Internal => ("INTERNAL_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
         }

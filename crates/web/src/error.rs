@@ -87,15 +87,19 @@ impl ApiError {
         error
     }
 
+    /// A 507: nothing of the request was stored.
+    pub fn storage_full(cause: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = %chain(cause), "there is no room left on the disk");
+        Self::new(
+            Code::InsufficientStorage,
+            "there is no room left on the server's disk: nothing of this request was stored",
+        )
+        .help("free some space, or move the data directory or the artifact store to a larger disk; 'asgard doctor' shows what is kept")
+    }
+
     /// A mistake of the server. The cause goes to the log, never to the caller.
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
-        let mut text = cause.to_string();
-        let mut source = cause.source();
-        while let Some(next) = source {
-            text = format!("{text}: {next}");
-            source = next.source();
-        }
-        tracing::error!(error = %text, "a request failed inside");
+        tracing::error!(error = %chain(cause), "a request failed inside");
         Self::new(
             Code::Internal,
             "the server failed while answering this request",
@@ -164,6 +168,17 @@ impl ApiError {
             "request_id": crate::extract::current_request_id(),
         })
     }
+}
+
+/// An error with its causes.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        text = format!("{text}: {next}");
+        source = next.source();
+    }
+    text
 }
 
 impl IntoResponse for ApiError {

@@ -13,7 +13,9 @@ pub enum Permission {
     ReadTracking,
     /// Write experiments, runs, logged models, versions, artifacts.
     WriteTracking,
-    /// Change or remove what others rely on: stages, aliases, deletes.
+    /// Give aliases and stages to versions; a job to those that it made itself.
+    PromoteVersions,
+    /// Change or remove what others rely on.
     ManageModels,
     /// Read jobs, their scripts and logs.
     ReadJobs,
@@ -56,7 +58,7 @@ impl Role {
             | Permission::Predict
             | Permission::WriteTracking
             | Permission::WriteFeatures => Self::Runner,
-            Permission::ManageModels => Self::Editor,
+            Permission::PromoteVersions | Permission::ManageModels => Self::Editor,
             Permission::ReportProgress | Permission::Administer => Self::Admin,
         }
     }
@@ -109,6 +111,7 @@ impl Identity {
                 permission,
                 Permission::ReadTracking
                     | Permission::WriteTracking
+                    | Permission::PromoteVersions
                     | Permission::ReportProgress
                     | Permission::ReadFeatures
             ),
@@ -120,6 +123,14 @@ impl Identity {
         match self {
             Self::Job { job_id } => Some(job_id),
             _ => None,
+        }
+    }
+
+    /// What tells this caller from all others: names of keys may be given twice.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Key { id, .. } => format!("key:{id}"),
+            other => other.label(),
         }
     }
 
@@ -141,7 +152,7 @@ mod tests {
     #[test]
     fn a_job_may_track_but_not_start_jobs_or_manage_models() {
         let job = Identity::Job { job_id: "j".into() };
-        assert!(job.may(Permission::WriteTracking));
+        assert!(job.may(Permission::WriteTracking) && job.may(Permission::PromoteVersions));
         for denied in [
             Permission::RunJobs,
             Permission::ReadJobs,

@@ -15,6 +15,7 @@ use crate::Tracking;
 use crate::artifact::ArtifactEntry;
 use crate::error::Error;
 use crate::location::Location;
+use crate::owner::Change;
 use crate::wire::MlflowRequest;
 
 /// The routes under one prefix, `/api` or `/ajax-api`.
@@ -160,7 +161,8 @@ async fn put(
     body: Body,
 ) -> Result<StatusCode, MlflowError> {
     let file = decoded(path)?;
-    tracking.check_may_write_artifact(&caller, &file).await?;
+    let allowed = tracking.check_may_change_artifact(&caller, &file, Change::Write);
+    allowed.await?;
     let content = body.into_data_stream();
     tracking.artifacts().put(&file, content).await?;
     Ok(StatusCode::OK)
@@ -172,7 +174,8 @@ async fn delete(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, MlflowError> {
     let place = decoded(path)?;
-    tracking.check_may_write_artifact(&caller, &place).await?;
+    let allowed = tracking.check_may_change_artifact(&caller, &place, Change::Delete);
+    allowed.await?;
     tracking.artifacts().delete(&place).await?;
     Ok(Json(json!({})).into_response())
 }

@@ -14,14 +14,8 @@ async fn post_as(server: &Server, job_id: &str, path: &str, body: Value) -> (u16
 #[tokio::test]
 async fn a_jobs_runs_carry_its_id_whatever_it_says() {
     for server in both().await {
-        let tags = json!([{"key": "asgard.job_id", "value": "forged"}]);
-        let (status, made) = post_as(
-            &server,
-            "j1",
-            "runs/create",
-            json!({"experiment_id": "0", "tags": tags}),
-        )
-        .await;
+        let new = json!({"experiment_id": "0"});
+        let (status, made) = post_as(&server, "j1", "runs/create", new).await;
         assert_eq!(status, 200);
         let id = made["run"]["info"]["run_id"].as_str().unwrap();
         assert_eq!(
@@ -29,29 +23,55 @@ async fn a_jobs_runs_carry_its_id_whatever_it_says() {
             json!({"key": "asgard.job_id", "value": "j1"})
         );
         let forge = json!({"run_id": id, "key": "asgard.job_id", "value": "j2"});
-        assert_eq!(
-            post_as(&server, "j1", "runs/set-tag", forge.clone())
-                .await
-                .0,
-            200
-        );
-        assert_eq!(
-            post_as(&server, "j1", "runs/delete-tag", forge).await.0,
-            400
-        );
+        for verb in ["set-tag", "delete-tag"] {
+            let path = format!("runs/{verb}");
+            assert_eq!(post_as(&server, "j1", &path, forge.clone()).await.0, 400);
+        }
         let got = server.get(&format!("runs/get?run_id={id}")).await.ok();
         assert_eq!(got["run"]["data"]["tags"][0]["value"], "j1");
         assert_eq!(
             server.tracking.runs_of_job("j1").await.unwrap()[0].run_id,
             id
         );
-        assert_eq!(server.tracking.runs_of_job("forged").await.unwrap(), []);
+    }
+}
 
-        let person = server
-            .post("runs/create", json!({"experiment_id": "0", "tags": tags}))
-            .await
-            .ok();
-        assert!(!person.to_string().contains("forged"));
+#[tokio::test]
+async fn tags_with_the_servers_prefix_are_refused_wherever_a_caller_sets_them() {
+    for server in both().await {
+        let run = server.run(None).await.run_id;
+        let tags = json!([{"key": "asgard.job_id", "value": "forged"}]);
+        let one = json!({"key": "asgard.x", "value": "y"});
+        let with = |mut body: Value, more: &Value| {
+            body.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            body
+        };
+        let tagged = json!({"tags": tags});
+        for (path, body) in [
+            ("runs/create", with(json!({"experiment_id": "0"}), &tagged)),
+            ("runs/log-batch", with(json!({"run_id": run}), &tagged)),
+            ("runs/set-tag", with(json!({"run_id": run}), &one)),
+            ("experiments/create", with(json!({"name": "e"}), &tagged)),
+            (
+                "experiments/set-experiment-tag",
+                with(json!({"experiment_id": "0"}), &one),
+            ),
+            (
+                "logged-models",
+                with(json!({"experiment_id": "0", "name": "m"}), &tagged),
+            ),
+        ] {
+            let answer = server.post(path, body).await;
+            assert_eq!(
+                answer.error(),
+                (400, "INVALID_PARAMETER_VALUE".into()),
+                "{path}"
+            );
+            assert!(answer.json()["message"].to_string().contains("reserved"));
+        }
+        assert_eq!(server.tracking.runs_of_job("forged").await.unwrap(), []);
     }
 }
 
