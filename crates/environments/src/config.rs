@@ -27,6 +27,11 @@ pub struct Config {
     pub max_builds: usize,
     /// How long one build may take, in seconds.
     pub build_timeout_s: u64,
+    /// After how many days without use an environment is removed; 0: never. Those that registered
+    /// versions were trained in stay.
+    pub keep_unused_days: u32,
+    /// Beyond which size uv's cache is removed, in bytes; 0: never.
+    pub cache_limit_bytes: u64,
     /// The variables of the server's environment that matter here; set by the binary.
     #[serde(skip)]
     pub host: HostEnvironment,
@@ -43,6 +48,8 @@ impl Default for Config {
             resolution_ttl_s: 300,
             max_builds: 2,
             build_timeout_s: 1_800,
+            keep_unused_days: 30,
+            cache_limit_bytes: 20 << 30,
             host: HostEnvironment::default(),
         }
     }

@@ -17,7 +17,7 @@ use crate::uv::{self, Uv};
 
 impl Environments {
     /// Gives the environment of a request, building it if nobody has yet. Requests for the same
-    /// environment share one build, and it goes on when they leave.
+    /// environment share one build; when all of them are dropped, it is stopped.
     pub async fn ensure(
         &self,
         request: &EnvironmentRequest,

@@ -1,6 +1,8 @@
 //! A built environment.
 
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sandbox::Mount;
 
@@ -23,7 +25,7 @@ pub enum Step {
     Ready { packages: usize, cached: bool },
 }
 
-/// A complete environment. Never written to again.
+/// A complete environment. Never written to again, and not removed while this is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     /// What the environment is made of, hashed; the same key is the same environment.
@@ -38,7 +40,23 @@ pub struct Environment {
     pub packages: Vec<(String, String)>,
     pub(crate) lock: String,
     pub(crate) prefixes: Vec<PathBuf>,
+    pub(crate) hold: Hold,
 }
+
+/// Keeps an environment from being removed while anybody has it: its description, with a lock
+/// that others may share.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold(
+    #[expect(dead_code, reason = "the lock ends with the file")] pub(crate) Arc<File>,
+);
+
+impl PartialEq for Hold {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Hold {}
 
 impl Environment {
     /// What a sandbox must mount, read-only, to run [`Self::python`].

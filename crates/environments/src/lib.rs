@@ -14,6 +14,7 @@ mod flight;
 mod interpreter;
 mod lock;
 mod requirement;
+mod retention;
 mod store;
 mod uv;
 
@@ -24,6 +25,7 @@ pub use config::{Config, HostEnvironment};
 pub use environment::{Environment, EnvironmentRequest, Step};
 pub use error::Error;
 pub use requirement::Requirement;
+pub use retention::{Kept, Pruned};
 use sandbox::{Mechanism, Sandbox};
 use tokio::sync::{OnceCell, Semaphore};
 

@@ -8,11 +8,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Hold};
 use crate::error::Error;
 use crate::lock::Lock;
 
@@ -85,18 +87,27 @@ impl Store {
         self.writable.join("building")
     }
 
-    /// A complete environment.
+    /// A complete environment, which is kept as long as it is held, and counts as used now.
     pub(crate) fn find(&self, key: &str) -> Option<Environment> {
-        let is_key = key.len() == 64 && key.bytes().all(|b| b.is_ascii_hexdigit());
-        if !is_key {
+        if !is_key(key) {
             return None;
         }
         let root = self.complete.join(key);
-        let text = fs::read(root.join(DESCRIPTION)).ok()?;
+        let mut file = File::open(root.join(DESCRIPTION)).ok()?;
+        // Held by others who use it, or by who removes it.
+        flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
+        let mut text = Vec::new();
+        io::Read::read_to_end(&mut file, &mut text).ok()?;
         let description: Description = serde_json::from_slice(&text).ok()?;
         let python = root.join("bin/python");
-        // The base interpreter may have been removed since.
-        python.exists().then(|| Environment {
+        // The base interpreter may have been removed since, or the environment before it was held.
+        if !python.exists() {
+            return None;
+        }
+        if let Err(error) = file.set_modified(SystemTime::now()) {
+            tracing::warn!(key, %error, "noting that an environment is used failed");
+        }
+        Some(Environment {
             key: key.to_owned(),
             python,
             root,
@@ -104,6 +115,7 @@ impl Store {
             packages: description.lock.packages(),
             lock: description.lock.text,
             prefixes: description.prefixes,
+            hold: Hold(Arc::new(file)),
         })
     }
 
@@ -188,8 +200,59 @@ impl Store {
         })
     }
 
+    /// The folder of complete environments.
+    pub(crate) fn complete(&self) -> &Path {
+        &self.complete
+    }
+
+    /// The keys of the environments that nobody holds and nobody has used since `before`.
+    pub(crate) fn unused(&self, before: SystemTime) -> io::Result<Vec<String>> {
+        let mut keys = Vec::new();
+        for entry in fs::read_dir(&self.complete)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let used = fs::metadata(self.complete.join(&name).join(DESCRIPTION))
+                .and_then(|found| found.modified());
+            if is_key(&name) && used.is_ok_and(|used| used < before) {
+                keys.push(name);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Removes an environment unless somebody holds it or has used it since `before`.
+    pub(crate) fn remove(&self, key: &str, before: SystemTime) -> io::Result<bool> {
+        let root = self.complete.join(key);
+        let file = match File::open(root.join(DESCRIPTION)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !free || file.metadata()?.modified()? >= before {
+            return Ok(false);
+        }
+        self.discard(&root)?;
+        Ok(true)
+    }
+
+    /// Removes uv's cache. Environments keep what they share with it.
+    pub(crate) fn clear_cache(&self) -> io::Result<()> {
+        self.discard(&self.uv_cache())?;
+        fs::create_dir_all(self.uv_cache())
+    }
+
+    /// Removes a folder: from its place at once, from the disk in its time. What a killed server
+    /// leaves of it is removed when the store is opened.
+    fn discard(&self, folder: &Path) -> io::Result<()> {
+        let doomed = tempfile::Builder::new()
+            .prefix("discarded-")
+            .tempdir_in(self.building())?;
+        fs::rename(folder, doomed.path().join("it"))?;
+        doomed.close()
+    }
+
     /// Removes builds that no living process holds.
-    fn clear_left_over(&self) -> Result<(), Error> {
+    pub(crate) fn clear_left_over(&self) -> Result<(), Error> {
         let building = self.building();
         let failed = |path: &Path, source| Error::Store {
             attempt: "remove the half-built",
@@ -237,6 +300,10 @@ impl Drop for Building {
             tracing::warn!(folder = %folder.display(), %error, "a build folder stays behind");
         }
     }
+}
+
+fn is_key(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn with_lock_ending(folder: &Path) -> PathBuf {

@@ -34,7 +34,7 @@ use std::sync::Arc;
 pub use config::{Config, Isolation};
 pub use error::Error;
 pub use level::{Level, Mechanism};
-pub use process::{Enforced, Exit, Process, Usage};
+pub use process::{Enforced, Exit, Meter, Process, Usage};
 pub use spec::{Limits, Mount, Network, Spec};
 
 /// Starts processes at the level that was found to work. Cheap to clone.

@@ -153,9 +153,25 @@ impl Process {
         }
     }
 
+    /// A meter of the tree's memory, for whoever does not have the process itself.
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.tree))
+    }
+
     /// What holds this process in.
     pub fn enforced(&self) -> Enforced {
         self.enforced.clone()
+    }
+}
+
+/// Tells what a tree of processes holds of the memory, whether it says so or not.
+#[derive(Debug, Clone)]
+pub struct Meter(Arc<Tree>);
+
+impl Meter {
+    /// The memory that the tree has for itself now; 0 after its end.
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.memory_bytes()
     }
 }
 

@@ -126,6 +126,14 @@ impl Tree {
         }
     }
 
+    /// The memory that the tree has for itself now.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        match &self.group {
+            Some(group) => group.memory_bytes(),
+            None => tree::sample(self.child).memory_bytes,
+        }
+    }
+
     /// Waits for the end of the tree, and reaps it.
     pub(crate) async fn ended(self: Arc<Self>) -> Result<Exit, Error> {
         let watch = |fd| raw::watch(fd).map_err(|e| Error::start("watch a process", e));

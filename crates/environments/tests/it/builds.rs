@@ -182,6 +182,38 @@ async fn what_a_crash_left_half_built_is_removed() {
     assert_eq!(under_construction(data.path()), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_nobody_waits_for_is_stopped() {
+    let data = tempfile::tempdir().unwrap();
+    let environments = open(data.path(), &config().await).await;
+    let wanted = request(&["six", "tabulate"]);
+    let under_way = async {
+        while under_construction(data.path()) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = ensure(&environments, &wanted) => panic!("the build was seen too late"),
+        () = under_way => {}
+    }
+    let patience = Instant::now() + Duration::from_secs(60);
+    while under_construction(data.path()) > 0 {
+        assert!(Instant::now() < patience, "the build goes on");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(complete(data.path()), 0);
+    // Who asks afterwards gets a build of their own.
+    assert_eq!(
+        ensure(&environments, &wanted)
+            .await
+            .unwrap()
+            .0
+            .packages
+            .len(),
+        2
+    );
+}
+
 #[test]
 fn a_build_that_is_killed_leaves_nothing_half_made() {
     let data = tempfile::tempdir().unwrap();

@@ -3,4 +3,5 @@
 
 mod builds;
 mod refusals;
+mod retention;
 mod setup;

@@ -164,6 +164,18 @@ impl Group {
         }
     }
 
+    /// The memory that the members have for themselves now, without files that the kernel caches.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let kinds: &[&str] = match self.version {
+            Version::One => &["total_rss", "total_shmem"],
+            Version::Two => &["anon", "shmem"],
+        };
+        let bytes = kinds
+            .iter()
+            .filter_map(|kind| keyed(&self.memory, "memory.stat", kind));
+        bytes.sum()
+    }
+
     /// Waits shortly for killed members to be gone, and removes the folders. Blocks.
     pub(crate) fn remove_when_empty(&self) {
         for _ in 0..500 {
@@ -258,6 +270,8 @@ mod tests {
             "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\n",
         );
         told("memory.peak", "4096\n");
+        told("memory.stat", "anon 1000\nfile 5000\nshmem 24\n");
+        assert_eq!(group.memory_bytes(), 1024);
         told("cpu.stat", "usage_usec 2500000\nuser_usec 1\n");
         assert!(group.ran_out_of_memory());
         assert_eq!(
