@@ -10,6 +10,7 @@ mod http;
 pub mod key;
 pub mod openapi;
 pub mod platform;
+mod retention;
 pub mod server;
 pub mod settings;
 pub mod status;

@@ -18,6 +18,7 @@ use web::{ApiError, Authenticate, Credentials, Identity, Routes, Timestamp};
 use crate::http::{self, doctor::Examined};
 use crate::key::{self, Keys};
 use crate::openapi;
+use crate::retention::Retention;
 use crate::server::{JobServer, Metrics};
 use crate::settings::Settings;
 use crate::status::{About, Counts, Sources, Status};
@@ -32,6 +33,7 @@ pub struct Platform {
     pub serving: Serving,
     pub status: Status,
     examined: Examined,
+    retention: Retention,
     metrics: Metrics,
 }
 
@@ -72,10 +74,11 @@ impl Platform {
         let keys = Keys::new(db.clone());
         let artifacts = Artifacts::open(&settings.tracking, data_dir)
             .context("cannot open the artifact store (tracking.artifacts_url)")?;
-        let tracking = Tracking::new(db.clone(), artifacts);
+        let tracking =
+            Tracking::new(db.clone(), artifacts).with_registered(registry::versions_at(db.clone()));
         tracking.ensure_default_experiment().await?;
         let registry = Registry::new(db.clone(), tracking.clone())
-            .with_job_models(jobs::job_models(db.clone()));
+            .with_job_uploads(jobs::job_uploads(db.clone()));
         let environments =
             Environments::open(&settings.environments, data_dir, ground.sandbox.clone())
                 .await
@@ -83,6 +86,7 @@ impl Platform {
         let examined = Examined {
             sandbox: ground.sandbox.clone(),
             environments: environments.clone(),
+            keep_logs_days: settings.jobs.keep_logs_days,
         };
         let serving = Serving::new(
             registry.clone(),
@@ -96,7 +100,7 @@ impl Platform {
             db,
             tracking: tracking.clone(),
             registry: registry.clone(),
-            environments,
+            environments: environments.clone(),
             sandbox: ground.sandbox,
             door: JobDoor {
                 url: ground.jobs_url,
@@ -106,6 +110,11 @@ impl Platform {
             },
         };
         let jobs = Jobs::new(parts, settings.jobs.clone(), data_dir);
+        let retention = Retention {
+            environments,
+            registry: registry.clone(),
+            jobs: jobs.clone(),
+        };
         let status = Status::new(ground.about, sources(&tracking, &registry, &jobs));
         Ok(Self {
             keys,
@@ -115,6 +124,7 @@ impl Platform {
             serving,
             status,
             examined,
+            retention,
             metrics: ground.metrics,
         })
     }
@@ -140,6 +150,7 @@ impl Platform {
         tasks.spawn(self.metrics.clone().upkeep(stop.clone()));
         tasks.spawn(self.jobs.clone().work(stop.clone()));
         tasks.spawn(self.serving.clone().work(stop.clone()));
+        tasks.spawn(self.retention.clone().work(stop.clone()));
         self.status.begin();
     }
 

@@ -80,7 +80,7 @@ impl Attempt {
             Err(Halt::Stopped(Stopped::Shutdown)) => {
                 return self.hand_back().await;
             }
-            Err(Halt::Stopped(_)) => Some(failure::cancelled()),
+            Err(Halt::Stopped(_)) => Some(failure::cancelled("a request")),
             Err(Halt::Failed(failure)) => Some(*failure),
         };
         let Some(failure) = failure else {
@@ -111,6 +111,8 @@ impl Attempt {
                 .line(format!("The server was restarted while the job ran: starting it again (attempt {attempt})"))
                 .await;
         }
+        let registry = &self.jobs.inner.parts.registry;
+        self.job.facts.left_behind = outcome::left_behind(registry, &self.job.job_id).await?;
         let environment = self.prepare(&plan).await?;
         self.execute(&environment, &plan).await?;
         self.register(Some(&environment), &plan).await
@@ -221,6 +223,10 @@ impl Attempt {
                     ended = &mut running => break ended?,
                     Ok(()) = begins.changed(), if self.job.script_started_at.is_none() => {
                         self.job.script_started_at = *begins.borrow_and_update();
+                        // Early, but not at the cost of jobs that run.
+                        if self.jobs.running().len() < self.jobs.config().slots() {
+                            self.prewarm(environment, bounds);
+                        }
                         // Another owner shows at the next heartbeat; here nothing may wait for it.
                         if let Err(error) = self.save(Phase::Running).await {
                             tracing::warn!(%error, "storing that a script began failed");
@@ -248,7 +254,8 @@ impl Attempt {
             .environment_vars
             .keys()
             .any(|name| variables::is_read_at_import(name));
-        if known_now && let Some(interpreter) = self.warm.take(environment, bounds) {
+        let modules = warm::preload(&imports::dotted(&self.script));
+        if known_now && let Some(interpreter) = self.warm.take(environment, bounds, &modules) {
             self.job.facts.warm_start = true;
             return Ok(interpreter);
         }
@@ -370,7 +377,7 @@ impl Attempt {
         } else {
             RunStatus::Failed
         };
-        match outcome::close(tracking, &self.job.job_id, status).await {
+        match outcome::close(tracking, &self.job, status).await {
             Ok(outcome) => {
                 if let Some(run_id) = &outcome.run_id
                     && self.job.run_id.is_none()

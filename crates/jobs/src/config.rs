@@ -47,6 +47,8 @@ pub struct Config {
     pub log_head_bytes: usize,
     /// How much of the end of a log is kept, in bytes.
     pub log_tail_bytes: usize,
+    /// How many days after its job's end a log is removed; 0: never.
+    pub keep_logs_days: u32,
     /// How many interpreters wait with their imports done, for the environment used last.
     pub warm_interpreters: usize,
     /// After how long without a job they are dropped, in seconds.
@@ -102,6 +104,7 @@ impl Default for Config {
             data_dirs: vec![PathBuf::from("/data")],
             log_head_bytes: 1 << 20,
             log_tail_bytes: 1 << 20,
+            keep_logs_days: 90,
             warm_interpreters: 1,
             warm_idle_s: 900,
             lease_s: 30,

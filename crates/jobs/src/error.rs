@@ -23,11 +23,6 @@ pub enum Error {
     /// The inline metadata of a script cannot be read.
     #[error("{0}")]
     Metadata(String),
-    #[error("the stored job {job_id} cannot be read: its {column} is not what this version writes")]
-    Stored {
-        job_id: String,
-        column: &'static str,
-    },
     #[error(transparent)]
     Db(#[from] db::Error),
     #[error(transparent)]
@@ -57,6 +52,7 @@ impl Error {
             Self::Fields(_) => Code::Unprocessable,
             Self::QueueFull { .. } => Code::TooMany,
             Self::Finished { .. } | Self::IdempotencyKey(_) | Self::NotOurs(_) => Code::Conflict,
+            Self::Db(error) if error.is_full() => Code::InsufficientStorage,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             _ => Code::Internal,
         }
@@ -82,6 +78,7 @@ impl From<Error> for ApiError {
             Error::IdempotencyKey(_) => Self::new(code, error.to_string())
                 .named("idempotency_key_reused")
                 .help("send a new Idempotency-Key with each new request, and the same one only with a repeated request"),
+            Error::Db(_) if code == Code::InsufficientStorage => Self::storage_full(&error),
             Error::Db(_) if code == Code::Unavailable => {
                 Self::new(code, "the database does not answer now")
                     .retry_after(2)

@@ -187,7 +187,7 @@ impl Execution<'_> {
             }
             Line::Failed(failure) => ended.failure = Some(failure),
             Line::Note(text) => self.log.line(text).await,
-            Line::Begun | Line::Progress(_) => {}
+            Line::Ready | Line::Begun | Line::Progress(_) => {}
         }
     }
 }
@@ -229,6 +229,7 @@ mod tests {
             idempotency_key: None,
             request_hash: "",
             created_by: "test",
+            may_promote: false,
             now: 0,
         };
         let mut tx = db.begin().await.unwrap();

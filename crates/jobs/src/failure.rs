@@ -44,22 +44,40 @@ impl Failure {
 }
 
 /// Somebody cancelled the job.
-pub(crate) fn cancelled() -> Failure {
+pub(crate) fn cancelled(by: &str) -> Failure {
     Failure {
         reason: Reason::Cancelled,
-        problem: crate::queue::cancelled("a request"),
+        problem: Problem {
+            error: "Cancelled".to_owned(),
+            ..problem("cancelled", format!("the job was cancelled by {by}"), None)
+        },
     }
 }
 
 /// The server died under the job, as often as it may.
-pub(crate) fn lost(attempts: i64) -> Problem {
-    Problem {
-        error: "Lost".to_owned(),
-        ..problem(
-            "lost",
-            format!("the server died while the job ran, {attempts} times"),
-            Some("upload the script again; if it happens again, the job may take more memory than the machine has: set resources.memory".to_owned()),
-        )
+pub(crate) fn lost(attempts: i64) -> Failure {
+    Failure {
+        reason: Reason::Lost,
+        problem: Problem {
+            error: "Lost".to_owned(),
+            ..problem(
+                "lost",
+                format!("the server died while the job ran, {attempts} times"),
+                Some("upload the script again; if it happens again, the job may take more memory than the machine has: set resources.memory".to_owned()),
+            )
+        },
+    }
+}
+
+/// The row of the job is not what this version writes.
+pub(crate) fn unreadable(column: &str) -> Failure {
+    Failure {
+        reason: Reason::Infra,
+        problem: problem(
+            "job_unreadable",
+            format!("the stored job cannot be read: its {column} is not what this version of asgard writes"),
+            Some("upload the script again; another version of asgard, or a change by hand, wrote to the table training_jobs".to_owned()),
+        ),
     }
 }
 
@@ -137,7 +155,7 @@ pub(crate) fn of_script(
     network: Network,
 ) -> Option<Failure> {
     match ended.stopped {
-        Some(Stopped::Cancelled) => return Some(cancelled()),
+        Some(Stopped::Cancelled) => return Some(cancelled("a request")),
         Some(Stopped::TimedOut) => return Some(timed_out(job)),
         Some(Stopped::NeverBegan) => {
             return Some(infra(&std::io::Error::other(

@@ -36,6 +36,8 @@ pub struct Job {
     /// When the first line of user code could run.
     pub script_started_at: Option<i64>,
     pub completed_at: Option<i64>,
+    /// The column of its row that is not what this version writes; such a job is not run.
+    pub unreadable: Option<&'static str>,
 }
 
 /// What a caller asks for, checked.
@@ -59,6 +61,27 @@ pub struct JobRequest {
     pub python: Option<String>,
     pub memory_bytes: Option<u64>,
     pub cpus: Option<f64>,
+}
+
+impl JobRequest {
+    /// The request of a job of which nothing but its names can be read.
+    pub(crate) fn named(script_name: String, experiment_name: String, model_name: String) -> Self {
+        Self {
+            script_file: script_name.clone(),
+            script_name,
+            experiment_name,
+            model_name,
+            requirements: None,
+            environment_vars: BTreeMap::new(),
+            timeout_s: 0,
+            tags: BTreeMap::new(),
+            require_model: false,
+            autolog: false,
+            python: None,
+            memory_bytes: None,
+            cpus: None,
+        }
+    }
 }
 
 /// Where a job stands; these four values are all that old pollers know.
@@ -209,6 +232,18 @@ pub struct Facts {
     /// The experiment of the run, where the script chose another than the request.
     pub run_experiment: Option<String>,
     pub model_uri: Option<String>,
+    /// What earlier attempts left: nothing of it is this attempt's result.
+    pub left_behind: LeftBehind,
+}
+
+/// What attempts that came to no end made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeftBehind {
+    pub run_ids: Vec<String>,
+    pub model_ids: Vec<String>,
+    /// Names and numbers of registered versions.
+    pub versions: Vec<(String, i64)>,
 }
 
 impl Problem {

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use environments::Environment;
+use futures_util::FutureExt as _;
 use sandbox::{Limits, Mount, Process, Sandbox, Spec};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -108,6 +109,7 @@ pub(crate) struct Interpreter {
     pub(crate) process: Process,
     pub(crate) output: Option<ChildStdout>,
     pub(crate) door: Option<TcpListener>,
+    ready: bool,
     /// Removed with the interpreter.
     _work_dir: Option<TempDir>,
 }
@@ -225,6 +227,7 @@ impl Launcher {
             process,
             output,
             door,
+            ready: false,
             _work_dir: temp_dir,
         })
     }
@@ -362,14 +365,18 @@ fn make_readable(folder: &Path) -> std::io::Result<()> {
 }
 
 impl Interpreter {
-    /// Waits until the imports asked for are done; false when the interpreter ended instead.
-    pub(crate) async fn ready(&mut self) -> bool {
-        let Some(output) = &mut self.output else {
-            return false;
-        };
-        // Nothing else is written before the script begins.
-        let mut marker = [0; READY.len()];
-        output.read_exact(&mut marker).await.is_ok() && marker == *READY
+    /// Whether the imports asked for are done. One that is not ready takes a script all the same,
+    /// and begins it when they are.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        if let Some(output) = &mut self.output
+            && !self.ready
+        {
+            // Nothing else is written before the script begins, and this in one piece.
+            let mut marker = [0; READY.len()];
+            let read = output.read(&mut marker).now_or_never();
+            self.ready = matches!(read, Some(Ok(n)) if marker[..n] == *READY);
+        }
+        self.ready
     }
 
     /// Hands over the script; the runner begins it. The future waits for the interpreter to read.
@@ -396,6 +403,7 @@ impl Interpreter {
             output: process.take_stdout(),
             process,
             door: None,
+            ready: false,
             _work_dir: None,
         }
     }

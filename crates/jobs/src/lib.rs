@@ -21,7 +21,9 @@ mod memory;
 mod outcome;
 mod pickle;
 mod queue;
+mod recovery;
 mod requirements;
+mod retention;
 mod script;
 mod signals;
 mod store;
@@ -91,13 +93,13 @@ struct Inner {
     running: Mutex<HashMap<String, CancellationToken>>,
 }
 
-/// Finds the model that the upload of a job named; the registry asks, before there are [`Jobs`].
-pub fn job_models(db: db::Db) -> registry::JobModels {
+/// Finds the uploads of jobs; the registry asks, before there are [`Jobs`].
+pub fn job_uploads(db: db::Db) -> registry::JobUploads {
     Arc::new(move |job_id| {
         let db = db.clone();
         Box::pin(async move {
             let mut conn = db.acquire().await?;
-            store::jobs::find_model_name(&mut conn, &job_id).await
+            store::jobs::find_upload(&mut conn, &job_id).await
         })
     })
 }

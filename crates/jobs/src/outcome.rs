@@ -1,17 +1,15 @@
 //! What came of a script: the runs and models that the job made, and the version that is
 //! registered from them.
 
-use registry::{ModelVersion, Registration, Registry, Subject};
-use tracking::{Location, Run, RunStatus, Tracking};
+use registry::{ENVIRONMENT_TAG, ModelVersion, Registration, Registry, Subject};
+use tracking::{Location, LoggedModelStatus, Run, RunStatus, Tracking};
 
 use crate::error::Error;
 use crate::failure::{self, Failure};
-use crate::job::{Job, Problem};
+use crate::job::{Job, LeftBehind, Problem};
 use crate::launch::Package;
 use crate::pickle;
 
-/// The version tag that names the environment a model was trained in; serving uses it.
-const ENVIRONMENT_TAG: &str = "asgard.environment";
 /// The version tag of a model that was logged as a pickle.
 const WRAPPED_TAG: &str = "asgard.wrapped";
 /// How many artifacts a warning lists.
@@ -39,21 +37,51 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<Failure>,
 }
 
+/// What is there of a job before its script begins: what earlier attempts left.
+pub(crate) async fn left_behind(registry: &Registry, job_id: &str) -> Result<LeftBehind, Error> {
+    let tracking = registry.tracking();
+    let runs = tracking.runs_of_job(job_id).await?;
+    let models = tracking.logged_models_of_job(job_id).await?;
+    let versions = registry.versions_of_job(job_id).await?;
+    Ok(LeftBehind {
+        run_ids: runs.into_iter().map(|run| run.run_id).collect(),
+        model_ids: models.into_iter().map(|model| model.model_id).collect(),
+        versions: versions.into_iter().map(|v| (v.name, v.version)).collect(),
+    })
+}
+
 /// Ends the runs that a job left open, and tells which runs it made. For jobs that failed.
 pub(crate) async fn close(
     tracking: &Tracking,
-    job_id: &str,
+    job: &Job,
     status: RunStatus,
 ) -> Result<Outcome, Error> {
-    tracking.end_runs_of_job(job_id, status).await?;
-    let runs = tracking.runs_of_job(job_id).await?;
-    let models = tracking.logged_models_of_job(job_id).await?;
+    tracking.end_runs_of_job(&job.job_id, status).await?;
+    let runs = runs_of(tracking, job).await?;
+    let left = &job.facts.left_behind.model_ids;
+    let models = tracking.logged_models_of_job(&job.job_id).await?;
+    let ids = models.into_iter().map(|model| model.model_id);
     Ok(Outcome {
         run_id: runs.last().map(|run| run.run_id.clone()),
         run_ids: runs.into_iter().map(|run| run.run_id).collect(),
-        model_ids: models.into_iter().map(|model| model.model_id).collect(),
+        model_ids: ids.filter(|id| !left.contains(id)).collect(),
         ..Outcome::default()
     })
+}
+
+/// The runs of this attempt, oldest first.
+async fn runs_of(tracking: &Tracking, job: &Job) -> Result<Vec<Run>, Error> {
+    let mut runs = tracking.runs_of_job(&job.job_id).await?;
+    runs.retain(|run| !job.facts.left_behind.run_ids.contains(&run.run_id));
+    Ok(runs)
+}
+
+/// The versions that the script of this attempt registered, oldest first.
+async fn versions_of(registry: &Registry, job: &Job) -> Result<Vec<ModelVersion>, Error> {
+    let left = &job.facts.left_behind.versions;
+    let mut versions = registry.versions_of_job(&job.job_id).await?;
+    versions.retain(|v| !left.contains(&(v.name.clone(), v.version)));
+    Ok(versions)
 }
 
 /// Finds what a script that ended well made, and registers its model.
@@ -63,8 +91,8 @@ pub(crate) async fn register(
     surroundings: &Surroundings<'_>,
 ) -> Result<Outcome, Error> {
     let tracking = registry.tracking();
-    let mut outcome = close(tracking, &job.job_id, RunStatus::Finished).await?;
-    let runs = tracking.runs_of_job(&job.job_id).await?;
+    let mut outcome = close(tracking, job, RunStatus::Finished).await?;
+    let runs = runs_of(tracking, job).await?;
     if runs.is_empty() && outcome.model_ids.is_empty() {
         outcome.failure = Some(failure::no_mlflow_run(job.request.autolog));
         return Ok(outcome);
@@ -123,11 +151,16 @@ async fn find_version(
     surroundings: &Surroundings<'_>,
 ) -> Result<Option<ModelVersion>, Error> {
     let name = &job.request.model_name;
-    let own = registry.versions_of_job(&job.job_id).await?;
+    let own = versions_of(registry, job).await?;
     if let Some(version) = own.into_iter().rfind(|version| &version.name == name) {
         return Ok(Some(version));
     }
     for model_id in model_ids.iter().rev() {
+        // One whose upload broke off may lack files.
+        let model = registry.tracking().get_logged_model(model_id).await?;
+        if model.status != LoggedModelStatus::Ready {
+            continue;
+        }
         let subject = Subject::LoggedModel(model_id.clone());
         if let Some(version) = register_subject(registry, job, subject).await? {
             return Ok(Some(version));
@@ -206,7 +239,7 @@ async fn label(
     surroundings: &Surroundings<'_>,
 ) -> Result<(), Error> {
     if let Some(environment) = surroundings.environment {
-        for own in registry.versions_of_job(&job.job_id).await? {
+        for own in versions_of(registry, job).await? {
             registry
                 .set_version_tag(&own.name, own.version, ENVIRONMENT_TAG, environment)
                 .await?;

@@ -3,10 +3,11 @@
 use std::sync::PoisonError;
 
 use tokio_util::sync::CancellationToken;
-use web::Timestamp;
+use web::{Identity, Permission, Timestamp};
 
 use crate::error::Error;
-use crate::job::{Job, Problem, Reason, Status};
+use crate::failure;
+use crate::job::{Job, Reason};
 use crate::listing::{Filter, Page};
 use crate::log::{Chunk, Excerpt, show};
 use crate::store::jobs::NewRow;
@@ -23,13 +24,10 @@ impl Jobs {
     ///
     /// # Errors
     /// [`Error::QueueFull`], [`Error::IdempotencyKey`].
-    pub async fn submit(
-        &self,
-        submission: &Submission,
-        idempotency_key: Option<&str>,
-        created_by: &str,
-    ) -> Result<Job, Error> {
-        let key = idempotency_key.map(|key| format!("{created_by} {key}"));
+    pub async fn submit(&self, submission: &Submission, caller: &Identity) -> Result<Job, Error> {
+        let given = submission.idempotency_key.as_deref();
+        let key = given.map(|key| format!("{} {key}", caller.id()));
+        let created_by = caller.label();
         let request_hash = submission.hash();
         let job_id = ulid::Ulid::new().to_string().to_lowercase();
         let mut tx = self.db().begin().await?;
@@ -49,7 +47,8 @@ impl Jobs {
             warnings: &submission.warnings,
             idempotency_key: key.as_deref(),
             request_hash: &request_hash,
-            created_by,
+            created_by: &created_by,
+            may_promote: caller.may(Permission::PromoteVersions),
             now: Timestamp::now().0,
         };
         let inserted = store::jobs::insert(&mut tx, &row).await?;
@@ -58,9 +57,7 @@ impl Jobs {
                 let found = store::jobs::find_by_idempotency_key(&mut tx, key).await?;
                 let (hash, job) = found.ok_or_else(|| Error::NotFound(job_id.clone()))?;
                 if hash != request_hash {
-                    return Err(Error::IdempotencyKey(
-                        idempotency_key.unwrap_or_default().to_owned(),
-                    ));
+                    return Err(Error::IdempotencyKey(given.unwrap_or_default().to_owned()));
                 }
                 job
             }
@@ -139,13 +136,8 @@ impl Jobs {
     /// [`Error::NotFound`], [`Error::Finished`].
     pub async fn cancel(&self, job_id: &str, caller: &str) -> Result<Job, Error> {
         let mut tx = self.db().begin().await?;
-        let error = cancelled(caller);
-        let end = End {
-            status: Status::Failed,
-            reason: Some(Reason::Cancelled),
-            error: Some(&error),
-            now: Timestamp::now().0,
-        };
+        let failure = failure::cancelled(caller);
+        let end = End::failed(&failure, Timestamp::now().0);
         let ended = store::queue::finish(&mut tx, job_id, &Holder::Nobody, &end).await?;
         let asked = !ended && store::queue::request_cancel(&mut tx, job_id).await?;
         let job = store::jobs::find(&mut tx, job_id)
@@ -191,16 +183,5 @@ impl Jobs {
             .running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a cancelled job failed.
-pub(crate) fn cancelled(caller: &str) -> Problem {
-    Problem {
-        code: "cancelled".to_owned(),
-        error: "Cancelled".to_owned(),
-        message: format!("the job was cancelled by {caller}"),
-        details: None,
-        help: None,
     }
 }

@@ -19,6 +19,8 @@ use crate::variables;
 pub struct Submission {
     pub request: JobRequest,
     pub script: String,
+    /// The same key from the same caller means the same job.
+    pub idempotency_key: Option<String>,
     /// What was let pass but should be known.
     pub warnings: Vec<Problem>,
 }
@@ -79,12 +81,14 @@ impl Submission {
             memory_bytes: reader.memory(config),
             cpus: reader.cpus(),
         };
+        let idempotency_key = reader.idempotency_key();
         if !reader.wrong.is_empty() {
             return Err(Error::Fields(reader.wrong));
         }
         Ok(Self {
             request,
             script,
+            idempotency_key,
             warnings: unknown.iter().map(|name| unknown_field(name)).collect(),
         })
     }
@@ -98,13 +102,21 @@ impl Submission {
     }
 }
 
+/// What an idempotency key must be.
+pub(crate) const IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 visible characters";
+
+/// Whether a text may be an idempotency key, in the body as in the header.
+pub(crate) fn is_idempotency_key(key: &str) -> bool {
+    (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+}
+
 fn unknown_field(name: &str) -> Problem {
     Problem {
         code: "unknown_field".to_owned(),
         error: "Unknown field".to_owned(),
         message: format!("the field {name:?} of the upload is not known and was ignored"),
         details: None,
-        help: Some(format!("the fields are: {}", FIELDS[..13].join(", "))),
+        help: Some(format!("the fields are: {}", FIELDS.join(", "))),
     }
 }
 
@@ -232,6 +244,14 @@ impl Reader {
         {
             seconds.ceil() as u32
         }
+    }
+
+    fn idempotency_key(&mut self) -> Option<String> {
+        let key: String = self.optional("idempotency_key")?;
+        if !is_idempotency_key(&key) {
+            self.refuse(&["idempotency_key"], IDEMPOTENCY_KEY);
+        }
+        Some(key)
     }
 
     fn tags(&mut self) -> BTreeMap<String, String> {

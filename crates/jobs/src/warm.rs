@@ -1,7 +1,8 @@
 //! Interpreters that wait with their imports done.
 //!
 //! Each is started in the sandbox of a job, imports what the last script of its environment
-//! imported, and serves one job. Nothing is shared between jobs, nothing is ever used twice.
+//! imported, and serves one job. Nothing is shared between jobs, nothing is ever used twice. One
+//! that still imports is given only to a script that would import the same.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,8 +44,10 @@ pub(crate) struct Warm {
 }
 
 struct Waiting {
-    environment: String,
+    /// Held, so that it stays as long as its interpreter waits.
+    environment: Environment,
     bounds: Bounds,
+    modules: Vec<String>,
     since: Instant,
     interpreter: Interpreter,
 }
@@ -59,13 +62,21 @@ impl Warm {
         }
     }
 
-    /// Takes an interpreter that waits in this environment, if one does.
-    pub(crate) fn take(&self, environment: &Environment, bounds: Bounds) -> Option<Interpreter> {
+    /// Takes an interpreter that waits in this environment, or one on its way for a script that
+    /// needs `modules`.
+    pub(crate) fn take(
+        &self,
+        environment: &Environment,
+        bounds: Bounds,
+        modules: &[String],
+    ) -> Option<Interpreter> {
         let mut waiting = self.lock();
         loop {
-            let index = waiting
-                .iter()
-                .position(|w| w.environment == environment.key && w.bounds == bounds)?;
+            let index = waiting.iter_mut().position(|w| {
+                w.environment.key == environment.key
+                    && w.bounds == bounds
+                    && (w.interpreter.is_ready() || w.modules == modules)
+            })?;
             let mut found = waiting.remove(index)?.interpreter;
             // One that died while it waited is of no use.
             if found.process.wait().now_or_never().is_none() {
@@ -88,26 +99,19 @@ impl Warm {
         let enough = self
             .lock()
             .iter()
-            .filter(|w| w.environment == environment.key && w.bounds == bounds)
+            .filter(|w| w.environment.key == environment.key && w.bounds == bounds)
             .count()
             >= self.size;
         if enough {
             return;
         }
         match self.launcher.start(environment, bounds, modules, &[]).await {
-            Ok(mut interpreter) => {
-                // One that is still busy importing would hold a job up.
-                if !interpreter.ready().await {
-                    tracing::warn!(
-                        ?modules,
-                        "an interpreter ended while it imported in advance"
-                    );
-                    return;
-                }
+            Ok(interpreter) => {
                 let mut waiting = self.lock();
                 waiting.push_back(Waiting {
-                    environment: environment.key.clone(),
+                    environment: environment.clone(),
                     bounds,
+                    modules: modules.to_vec(),
                     since: Instant::now(),
                     interpreter,
                 });

@@ -1,11 +1,10 @@
-//! The worker: takes waiting jobs, keeps their leases, ends them, and picks up what dead servers
-//! left.
+//! The worker: takes waiting jobs, keeps their leases, ends them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,8 +15,8 @@ use web::Timestamp;
 use crate::attempt::{Attempt, End};
 use crate::error::Error;
 use crate::execution::Stops;
-use crate::failure::{self, Failure};
-use crate::job::{Job, Phase, Reason, Status};
+use crate::failure;
+use crate::job::{Job, Reason, Status};
 use crate::launch::Launcher;
 use crate::log::{Limits, LogWriter};
 use crate::store::queue::{self, Holder};
@@ -26,10 +25,6 @@ use crate::{Jobs, telemetry};
 
 /// How often the queue is looked at though nothing rang: jobs may come from another server.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How often a script is run at most; the second time only because a server died.
-const ATTEMPTS: i64 = 2;
-/// How often registering a model is taken up again.
-const REGISTERING_ATTEMPTS: i64 = 5;
 
 impl Jobs {
     /// Runs jobs until `shutdown`; then gives the running ones back to the queue.
@@ -78,7 +73,7 @@ impl Worker {
     async fn run(self) {
         // SQLite serves one process: whatever is leased belongs to one that is dead.
         let alone = self.jobs.db().backend() == db::Backend::Sqlite;
-        self.recover(!alone).await;
+        self.jobs.recover(!alone).await;
         let tidy = self.tasks.spawn(self.clone().keep_tidy());
         while !self.shutdown.is_cancelled() {
             let permit = tokio::select! {
@@ -151,74 +146,8 @@ impl Worker {
                 () = sleep(self.jobs.config().heartbeat()) => {}
             }
             self.warm.tidy();
-            self.recover(true).await;
+            self.jobs.recover(true).await;
         }
-    }
-
-    /// Takes up the jobs whose server is dead: once more, or, when that was not the first time,
-    /// as failed.
-    async fn recover(&self, only_expired: bool) {
-        if let Err(error) = self.try_recover(only_expired).await {
-            tracing::error!(error = %chain(&error), "looking for the jobs of dead servers failed");
-        }
-    }
-
-    async fn try_recover(&self, only_expired: bool) -> Result<(), Error> {
-        let expired_by = only_expired.then(|| Timestamp::now().0);
-        let mut conn = self.jobs.db().acquire().await?;
-        let lost = queue::list_lost(&mut conn, expired_by).await?;
-        drop(conn);
-        for job in lost {
-            self.take_up(&job, expired_by).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_up(&self, job: &Job, expired_by: Option<i64>) -> Result<(), Error> {
-        let registering = job.phase == Some(Phase::Registering) && job.facts.exit_code == Some(0);
-        let allowed = if registering {
-            REGISTERING_ATTEMPTS
-        } else {
-            ATTEMPTS
-        };
-        let again = job.attempt < allowed && !job.cancel_requested;
-        let tracking = &self.jobs.inner.parts.tracking;
-        if !registering {
-            tracking
-                .end_runs_of_job(&job.job_id, RunStatus::Killed)
-                .await?;
-        }
-        let mut tx = self.jobs.db().begin().await?;
-        let taken = if again {
-            queue::requeue_lost(&mut tx, &job.job_id, job.attempt, expired_by).await?
-        } else {
-            let (reason, problem) = if job.cancel_requested {
-                (Reason::Cancelled, crate::queue::cancelled("a request"))
-            } else {
-                (Reason::Lost, failure::lost(job.attempt))
-            };
-            let end = queue::End {
-                status: Status::Failed,
-                reason: Some(reason),
-                error: Some(&problem),
-                now: Timestamp::now().0,
-            };
-            let holder = Holder::Finder {
-                attempt: job.attempt,
-                expired_by,
-            };
-            queue::finish(&mut tx, &job.job_id, &holder, &end).await?
-        };
-        tx.commit().await?;
-        if taken {
-            tracing::warn!(job_id = %job.job_id, attempt = job.attempt, again, "a job's server died under it");
-            self.jobs.signals().notify(&job.job_id);
-            self.jobs.inner.arrived.notify_one();
-            if !again {
-                telemetry::count_end(&self.jobs.get(&job.job_id).await?);
-            }
-        }
-        Ok(())
     }
 
     /// Runs a claimed job to its end, whatever happens.
@@ -238,9 +167,12 @@ impl Worker {
         }
         tracing::info!(attempt = job.attempt, "a training job starts");
         let heartbeat = tokio::spawn(self.clone().keep_lease(job_id.clone(), stops.clone()));
-        let end = match self.attempt(job, script, &stops).await {
-            Ok(end) => end,
-            Err(error) => End::Failed(failure::infra(&error)),
+        let end = match job.unreadable {
+            Some(column) => End::Failed(failure::unreadable(column)),
+            None => match self.attempt(job, script, &stops).await {
+                Ok(end) => end,
+                Err(error) => End::Failed(failure::infra(&error)),
+            },
         };
         self.finish(&job_id, end, &stops).await;
         heartbeat.abort();
@@ -262,6 +194,7 @@ impl Worker {
             self.jobs.signals().clone(),
         )
         .await?;
+        let job_id = job.job_id.clone();
         let mut attempt = Attempt {
             jobs: self.jobs.clone(),
             job,
@@ -273,13 +206,24 @@ impl Worker {
         };
         let carried: JoinHandle<End> =
             tokio::spawn(async move { attempt.carry_out().await }.in_current_span());
-        let end = carried.await.unwrap_or_else(|panic| {
-            End::Failed(failure::infra(&std::io::Error::other(panic.to_string())))
-        });
+        let end = match carried.await {
+            Ok(end) => end,
+            Err(panic) => self.after_panic(&job_id, &panic).await,
+        };
         if keeper.await.is_err() {
             tracing::error!("the keeper of a log panicked");
         }
         Ok(end)
+    }
+
+    /// What an attempt that broke off would have done: nothing of the job may go on running.
+    async fn after_panic(&self, job_id: &str, panic: &JoinError) -> End {
+        tracing::error!(%panic, "an attempt at a job panicked");
+        let tracking = &self.jobs.inner.parts.tracking;
+        if let Err(error) = tracking.end_runs_of_job(job_id, RunStatus::Failed).await {
+            tracing::error!(error = %chain(&error), "ending the runs of a failed job failed");
+        }
+        End::Failed(failure::infra(panic))
     }
 
     /// Renews the lease, hears of cancels on other servers, and stops the job when it is lost.
@@ -336,9 +280,14 @@ impl Worker {
 
     async fn try_finish(&self, job_id: &str, end: &End) -> Result<(), Error> {
         let owner = &self.jobs.inner.owner;
-        let (status, failure): (Status, Option<&Failure>) = match end {
-            End::Completed => (Status::Completed, None),
-            End::Failed(failure) => (Status::Failed, Some(failure)),
+        let row = match end {
+            End::Completed => queue::End {
+                status: Status::Completed,
+                reason: None,
+                error: None,
+                now: Timestamp::now().0,
+            },
+            End::Failed(failure) => queue::End::failed(failure, Timestamp::now().0),
             End::Lost => {
                 tracing::warn!("the job belongs to another server now");
                 return Ok(());
@@ -349,19 +298,13 @@ impl Worker {
                 return Ok(tx.commit().await?);
             }
         };
-        let row = queue::End {
-            status,
-            reason: failure.map(|failure| failure.reason),
-            error: failure.map(|failure| &failure.problem),
-            now: Timestamp::now().0,
-        };
         let mut tx = self.jobs.db().begin().await?;
         let ended = queue::finish(&mut tx, job_id, &Holder::Owner(owner), &row).await?;
         tx.commit().await?;
         if ended {
             let job = self.jobs.get(job_id).await?;
             tracing::info!(
-                status = status.as_str(),
+                status = row.status.as_str(),
                 reason = job.reason.map(Reason::as_str),
                 seconds = job.duration_seconds(),
                 run_id = job.run_id,
@@ -374,7 +317,7 @@ impl Worker {
     }
 }
 
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(next) = source {

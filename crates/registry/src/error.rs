@@ -26,6 +26,17 @@ pub enum Error {
         "Registered Model with name={name} does not belong to job {job_id}: its upload did not name the model and its script did not make it; upload the script with this model_name, or register under a name that is still free"
     )]
     NotOwnModel { name: String, job_id: String },
+    /// A job takes an alias or a stage from a version of others.
+    #[error(
+        "{what} of model {name:?} is held by version {version}, which job {job_id} did not make; it moves when an editor moves it, or when the script is uploaded with an editor's key"
+    )]
+    NotPromoted {
+        /// `the alias "champion"`.
+        what: String,
+        name: String,
+        version: i64,
+        job_id: String,
+    },
     /// A version's source is not a place that a version may have.
     #[error("Invalid model version source: '{source_uri}'. {reason}")]
     Source {
@@ -65,9 +76,10 @@ impl Error {
             Self::ModelExists(_) => Code::AlreadyExists,
             // MLflow answers 400 to an alias that does not exist.
             Self::AliasNotFound { .. } | Self::Invalid(_) | Self::Source { .. } => Code::Invalid,
-            Self::NotOwnModel { .. } => Code::Forbidden,
+            Self::NotOwnModel { .. } | Self::NotPromoted { .. } => Code::Forbidden,
             Self::NoModel { .. } | Self::Elsewhere { .. } => Code::Unprocessable,
             Self::Tracking(error) => error.code(),
+            Self::Db(error) if error.is_full() => Code::InsufficientStorage,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Db(_) => Code::Internal,
         }
@@ -108,6 +120,7 @@ impl From<Error> for ApiError {
         };
         let mut answer = match error.code() {
             Code::Internal => return Self::internal(&error),
+            Code::InsufficientStorage => return Self::storage_full(&error),
             Code::Unavailable => {
                 tracing::warn!(%error, "the registry's database does not answer");
                 Self::new(Code::Unavailable, "the database does not answer now").retry_after(1)

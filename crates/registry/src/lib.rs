@@ -5,12 +5,13 @@
 //! this server never reads; versions count up from 1 and a number is never used twice while its
 //! model exists; an alias points at one existing version; no tag changes what is checked; a job adds
 //! versions only to the model that its upload named, to a model that it made, and to a model that a
-//! job of the same upload's name made (see [`JobModels`]).
+//! job of the same upload's name made (see [`JobUpload`]), and gives aliases and stages only to
+//! versions that it made itself.
 
 mod alias;
 mod error;
 mod http;
-mod job_model;
+mod job_upload;
 mod model;
 mod name;
 mod register;
@@ -23,13 +24,13 @@ mod version;
 
 pub use error::Error;
 pub use http::{openapi, routes};
-pub use job_model::JobModels;
+pub use job_upload::{JobUpload, JobUploads};
 pub use model::RegisteredModel;
 pub use register::{Registration, Subject};
 pub use selector::Selector;
 pub use stage::Stage;
 pub use store::MIGRATIONS;
-pub use version::{ModelVersion, NewVersion};
+pub use version::{ENVIRONMENT_TAG, ModelVersion, NewVersion};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,7 +44,25 @@ pub struct Registry {
     db: Db,
     tracking: Tracking,
     generation: Arc<AtomicU64>,
-    job_models: Option<JobModels>,
+    job_uploads: Option<JobUploads>,
+}
+
+/// Finds the registered version whose files a place in the artifact store belongs to; tracking
+/// asks, before there is a [`Registry`].
+pub fn versions_at(db: Db) -> tracking::RegisteredAt {
+    Arc::new(move |question| {
+        let db = db.clone();
+        Box::pin(async move {
+            let mut conn = db.acquire().await?;
+            let places = question.place.self_and_above().map(|place| place.uri());
+            let places: Vec<String> = places.collect();
+            let above = question.with_all_below.then(|| question.place.uri());
+            let job_id = question.not_by_job.unwrap_or_default();
+            let found =
+                store::versions::find_around(&mut conn, &places, above.as_deref(), &job_id).await?;
+            Ok(found.map(|(name, version)| format!("version {version} of model {name:?}")))
+        })
+    })
 }
 
 impl Registry {
@@ -53,15 +72,15 @@ impl Registry {
             db,
             tracking,
             generation: Arc::new(AtomicU64::new(0)),
-            job_models: None,
+            job_uploads: None,
         }
     }
 
-    /// The same registry, which asks here for the models that the uploads of jobs named. Without
-    /// it a job adds versions only to models that it made.
+    /// The same registry, which asks here for the uploads of jobs. Without it a job adds versions
+    /// only to models that it made.
     #[must_use]
-    pub fn with_job_models(mut self, job_models: JobModels) -> Self {
-        self.job_models = Some(job_models);
+    pub fn with_job_uploads(mut self, job_uploads: JobUploads) -> Self {
+        self.job_uploads = Some(job_uploads);
         self
     }
 
@@ -86,6 +105,12 @@ impl Registry {
     pub async fn names(&self, limit: i64) -> Result<Vec<String>, Error> {
         let mut conn = self.db.acquire().await?;
         Ok(store::models::list_names(&mut conn, limit).await?)
+    }
+
+    /// The values that a tag of the server's own has on versions: the environments that they need.
+    pub async fn tag_values(&self, key: &str) -> Result<Vec<String>, Error> {
+        let mut conn = self.db.acquire().await?;
+        Ok(store::versions::list_tag_values(&mut conn, key).await?)
     }
 
     /// Commits a change and tells those who cache.

@@ -1,7 +1,7 @@
 //! Registering the model of a run, or a logged model, by hand or at the end of a job.
 
 use serde_json::{Value, json};
-use tracking::{Location, LoggedModel, check_owner};
+use tracking::{Location, LoggedModel, LoggedModelStatus, check_owner};
 use web::Identity;
 
 use crate::Registry;
@@ -118,11 +118,14 @@ impl Registry {
         Ok(())
     }
 
-    /// The model of a run: its newest logged model, else the folder `model`, else the first
+    /// The model of a run: its newest logged model that is ready, else the folder `model`, else the first
     /// folder with an MLmodel file.
     async fn model_of_run(&self, run_id: &str) -> Result<Found, Error> {
         let run = self.tracking().get_run(run_id).await?;
-        for model in self.tracking().logged_models_of_run(run_id).await? {
+        let logged = self.tracking().logged_models_of_run(run_id).await?;
+        // Until it is ready a logged model may lack files.
+        let is_ready = |model: &LoggedModel| model.status == LoggedModelStatus::Ready;
+        for model in logged.into_iter().filter(is_ready) {
             let location = Location::parse_uri(&model.artifact_uri)?;
             if self.has_model_file(&location).await? {
                 return Ok(of_logged_model(model, location));

@@ -10,6 +10,7 @@ use tracking::{Location, Owner};
 
 use crate::Registry;
 use crate::error::Error;
+use crate::name;
 use crate::selector::Selector;
 use crate::version::NewVersion;
 
@@ -23,6 +24,8 @@ pub(crate) struct Place {
     pub(crate) location: String,
     pub(crate) run_id: Option<String>,
     pub(crate) model_id: Option<String>,
+    /// The server's own tags of the version that is copied: its environment is this one's too.
+    pub(crate) tags: Vec<(String, String)>,
 }
 
 /// Finds the place that the source of a new version names, and the run and logged model that it
@@ -33,6 +36,7 @@ pub(crate) async fn resolve(registry: &Registry, new: &NewVersion) -> Result<Pla
         location: source.to_owned(),
         run_id: new.run_id.clone().filter(|id| !id.is_empty()),
         model_id: new.model_id.clone().filter(|id| !id.is_empty()),
+        tags: Vec::new(),
     };
     if source.is_empty() {
         return Err(tracking::Error::Missing("source".to_owned()).into());
@@ -124,6 +128,7 @@ async fn of_run(
         location: folder.uri(),
         run_id: Some(run_id.to_owned()),
         model_id: given.model_id,
+        tags: Vec::new(),
     };
     // From MLflow 3 on `runs:/ID/NAME` means the run's logged model of that name.
     if registry
@@ -168,6 +173,7 @@ async fn of_model(
             location: model.artifact_uri,
             run_id: given.run_id.or(model.source_run_id),
             model_id: Some(model.model_id),
+            tags: Vec::new(),
         });
     }
     let (name, which) = match (path.split_once('/'), path.split_once('@')) {
@@ -180,6 +186,11 @@ async fn of_model(
         location: version.location,
         run_id: given.run_id.or(version.run_id),
         model_id: given.model_id.or(version.model_id),
+        tags: version
+            .tags
+            .into_iter()
+            .filter(|(key, _)| name::check_not_reserved(key).is_err())
+            .collect(),
     })
 }
 
@@ -217,6 +228,7 @@ async fn inside(
         location: location.uri(),
         run_id: given.run_id.or(run_id),
         model_id: given.model_id.or(model_id),
+        tags: Vec::new(),
     })
 }
 

@@ -10,11 +10,17 @@ use db::{Migration, Migrations};
 /// The tables of the registry.
 pub const MIGRATIONS: Migrations = Migrations {
     domain: "registry",
-    steps: &[Migration {
-        name: "registry",
-        sqlite: include_str!("store/schema.sqlite.sql"),
-        postgres: include_str!("store/schema.postgres.sql"),
-    }],
+    steps: &[
+        Migration {
+            name: "registry",
+            sqlite: include_str!("store/schema.sqlite.sql"),
+            postgres: include_str!("store/schema.postgres.sql"),
+        },
+        Migration::both(
+            "versions by their place",
+            "CREATE INDEX model_versions_by_location ON model_versions (location);",
+        ),
+    ],
 };
 
 /// Reads a JSON text that the database made of several rows; no rows are nothing.

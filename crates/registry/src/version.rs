@@ -13,6 +13,9 @@ use crate::source;
 use crate::stage::Stage;
 use crate::store::{models, versions};
 
+/// The tag of a version that names the environment that its job trained in.
+pub const ENVIRONMENT_TAG: &str = "asgard.environment";
+
 /// A version of a registered model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelVersion {
@@ -101,7 +104,7 @@ impl Registry {
             job_id: new.job_id,
             stage: Stage::None,
             description: new.description.unwrap_or_default(),
-            tags: new.tags.into_iter().collect(),
+            tags: new.tags.into_iter().chain(place.tags).collect(),
             aliases: Vec::new(),
             created_at: now,
             updated_at: now,
@@ -204,9 +207,11 @@ impl Registry {
     }
 
     /// Moves a version to a stage; with `archive_others`, moves those that were in it to
-    /// Archived.
-    pub async fn transition_version(
+    /// Archived. A job moves versions that it made itself, and into a stage in which there is one of
+    /// others only when its uploader might.
+    pub(crate) async fn transition_version(
         &self,
+        caller: &Identity,
         name: &str,
         version: i64,
         stage: Stage,
@@ -220,13 +225,18 @@ impl Registry {
             )));
         }
         let now = Timestamp::now().0;
+        let may_promote = self.may_promote(caller).await?;
         let mut tx = self.db.begin().await?;
-        find(&mut tx, name, version).await?;
+        // Locks the model: nobody moves another version into the stage meanwhile.
+        models::touch(&mut tx, name, now).await?;
+        find_owned(&mut tx, name, version, caller).await?;
+        if stage.is_active() && !may_promote {
+            check_free_stage(&mut tx, name, version, stage, caller).await?;
+        }
         if archive_others {
             versions::archive_others(&mut tx, name, version, stage, now).await?;
         }
         versions::update_stage(&mut tx, name, version, stage, now).await?;
-        models::touch(&mut tx, name, now).await?;
         let moved = find(&mut tx, name, version).await?;
         self.commit(tx).await?;
         Ok(moved)
@@ -284,10 +294,31 @@ impl Registry {
     }
 }
 
-pub(crate) fn version_not_found(name: &str, version: impl ToString) -> Error {
+fn version_not_found(name: &str, version: impl ToString) -> Error {
     Error::VersionNotFound {
         name: name.to_owned(),
         version: version.to_string(),
+    }
+}
+
+/// Refuses a job that would take a stage from a version of others: who asks for a stage gets the
+/// newest version in it.
+async fn check_free_stage(
+    conn: &mut db::Conn,
+    name: &str,
+    version: i64,
+    stage: Stage,
+    caller: &Identity,
+) -> Result<(), Error> {
+    let job_id = caller.job_id().unwrap_or_default();
+    match versions::find_of_others_in_stage(conn, name, version, stage, job_id).await? {
+        None => Ok(()),
+        Some(holder) => Err(Error::NotPromoted {
+            what: format!("the stage {}", stage.as_str()),
+            name: name.to_owned(),
+            version: holder,
+            job_id: job_id.to_owned(),
+        }),
     }
 }
 
@@ -297,7 +328,8 @@ async fn find(conn: &mut db::Conn, name: &str, version: i64) -> Result<ModelVers
         .ok_or_else(|| version_not_found(name, version))
 }
 
-async fn find_owned(
+/// Finds a version that the caller may change: a job only what it made.
+pub(crate) async fn find_owned(
     conn: &mut db::Conn,
     name: &str,
     version: i64,

@@ -151,6 +151,7 @@ async fn examine(context: &Context<'_>, settings: &Settings) -> anyhow::Result<V
     let examined = Examined {
         sandbox,
         environments,
+        keep_logs_days: settings.jobs.keep_logs_days,
     };
     Ok(json!(examined.examine().await))
 }
@@ -165,7 +166,7 @@ fn mechanisms(machine: &Value, findings: &mut Vec<Finding>) {
         detail: level.to_owned(),
         fix: None,
     });
-    for area in ["sandbox", "environments"] {
+    for area in ["sandbox", "environments", "storage"] {
         for found in machine[area].as_array().into_iter().flatten() {
             let text = |key: &str| found[key].as_str().map(str::to_owned);
             let available = found["available"] == true;

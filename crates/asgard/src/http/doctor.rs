@@ -12,6 +12,7 @@ use web::{Json, Permission, Routes, Style};
 pub(crate) struct Examined {
     pub(crate) sandbox: Sandbox,
     pub(crate) environments: Environments,
+    pub(crate) keep_logs_days: u32,
 }
 
 pub(crate) fn routes(examined: Examined) -> Routes {
@@ -27,6 +28,8 @@ pub(crate) struct DoctorResponse {
     isolation: &'static str,
     sandbox: Vec<Finding>,
     environments: Vec<Finding>,
+    /// What is kept on the disk, and for how long.
+    storage: Vec<Finding>,
 }
 
 /// One mechanism of this machine, tried.
@@ -58,7 +61,18 @@ impl Examined {
             isolation: self.sandbox.level().name(),
             sandbox: list(self.sandbox.report().to_vec()),
             environments: list(self.environments.doctor().await),
+            storage: list(self.kept().await),
         }
+    }
+
+    async fn kept(&self) -> Vec<Mechanism> {
+        let logs = match self.keep_logs_days {
+            0 => "are never removed (jobs.keep_logs_days)".to_owned(),
+            days => format!("are removed {days} days after the job's end (jobs.keep_logs_days)"),
+        };
+        let mut kept = self.environments.kept_in_words().await;
+        kept.push(Mechanism::available("job logs", logs));
+        kept
     }
 }
 

@@ -8,12 +8,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-use web::{ApiError, Caller, Code, Json, Timestamp};
+use web::{ApiError, Caller, Code, FieldError, Json, Timestamp};
 
 use crate::Jobs;
 use crate::job::Status;
 use crate::script::ScriptEncoding;
-use crate::submission::Submission;
+use crate::submission::{IDEMPOTENCY_KEY, Submission, is_idempotency_key};
 
 /// A training script and how to run it.
 #[derive(ToSchema)]
@@ -58,6 +58,9 @@ pub(crate) struct TrainingScriptUploadRequest {
     #[schema(example = "3.11")]
     python_version: Option<String>,
     resources: Option<Resources>,
+    /// The same key from the same caller gives the same job, as the header does.
+    #[schema(example = "nightly-2026-01-31")]
+    idempotency_key: Option<String>,
 }
 
 /// What a job may use.
@@ -104,11 +107,10 @@ pub(super) async fn upload(
     headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
-    let key = idempotency_key(&headers)?;
-    let submission = Submission::parse(body, jobs.config())?;
-    let job = jobs
-        .submit(&submission, key.as_deref(), &caller.label())
-        .await?;
+    let header = idempotency_key(&headers)?;
+    let mut submission = Submission::parse(body, jobs.config())?;
+    submission.idempotency_key = same_key(header, submission.idempotency_key)?;
+    let job = jobs.submit(&submission, &caller).await?;
     let location = format!("/mlops/training/jobs/{}", job.job_id);
     let response = TrainingScriptUploadResponse {
         job_id: job.job_id,
@@ -131,10 +133,24 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
         return Ok(None);
     };
     match value.to_str() {
-        Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key.to_owned())),
+        Ok(key) if is_idempotency_key(key) => Ok(Some(key.to_owned())),
         _ => Err(ApiError::new(
             Code::Invalid,
-            "the Idempotency-Key header must have 1 to 255 visible characters",
+            format!("the Idempotency-Key header is no key: {IDEMPOTENCY_KEY}"),
         )),
+    }
+}
+
+/// The key of the header or of the body, which must not name two.
+fn same_key(header: Option<String>, field: Option<String>) -> Result<Option<String>, ApiError> {
+    match (header, field) {
+        (Some(header), Some(field)) if header != field => {
+            let message = "differs from the Idempotency-Key header: send one of them";
+            Err(ApiError::fields(vec![FieldError::body(
+                ["idempotency_key"],
+                message,
+            )]))
+        }
+        (header, field) => Ok(header.or(field)),
     }
 }

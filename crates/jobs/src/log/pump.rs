@@ -17,6 +17,8 @@ const LINE_LIMIT: usize = 32 * 1024;
 pub(crate) enum Line {
     /// `::asgard progress 0.4::`, or shorter `::progress 0.4::`: how far the script is.
     Progress(f64),
+    /// The runner has done its imports and waits for the script.
+    Ready,
     /// The runner begins the script.
     Begun,
     /// The script ended with an error.
@@ -56,6 +58,7 @@ impl Line {
                     .contains(&value)
                     .then_some(Self::Progress(value))
             }
+            "ready" => Some(Self::Ready),
             "begun" => Some(Self::Begun),
             "failed" => serde_json::from_str(content).ok().map(Self::Failed),
             "note" => serde_json::from_str(content).ok().map(Self::Note),
@@ -75,7 +78,7 @@ impl Line {
                 module: failure.module.map(cover),
             }),
             Self::Note(text) => Self::Note(cover(text)),
-            Self::Progress(_) | Self::Begun => self,
+            Self::Progress(_) | Self::Ready | Self::Begun => self,
         }
     }
 }

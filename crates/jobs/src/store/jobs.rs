@@ -1,16 +1,16 @@
 //! The table `training_jobs`: inserting, reading, listing, and the changes of a running job.
 
 use db::{Conn, Error as DbError, Row, query};
+use registry::JobUpload;
 use serde::de::DeserializeOwned;
 
-use crate::error::Error;
-use crate::job::{Job, JobRequest, Phase, Problem, Reason, Status};
+use crate::job::{Facts, Job, JobRequest, Phase, Problem, Reason, Status};
 use crate::listing::{Filter, Page};
 
 /// The columns of a [`Job`], in the order that [`read`] takes them.
 pub(super) const COLUMNS: &str = "job_id, request, created_by, status, phase, reason, attempt, \
      cancel_requested, progress, run_id, model_version, error, warnings, facts, created_at, \
-     started_at, script_started_at, completed_at";
+     started_at, script_started_at, completed_at, script_name, experiment_name, model_name";
 
 /// A row to be: a job that was just accepted.
 pub(crate) struct NewRow<'r> {
@@ -21,16 +21,17 @@ pub(crate) struct NewRow<'r> {
     pub(crate) idempotency_key: Option<&'r str>,
     pub(crate) request_hash: &'r str,
     pub(crate) created_by: &'r str,
+    pub(crate) may_promote: bool,
     pub(crate) now: i64,
 }
 
 /// Inserts an accepted job; false when its idempotency key is taken.
-pub(crate) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<bool, Error> {
+pub(crate) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<bool, DbError> {
     let inserted = query(
         "INSERT INTO training_jobs (job_id, script_name, experiment_name, model_name, request,
             script, idempotency_key, request_hash, created_by, status, attempt, cancel_requested,
-            warnings, facts, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 0, $10, $11, '{}', $12)
+            warnings, facts, created_at, may_promote)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 0, $10, $11, '{}', $12, $13)
          ON CONFLICT (idempotency_key) DO NOTHING",
     )
     .bind(row.job_id)
@@ -45,6 +46,7 @@ pub(crate) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<bool, Er
     .bind(false)
     .bind(json(&row.warnings))
     .bind(row.now)
+    .bind(row.may_promote)
     .execute(conn)
     .await?;
     Ok(inserted == 1)
@@ -54,38 +56,40 @@ pub(crate) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<bool, Er
 pub(crate) async fn find_by_idempotency_key(
     conn: &mut Conn,
     key: &str,
-) -> Result<Option<(String, Job)>, Error> {
+) -> Result<Option<(String, Job)>, DbError> {
     let row = query(format!(
         "SELECT {COLUMNS}, request_hash FROM training_jobs WHERE idempotency_key = $1"
     ))
     .bind(key)
     .fetch_optional(conn)
     .await?;
-    row.map(|row| Ok((row.get("request_hash"), read(&row)?)))
-        .transpose()
+    Ok(row.map(|row| (row.get("request_hash"), read(&row))))
 }
 
 /// A job by its id.
-pub(crate) async fn find(conn: &mut Conn, job_id: &str) -> Result<Option<Job>, Error> {
+pub(crate) async fn find(conn: &mut Conn, job_id: &str) -> Result<Option<Job>, DbError> {
     let row = query(format!(
         "SELECT {COLUMNS} FROM training_jobs WHERE job_id = $1"
     ))
     .bind(job_id)
     .fetch_optional(conn)
     .await?;
-    row.as_ref().map(read).transpose()
+    Ok(row.as_ref().map(read))
 }
 
-/// The registered model that the upload of a job named.
-pub(crate) async fn find_model_name(
+/// What the registry must know of the upload of a job.
+pub(crate) async fn find_upload(
     conn: &mut Conn,
     job_id: &str,
-) -> Result<Option<String>, DbError> {
-    let row = query("SELECT model_name FROM training_jobs WHERE job_id = $1")
+) -> Result<Option<JobUpload>, DbError> {
+    let row = query("SELECT model_name, may_promote FROM training_jobs WHERE job_id = $1")
         .bind(job_id)
         .fetch_optional(conn)
         .await?;
-    Ok(row.map(|row| row.get(0)))
+    Ok(row.map(|row| JobUpload {
+        model_name: row.get(0),
+        may_promote: row.get(1),
+    }))
 }
 
 /// The script of a job.
@@ -98,7 +102,11 @@ pub(crate) async fn find_script(conn: &mut Conn, job_id: &str) -> Result<Option<
 }
 
 /// A page of jobs, newest first; one row more than asked for tells that there are more.
-pub(crate) async fn list(conn: &mut Conn, filter: &Filter, page: &Page) -> Result<Vec<Job>, Error> {
+pub(crate) async fn list(
+    conn: &mut Conn,
+    filter: &Filter,
+    page: &Page,
+) -> Result<Vec<Job>, DbError> {
     let mut sql = format!("SELECT {COLUMNS} FROM training_jobs WHERE 1 = 1");
     let mut values: Vec<db::Value> = Vec::new();
     for (column, value) in [
@@ -126,7 +134,7 @@ pub(crate) async fn list(conn: &mut Conn, filter: &Filter, page: &Page) -> Resul
     values.push((page.limit + 1).into());
     sql.push_str(&format!(" ORDER BY job_id DESC LIMIT ${}", values.len()));
     let rows = query(sql).bind_all(values).fetch_all(conn).await?;
-    rows.iter().map(read).collect()
+    Ok(rows.iter().map(read).collect())
 }
 
 /// `%text%` with LIKE's own characters escaped by `!`.
@@ -170,17 +178,27 @@ pub(crate) async fn find_by_token(
     Ok(row.map(|row| row.get(0)))
 }
 
-pub(super) fn read(row: &Row) -> Result<Job, Error> {
-    let job_id: String = row.get(0);
-    let stored = |column| {
-        let job_id = job_id.clone();
-        move || Error::Stored { job_id, column }
-    };
+/// A job of its [`COLUMNS`]. One that cannot be read whole must not hide the others: it is given
+/// as far as it can be, and says which column is not what this version writes.
+pub(super) fn read(row: &Row) -> Job {
+    let mut unreadable = None;
+    let mut wrong = |column| unreadable = Some(column);
     let optional = |index: usize| row.get::<Option<String>, _>(index);
-    Ok(Job {
-        request: parse(&row.get::<String, _>(1)).ok_or_else(stored("request"))?,
+    let completed_at: Option<i64> = row.get(17);
+    Job {
+        job_id: row.get(0),
+        request: parse(&row.get::<String, _>(1)).unwrap_or_else(|| {
+            wrong("request");
+            JobRequest::named(row.get(18), row.get(19), row.get(20))
+        }),
         created_by: row.get(2),
-        status: Status::parse(&row.get::<String, _>(3)).ok_or_else(stored("status"))?,
+        status: Status::parse(&row.get::<String, _>(3)).unwrap_or_else(|| {
+            wrong("status");
+            match completed_at {
+                Some(_) => Status::Failed,
+                None => Status::Queued,
+            }
+        }),
         phase: optional(4).as_deref().and_then(Phase::parse),
         reason: optional(5).as_deref().and_then(Reason::parse),
         attempt: row.get(6),
@@ -188,17 +206,27 @@ pub(super) fn read(row: &Row) -> Result<Job, Error> {
         progress: row.get(8),
         run_id: row.get(9),
         model_version: row.get(10),
-        error: optional(11)
-            .map(|text| parse(&text).ok_or_else(stored("error")))
-            .transpose()?,
-        warnings: parse(&row.get::<String, _>(12)).ok_or_else(stored("warnings"))?,
-        facts: parse(&row.get::<String, _>(13)).ok_or_else(stored("facts"))?,
+        error: optional(11).and_then(|text| {
+            let error = parse(&text);
+            if error.is_none() {
+                wrong("error");
+            }
+            error
+        }),
+        warnings: parse(&row.get::<String, _>(12)).unwrap_or_else(|| {
+            wrong("warnings");
+            Vec::new()
+        }),
+        facts: parse(&row.get::<String, _>(13)).unwrap_or_else(|| {
+            wrong("facts");
+            Facts::default()
+        }),
         created_at: row.get(14),
         started_at: row.get(15),
         script_started_at: row.get(16),
-        completed_at: row.get(17),
-        job_id,
-    })
+        completed_at,
+        unreadable,
+    }
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {

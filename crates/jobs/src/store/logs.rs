@@ -39,6 +39,36 @@ pub(crate) async fn delete_between(
     .await
 }
 
+/// Removes a whole log.
+pub(crate) async fn delete(conn: &mut Conn, job_id: &str) -> Result<u64, DbError> {
+    query("DELETE FROM training_job_logs WHERE job_id = $1")
+        .bind(job_id)
+        .execute(conn)
+        .await
+}
+
+/// The ids behind `after`, in their order, of jobs that ended before a time and still have a part
+/// of their log that is as old.
+pub(crate) async fn list_old(
+    conn: &mut Conn,
+    before: i64,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>, DbError> {
+    let rows = query(
+        "SELECT j.job_id FROM training_jobs j
+         WHERE j.job_id > $1 AND j.completed_at < $2 AND EXISTS (
+            SELECT 1 FROM training_job_logs l WHERE l.job_id = j.job_id AND l.at < $2)
+         ORDER BY j.job_id LIMIT $3",
+    )
+    .bind(after)
+    .bind(before)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// The chunks from the one that holds the byte `from` on, at most `limit` of them.
 pub(crate) async fn list_from(
     conn: &mut Conn,

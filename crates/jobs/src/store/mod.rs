@@ -9,9 +9,15 @@ use db::{Migration, Migrations};
 /// The tables of this crate.
 pub const MIGRATIONS: Migrations = Migrations {
     domain: "jobs",
-    steps: &[Migration {
-        name: "jobs and their logs",
-        sqlite: include_str!("migrations/1_sqlite.sql"),
-        postgres: include_str!("migrations/1_postgres.sql"),
-    }],
+    steps: &[
+        Migration {
+            name: "jobs and their logs",
+            sqlite: include_str!("migrations/1_sqlite.sql"),
+            postgres: include_str!("migrations/1_postgres.sql"),
+        },
+        Migration::both(
+            "what the uploader might",
+            "ALTER TABLE training_jobs ADD COLUMN may_promote BOOLEAN NOT NULL DEFAULT FALSE;",
+        ),
+    ],
 };

@@ -6,7 +6,7 @@
 use db::{Backend, Conn, Error as DbError, query};
 
 use super::jobs::{COLUMNS, json, read};
-use crate::error::Error;
+use crate::failure::Failure;
 use crate::job::{Facts, Job, Phase, Problem, Reason, Status};
 
 /// Takes the oldest waiting job for `owner`, with its script.
@@ -15,7 +15,7 @@ pub(crate) async fn claim(
     owner: &str,
     now: i64,
     lease_until: i64,
-) -> Result<Option<(Job, String)>, Error> {
+) -> Result<Option<(Job, String)>, DbError> {
     let locking = match conn.backend() {
         Backend::Sqlite => "",
         Backend::Postgres => "FOR UPDATE SKIP LOCKED",
@@ -34,8 +34,7 @@ pub(crate) async fn claim(
     .bind(now)
     .fetch_optional(conn)
     .await?;
-    row.map(|row| Ok((read(&row)?, row.get("script"))))
-        .transpose()
+    Ok(row.map(|row| (read(&row), row.get("script"))))
 }
 
 /// Renews a lease. `None` when the job belongs to another owner now; else whether somebody asked
@@ -61,7 +60,8 @@ pub(crate) async fn renew(
 /// Gives a job back to the queue as if this attempt had not been, for a server that stops.
 pub(crate) async fn release(conn: &mut Conn, job_id: &str, owner: &str) -> Result<bool, DbError> {
     let n = query(
-        "UPDATE training_jobs SET lease_owner = NULL, lease_until = NULL, token_hash = NULL, attempt = attempt - 1
+        "UPDATE training_jobs SET status = 'queued', lease_owner = NULL, lease_until = NULL, token_hash = NULL,
+            attempt = attempt - 1
          WHERE job_id = $1 AND lease_owner = $2 AND completed_at IS NULL",
     )
     .bind(job_id)
@@ -73,7 +73,10 @@ pub(crate) async fn release(conn: &mut Conn, job_id: &str, owner: &str) -> Resul
 
 /// Jobs whose server gives no sign of life: all leased ones with `expired_by` absent, else those
 /// whose lease ended before it.
-pub(crate) async fn list_lost(conn: &mut Conn, expired_by: Option<i64>) -> Result<Vec<Job>, Error> {
+pub(crate) async fn list_lost(
+    conn: &mut Conn,
+    expired_by: Option<i64>,
+) -> Result<Vec<Job>, DbError> {
     let rows = query(format!(
         "SELECT {COLUMNS} FROM training_jobs
          WHERE lease_owner IS NOT NULL AND completed_at IS NULL AND lease_until < $1
@@ -82,7 +85,7 @@ pub(crate) async fn list_lost(conn: &mut Conn, expired_by: Option<i64>) -> Resul
     .bind(expired_by.unwrap_or(i64::MAX))
     .fetch_all(conn)
     .await?;
-    rows.iter().map(read).collect()
+    Ok(rows.iter().map(read).collect())
 }
 
 /// Puts a lost job back into the queue; false when it ended or was taken meanwhile.
@@ -93,7 +96,7 @@ pub(crate) async fn requeue_lost(
     expired_by: Option<i64>,
 ) -> Result<bool, DbError> {
     let n = query(
-        "UPDATE training_jobs SET lease_owner = NULL, lease_until = NULL, token_hash = NULL
+        "UPDATE training_jobs SET status = 'queued', lease_owner = NULL, lease_until = NULL, token_hash = NULL
          WHERE job_id = $1 AND attempt = $2 AND lease_owner IS NOT NULL AND completed_at IS NULL AND lease_until < $3",
     )
     .bind(job_id)
@@ -110,6 +113,18 @@ pub(crate) struct End<'e> {
     pub(crate) reason: Option<Reason>,
     pub(crate) error: Option<&'e Problem>,
     pub(crate) now: i64,
+}
+
+impl<'e> End<'e> {
+    /// The end of a job that fails now.
+    pub(crate) fn failed(failure: &'e Failure, now: i64) -> Self {
+        Self {
+            status: Status::Failed,
+            reason: Some(failure.reason),
+            error: Some(&failure.problem),
+            now,
+        }
+    }
 }
 
 /// Who may end a job.

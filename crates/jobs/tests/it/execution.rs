@@ -6,6 +6,7 @@ use registry::Selector;
 use serde_json::{Value, json};
 
 use jobs::Submission;
+use web::Identity;
 
 use crate::server::{CLIENT, body, both, config};
 
@@ -299,7 +300,11 @@ async fn a_script_that_takes_too_long_is_stopped_and_told_how_to_ask_for_more() 
         let mut submission = Submission::parse(body, server.jobs.config()).unwrap();
         // Shorter than an upload may ask for.
         submission.request.timeout_s = 2;
-        let job = server.jobs.submit(&submission, None, "test").await.unwrap();
+        let job = server
+            .jobs
+            .submit(&submission, &Identity::Local)
+            .await
+            .unwrap();
         let job = server.end(&job.job_id).await;
         assert_eq!(
             (&job["status"], &job["reason"]),

@@ -131,3 +131,32 @@ async fn bytes_that_are_no_text_are_shown_escaped_and_secrets_covered() {
     assert_eq!(job["environment_vars"]["API_TOKEN"], "***");
     worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_removed_when_it_is_old_and_says_so() {
+    for server in both(&config()).await {
+        let worker = server.work();
+        let old = server.upload("print('old')", json!({})).await;
+        let young = server.upload("print('young')", json!({})).await;
+        server.end(&old).await;
+        server.end(&young).await;
+        server.age(&old, 91).await;
+        assert_eq!(
+            server.jobs.prune_logs().await.unwrap(),
+            1,
+            "{}",
+            server.name
+        );
+        assert_eq!(server.jobs.prune_logs().await.unwrap(), 0);
+        let job = server.job(&old).await;
+        let logs = job["logs"].as_str().unwrap();
+        assert!(
+            logs.starts_with("[the log was removed") && !logs.contains("old"),
+            "{logs}"
+        );
+        assert_eq!(job["error_info"]["code"], "no_mlflow_run");
+        let kept = server.job(&young).await;
+        assert!(kept["logs"].as_str().unwrap().contains("young\n"));
+        worker.stop().await;
+    }
+}

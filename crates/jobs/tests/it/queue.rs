@@ -131,6 +131,73 @@ async fn an_idempotency_key_gives_the_same_job_again() {
 }
 
 #[tokio::test]
+async fn an_idempotency_key_may_stand_in_the_body() {
+    for server in both(&config()).await {
+        let key = json!({"idempotency_key": "nightly"});
+        let first = server.upload("print(1)", key.clone()).await;
+        assert_eq!(server.upload("print(1)", key.clone()).await, first);
+        let path = "/mlops/training/upload";
+        let other = server.post(path, body("print(2)", key.clone())).await;
+        assert_eq!(other.expect(409)["code"], "idempotency_key_reused");
+        // The header means the same key; two keys are none.
+        let send = |header: &'static str| {
+            let (server, body) = (&server, Some(body("print(1)", key.clone())));
+            async move {
+                let headers = [("idempotency-key", header)];
+                let caller = Identity::Local;
+                server
+                    .send(caller, Method::POST, path, &headers, body)
+                    .await
+            }
+        };
+        assert_eq!(send("nightly").await.expect(202)["job_id"], first);
+        assert_eq!(send("other").await.status.as_u16(), 422);
+        let empty = body("print(1)", json!({"idempotency_key": ""}));
+        server.post(path, empty).await.expect(422);
+        assert_eq!(server.jobs.queue_depth().await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn keys_of_one_name_do_not_share_idempotency_keys() {
+    let [server, _] = both(&config()).await;
+    let send = |id: &str| {
+        let caller = Identity::Key {
+            id: id.to_owned(),
+            name: "ci".to_owned(),
+            role: web::Role::Runner,
+        };
+        let body = Some(body("x", json!({"idempotency_key": "k"})));
+        server.send(caller, Method::POST, "/mlops/training/upload", &[], body)
+    };
+    let mine = send("1").await.expect(202);
+    let others = send("2").await.expect(202);
+    assert_ne!(mine["job_id"], others["job_id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_cannot_be_read_fails_and_holds_up_no_other() {
+    for server in both(&config()).await {
+        let spoiled = server.upload("print('never')", json!({})).await;
+        let good = server.upload("print('ran')", json!({})).await;
+        server.spoil(&spoiled).await;
+        let worker = server.work();
+        let job = server.end(&spoiled).await;
+        assert_eq!(
+            (&job["status"], &job["reason"], &job["error_info"]["code"]),
+            (&json!("failed"), &json!("infra"), &json!("job_unreadable")),
+            "{}: {job:#}",
+            server.name
+        );
+        assert_eq!(job["model_name"], "model");
+        let ran = server.end(&good).await;
+        assert!(ran["logs"].as_str().unwrap().contains("ran\n"));
+        assert_eq!(listed(&server, "").await.0.len(), 2);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn jobs_are_listed_newest_first_in_pages_and_by_filter() {
     for server in both(&config()).await {
         let mut ids = Vec::new();

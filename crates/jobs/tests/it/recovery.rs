@@ -59,7 +59,7 @@ async fn a_server_that_stops_gives_its_jobs_back() {
         begun(&server, &id, 1).await;
         worker.stop().await;
         let job = server.job(&id).await;
-        assert_eq!(job["status"], "running", "{}", server.name);
+        assert_eq!(job["status"], "queued", "{}", server.name);
         assert_eq!(server.jobs.queue_depth().await.unwrap(), 1);
 
         let worker = server.work();
@@ -96,4 +96,85 @@ async fn two_servers_never_run_the_same_job() {
     stop.cancel();
     other.await.unwrap();
     worker.stop().await;
+}
+
+const MODEL: &str = r#"
+run = start_run()
+made = call("POST", "/api/2.0/mlflow/logged-models", {"experiment_id": "0", "name": "net", "source_run_id": run})
+model = made["model"]["info"]["model_id"]
+call("PUT", f"/api/2.0/mlflow-artifacts/artifacts/0/models/{model}/artifacts/MLmodel", b"flavors: {}")
+"#;
+const FINALIZE: &str =
+    r#"call("PATCH", f"/api/2.0/mlflow/logged-models/{model}", {"status": "LOGGED_MODEL_READY"})"#;
+
+/// A script that logs a whole model at its first attempt, is killed, and logs none at the second.
+fn only_at_first() -> String {
+    format!(
+        "{CLIENT}
+runs = call('POST', '/api/2.0/mlflow/runs/search', {{'experiment_ids': ['0']}}).get('runs', [])
+if not runs:
+{}
+    print('begun', flush=True)
+    time.sleep(600)
+start_run()
+print('second', flush=True)
+",
+        format!("{MODEL}{FINALIZE}").replace('\n', "\n    ")
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_attempt_left_is_not_the_result_of_the_next() {
+    for server in both(&config()).await {
+        let id = server.upload(&only_at_first(), json!({})).await;
+        killed_in_the_middle(&server, &id, 1);
+        let tracking = server.registry.tracking();
+        assert_eq!(tracking.logged_models_of_job(&id).await.unwrap().len(), 1);
+        let worker = server.work();
+        let job = server.end(&id).await;
+        assert_eq!(job["status"], "completed", "{}: {job:#}", server.name);
+        assert!(job["logs"].as_str().unwrap().contains("second"));
+        assert_eq!(job["model_version"], json!(null), "{job:#}");
+        assert_eq!(job["run_ids"].as_array().unwrap().len(), 1);
+        assert_eq!(job["warnings"][0]["code"], "no_model_artifact");
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logged_model_that_is_not_ready_is_not_registered() {
+    let [server, _] = both(&config()).await;
+    let worker = server.work();
+    let id = server
+        .upload(&format!("{CLIENT}\n{MODEL}"), json!({}))
+        .await;
+    let job = server.end(&id).await;
+    assert_eq!(job["model_version"], json!(null), "{job:#}");
+    assert_eq!(job["warnings"][0]["code"], "model_not_stored");
+    let id = server
+        .upload(&format!("{CLIENT}\n{MODEL}{FINALIZE}"), json!({}))
+        .await;
+    assert_eq!(server.end(&id).await["model_version"], "1");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_ends_the_job_and_its_runs() {
+    for server in both(&config()).await.map(Server::with_a_door_that_panics) {
+        let id = server.upload("print(1)", json!({})).await;
+        let new = json!({"experiment_id": "0"});
+        let caller = web::Identity::Job { job_id: id.clone() };
+        let path = "/api/2.0/mlflow/runs/create";
+        let made = server
+            .send(caller, axum::http::Method::POST, path, &[], Some(new))
+            .await;
+        made.expect(200);
+        let worker = server.work();
+        let job = server.end(&id).await;
+        assert_eq!(job["reason"], "infra", "{}: {job:#}", server.name);
+        let tracking = server.registry.tracking();
+        let run = tracking.runs_of_job(&id).await.unwrap().remove(0);
+        assert_eq!(run.status, tracking::RunStatus::Failed);
+        worker.stop().await;
+    }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Server {
     config: Config,
     router: Router,
     dir: TempDir,
-    _db: TestDb,
+    db: TestDb,
 }
 
 pub(crate) struct Answer {
@@ -103,7 +103,7 @@ impl Server {
         let tracking = Tracking::new((*db).clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
         let registry = Registry::new((*db).clone(), tracking.clone())
-            .with_job_models(jobs::job_models((*db).clone()));
+            .with_job_uploads(jobs::job_uploads((*db).clone()));
         let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
         let environments = environments::Config {
             host: HostEnvironment::from_variables(std::env::vars()),
@@ -128,7 +128,7 @@ impl Server {
         let router = jobs::routes(jobs.clone())
             .merge(tracking::routes(tracking))
             .into_router();
-        served.set((router.clone(), jobs.clone())).ok().unwrap();
+        assert!(served.set((router.clone(), jobs.clone())).is_ok());
         Self {
             jobs,
             registry,
@@ -137,8 +137,15 @@ impl Server {
             config: config.clone(),
             router,
             dir,
-            _db: db,
+            db,
         }
+    }
+
+    /// Makes every job panic when its own listener is to be served.
+    pub(crate) fn with_a_door_that_panics(mut self) -> Self {
+        self.parts.door.serve = Arc::new(|_, _, _| panic!("no door"));
+        self.jobs = self.restarted();
+        self
     }
 
     /// Starts working on the jobs; the guard is dropped as a killed server would be.
@@ -146,6 +153,31 @@ impl Server {
         let stop = CancellationToken::new();
         let task = tokio::spawn(self.jobs.clone().work(stop.clone()));
         Worker { stop, task }
+    }
+
+    /// Makes the stored request of a job one that no version of asgard wrote.
+    pub(crate) async fn spoil(&self, job_id: &str) {
+        let mut tx = self.db.begin().await.unwrap();
+        let spoiled = db::query("UPDATE training_jobs SET request = '{' WHERE job_id = $1")
+            .bind(job_id)
+            .execute(&mut tx)
+            .await;
+        assert_eq!(spoiled.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+
+    /// Moves the end of a job and what its log says into the past.
+    pub(crate) async fn age(&self, job_id: &str, days: i64) {
+        let by = days * 24 * 3600 * 1000;
+        let mut tx = self.db.begin().await.unwrap();
+        for sql in [
+            "UPDATE training_jobs SET completed_at = completed_at - $1 WHERE job_id = $2",
+            "UPDATE training_job_logs SET at = at - $1 WHERE job_id = $2",
+        ] {
+            let aged = db::query(sql).bind(by).bind(job_id).execute(&mut tx).await;
+            assert!(aged.unwrap() > 0);
+        }
+        tx.commit().await.unwrap();
     }
 
     /// The jobs as another process that starts on the same database has them.

@@ -8,6 +8,7 @@ use web::{Caller, MlflowError, Permission, Routes};
 
 use super::body::{ModelBody, ModelResponse, VersionBody};
 use crate::Registry;
+use crate::name;
 use crate::search::Search;
 use crate::stage::Stage;
 
@@ -99,6 +100,8 @@ async fn create(
 ) -> MlflowResult<ModelResponse> {
     let name = required(request.name, "name")?;
     let tags = pairs(request.tags, "tags")?;
+    tags.iter()
+        .try_for_each(|(key, _)| name::check_not_reserved(key))?;
     let description = request.description.unwrap_or_default();
     let created = registry.create_model(&name, &description, &tags, caller.job_id());
     Ok(Json(created.await?.into()))
@@ -159,6 +162,7 @@ async fn set_tag(
 ) -> MlflowResult<Empty> {
     let name = required(request.name, "name")?;
     let key = required(request.key, "key")?;
+    name::check_not_reserved(&key)?;
     let value = request.value.unwrap_or_default();
     registry.set_model_tag(&name, &key, &value, &caller).await?;
     Ok(Json(Empty {}))
@@ -170,6 +174,7 @@ async fn delete_tag(
 ) -> MlflowResult<Empty> {
     let name = required(request.name, "name")?;
     let key = required(request.key, "key")?;
+    name::check_not_reserved(&key)?;
     registry.delete_model_tag(&name, &key).await?;
     Ok(Json(Empty {}))
 }

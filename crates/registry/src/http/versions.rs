@@ -19,7 +19,7 @@ use crate::version::NewVersion;
 
 /// The routes under one prefix, `/api` or `/ajax-api`.
 pub(super) fn add(routes: Routes<Registry>, prefix: &str) -> Routes<Registry> {
-    use Permission::{ManageModels, ReadTracking, WriteTracking};
+    use Permission::{ManageModels, PromoteVersions, ReadTracking, WriteTracking};
     let path = |verb: &str| format!("{prefix}/2.0/mlflow/model-versions/{verb}");
     routes
         .post(&path("create"), WriteTracking, create)
@@ -27,7 +27,7 @@ pub(super) fn add(routes: Routes<Registry>, prefix: &str) -> Routes<Registry> {
         .get(&path("search"), ReadTracking, search)
         .patch(&path("update"), WriteTracking, update)
         .delete(&path("delete"), ManageModels, delete)
-        .post(&path("transition-stage"), ManageModels, transition)
+        .post(&path("transition-stage"), PromoteVersions, transition)
         .get(&path("get-download-uri"), ReadTracking, download_uri)
         .post(&path("set-tag"), WriteTracking, set_tag)
         .delete(&path("delete-tag"), ManageModels, delete_tag)
@@ -89,12 +89,17 @@ async fn create(
     Caller(caller): Caller,
     MlflowRequest(request): MlflowRequest<CreateRequest>,
 ) -> MlflowResult<VersionResponse> {
-    let tags = pairs(request.tags, "tags")?;
+    let source = required(request.source, "source")?;
+    let mut tags = pairs(request.tags, "tags")?;
+    if source.starts_with("models:/") {
+        // `copy_model_version` sends the tags of the version that it copies; the server sets its own.
+        tags.retain(|(key, _)| name::check_not_reserved(key).is_ok());
+    }
     tags.iter()
         .try_for_each(|(key, _)| name::check_not_reserved(key))?;
     let new = NewVersion {
         name: required(request.name, "name")?,
-        source: required(request.source, "source")?,
+        source,
         run_id: request.run_id,
         run_link: request.run_link,
         model_id: request.model_id,
@@ -146,12 +151,13 @@ async fn delete(
 
 async fn transition(
     State(registry): State<Registry>,
+    Caller(caller): Caller,
     MlflowRequest(request): MlflowRequest<VersionRequest>,
 ) -> MlflowResult<VersionResponse> {
     let (name, version) = request.id()?;
     let stage = Stage::required(&required(request.stage, "stage")?)?;
     let archive = request.archive_existing_versions.is_some_and(|flag| flag.0);
-    let moved = registry.transition_version(&name, version, stage, archive);
+    let moved = registry.transition_version(&caller, &name, version, stage, archive);
     Ok(Json(moved.await?.into()))
 }
 

@@ -105,13 +105,13 @@ pub(crate) async fn take_version(
     Ok(row.map(|row| row.get(0)))
 }
 
-pub(crate) async fn touch(conn: &mut Conn, name: &str, now: i64) -> Result<(), Error> {
-    query("UPDATE registered_models SET updated_at = $2 WHERE name = $1")
+pub(crate) async fn touch(conn: &mut Conn, name: &str, now: i64) -> Result<bool, Error> {
+    let touched = query("UPDATE registered_models SET updated_at = $2 WHERE name = $1")
         .bind(name)
         .bind(now)
         .execute(conn)
         .await?;
-    Ok(())
+    Ok(touched == 1)
 }
 
 pub(crate) async fn update_description(

@@ -184,6 +184,73 @@ pub(crate) async fn update_stage(
     Ok(())
 }
 
+/// A version beside this one that is in a stage and that a job did not make.
+pub(crate) async fn find_of_others_in_stage(
+    conn: &mut Conn,
+    name: &str,
+    version: i64,
+    stage: Stage,
+    job_id: &str,
+) -> Result<Option<i64>, Error> {
+    let row = query(
+        "SELECT MAX(version) FROM model_versions
+         WHERE name = $1 AND version <> $2 AND stage = $3 AND COALESCE(job_id, '') <> $4",
+    )
+    .bind(name)
+    .bind(version)
+    .bind(stage.as_str())
+    .bind(job_id)
+    .fetch_one(conn)
+    .await?;
+    Ok(row.get(0))
+}
+
+/// A version whose files are at one of `places` or below `above`, and that `job_id`, unless it is
+/// empty, did not make.
+pub(crate) async fn find_around(
+    conn: &mut Conn,
+    places: &[String],
+    above: Option<&str>,
+    job_id: &str,
+) -> Result<Option<(String, i64)>, Error> {
+    let these = match conn.backend() {
+        Backend::Sqlite => "SELECT value FROM json_each($1)",
+        Backend::Postgres => "SELECT json_array_elements_text(CAST($1 AS JSON))",
+    };
+    let below = match above {
+        Some(_) => "OR location LIKE $3 ESCAPE '!'",
+        None => "",
+    };
+    let statement = query(format!(
+        "SELECT name, version FROM model_versions
+         WHERE (location IN ({these}) {below}) AND ($2 = '' OR COALESCE(job_id, '') <> $2)
+         ORDER BY name, version LIMIT 1"
+    ))
+    .bind(serde_json::Value::from(places).to_string())
+    .bind(job_id);
+    let statement = match above {
+        Some(folder) => {
+            let escaped = folder
+                .replace('!', "!!")
+                .replace('%', "!%")
+                .replace('_', "!_");
+            statement.bind(format!("{escaped}/%"))
+        }
+        None => statement,
+    };
+    let row = statement.fetch_optional(conn).await?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
+/// The values that a tag has on versions.
+pub(crate) async fn list_tag_values(conn: &mut Conn, key: &str) -> Result<Vec<String>, Error> {
+    let rows = query("SELECT DISTINCT value FROM model_version_tags WHERE key = $1")
+        .bind(key)
+        .fetch_all(conn)
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 pub(crate) async fn archive_others(
     conn: &mut Conn,
     name: &str,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 mod aliases;
+mod artifacts;
 mod jobs;
 mod models;
 mod own;

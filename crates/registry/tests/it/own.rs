@@ -3,6 +3,7 @@
 use axum::http::Method;
 use registry::{NewVersion, Registration, Subject};
 use serde_json::{Value, json};
+use tracking::LoggedModelStatus;
 use web::Identity;
 
 use crate::server::{Answer, Server, both, job};
@@ -141,6 +142,13 @@ async fn a_logged_model_comes_before_the_runs_folders() {
         let unfinished = server.logged_model("unfinished", &run).await;
         let logged = server.logged_model("forest", &run).await;
         server.file(&logged.artifact_uri, "MLmodel").await;
+        let tracking = server.registry.tracking();
+        let ready = LoggedModelStatus::Ready;
+        let finalized = tracking.finalize_logged_model(&logged.model_id, ready, &Identity::Local);
+        finalized.await.unwrap();
+        // A newer one still waits for the rest of its files.
+        let pending = server.logged_model("pending", &run).await;
+        server.file(&pending.artifact_uri, "MLmodel").await;
         let body = json!({"model_name": "iris", "run_id": run.run_id});
         let answer = register(&server, body).await.ok();
         assert_eq!(answer["model_id"], logged.model_id, "{}", server.name);

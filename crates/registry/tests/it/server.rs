@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use db::testing::TestDb;
-use registry::Registry;
+use registry::{JobUpload, Registry};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -61,23 +61,30 @@ pub(crate) fn job(id: &str) -> Identity {
     }
 }
 
-/// The upload of the job `MODEL-N` named MODEL; that of another job is not known.
+/// The upload of the job `MODEL-N` named MODEL, and came from an editor when N is `editor`; that of
+/// another job is not known.
 fn uploads(
     job_id: String,
-) -> Pin<Box<dyn Future<Output = Result<Option<String>, db::Error>> + Send>> {
-    let named = job_id.rsplit_once('-').map(|(model, _)| model.to_owned());
-    Box::pin(async move { Ok(named) })
+) -> Pin<Box<dyn Future<Output = Result<Option<JobUpload>, db::Error>> + Send>> {
+    let upload = job_id.rsplit_once('-').map(|(model, number)| JobUpload {
+        model_name: model.to_owned(),
+        may_promote: number == "editor",
+    });
+    Box::pin(async move { Ok(upload) })
 }
 
 impl Server {
     async fn on(db: TestDb) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let artifacts = Artifacts::open(&Config::default(), dir.path()).unwrap();
-        let tracking = Tracking::new((*db).clone(), artifacts);
+        let tracking = Tracking::new((*db).clone(), artifacts)
+            .with_registered(registry::versions_at((*db).clone()));
         tracking.ensure_default_experiment().await.unwrap();
-        let registry = Registry::new((*db).clone(), tracking).with_job_models(Arc::new(uploads));
+        let registry =
+            Registry::new((*db).clone(), tracking.clone()).with_job_uploads(Arc::new(uploads));
+        let routes = registry::routes(registry.clone()).merge(tracking::routes(tracking));
         Self {
-            router: registry::routes(registry.clone()).into_router(),
+            router: routes.into_router(),
             registry,
             name: db.name,
             dir,

@@ -296,6 +296,28 @@ async fn versions_made_at_once_get_numbers_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_copied_version_has_the_environment_of_the_one_it_is_a_copy_of() {
+    for server in both().await {
+        server.model("m").await;
+        server.model("prod").await;
+        server.version("m").await;
+        let key = "asgard.environment";
+        server
+            .registry
+            .set_version_tag("m", 1, key, "true")
+            .await
+            .unwrap();
+        // `MlflowClient.copy_model_version` sends the tags of what it copies.
+        let tags = json!([{"key": key, "value": "forged"}, {"key": "a", "value": "b"}]);
+        let body = json!({"name": "prod", "source": "models:/m/1", "tags": tags});
+        server.post("model-versions/create", body).await.ok();
+        let copy = server.registry.get_version("prod", 1).await.unwrap();
+        assert_eq!(copy.tags[key], "true", "{}", server.name);
+        assert_eq!(copy.tags["a"], "b");
+    }
+}
+
+#[tokio::test]
 async fn callers_leave_alone_the_tags_that_the_server_sets() {
     for server in both().await {
         server.model("m").await;
