@@ -11,7 +11,7 @@ output in frames: a 4-byte little-endian length, one byte that names the frame, 
                      D dump    nothing: the model's numbers, for an engine that walks its trees
     to the server    R ready   JSON: what the model is and what it takes
                      F failed  JSON: why it cannot be loaded
-                     A answer  8-byte resident memory, predictions, probabilities
+                     A answer  predictions, probabilities
                      E error   JSON: what the model raised
                      N numbers 4-byte length, JSON; then for all nodes of all trees the left child,
                                right child and feature (4 bytes each, signed), what is done with
@@ -482,26 +482,6 @@ def answer(model, data, rows, wants_probabilities):
     return encode(predictions, rows) + encode(probabilities, rows)
 
 
-class Memory:
-    """The resident memory of this process, looked up at most once a second."""
-
-    def __init__(self):
-        self.next = 0.0
-
-    def bytes(self):
-        now = time.monotonic()
-        if now < self.next:
-            return 0
-        self.next = now + 1.0
-        try:
-            with open("/proc/self/statm") as file:
-                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except OSError:
-            import resource
-
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 # --- the model's own numbers ------------------------------------------------------------------
 #
 # Trees as arrays over all nodes of all trees. A leaf has the left child -1. What is done with NaN:
@@ -702,7 +682,6 @@ def main():
 
     model = None
     layouts = {}
-    memory = Memory()
 
     def send(kind, content):
         answers.write(struct.pack("<IB", len(content) + 1, kind))
@@ -727,7 +706,7 @@ def main():
                 layout, flags, rows = struct.unpack_from("<HBI", frame)
                 data = layouts[layout].read(view[7:], rows, model.takes_text)
                 content = answer(model, data, rows, flags & 1)
-                send(ord("A"), struct.pack("<Q", memory.bytes()) + content)
+                send(ord("A"), content)
             elif kind == ord("T"):
                 number = struct.unpack_from("<H", frame)[0]
                 layouts[number] = Layout(json.loads(bytes(view[2:])))

@@ -23,7 +23,7 @@ pub struct Config {
     pub queue_length: usize,
     /// How many rows may be joined to one call of a model.
     pub batch_rows: usize,
-    /// The most memory that one worker may use, in bytes; absent: no limit of its own.
+    /// The most memory that one worker may use, in bytes; absent: as much as all together.
     pub worker_memory_bytes: Option<u64>,
     /// Whether models whose arithmetic asgard knows are answered without Python, once both have
     /// given the same bits.
@@ -47,6 +47,18 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The memory of all workers together.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+            .unwrap_or_else(|| machine_memory_bytes() / 2)
+    }
+
+    /// The memory of one worker.
+    pub(crate) fn worker_memory_bytes(&self) -> u64 {
+        self.worker_memory_bytes
+            .unwrap_or_else(|| self.memory_bytes())
+    }
+
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.request_timeout_ms)
     }
@@ -58,4 +70,13 @@ impl Config {
     pub(crate) fn idle_timeout(&self) -> Duration {
         Duration::from_secs(self.idle_timeout_s)
     }
+}
+
+/// All of the machine's memory; without /proc, four gigabytes.
+fn machine_memory_bytes() -> u64 {
+    const UNKNOWN: u64 = 4 << 30;
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.map_or(UNKNOWN, |kb| kb * 1024)
 }

@@ -4,10 +4,10 @@
 //! lone request never waits for company. Only models whose rows do not touch each other are asked
 //! for several requests at once, so that an answer has the same bits as if it had come alone.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sandbox::Meter;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -23,7 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     calls: mpsc::Sender<Call>,
-    resident_bytes: Arc<AtomicU64>,
+    /// Of the worker, while there is one.
+    meter: Arc<Mutex<Option<Meter>>>,
     label: Arc<str>,
 }
 
@@ -53,7 +54,7 @@ impl Queue {
     /// Puts a started worker behind a queue, and a task between them.
     pub(crate) fn new(worker: Worker, launch: Launch, rules: Rules) -> Self {
         let (calls, waiting) = mpsc::channel(rules.queue_length.max(1));
-        let resident_bytes = Arc::new(AtomicU64::new(worker.resident_bytes()));
+        let meter = Arc::new(Mutex::new(Some(worker.meter())));
         let label: Arc<str> = launch.label.as_str().into();
         let dispatcher = Dispatcher {
             waiting,
@@ -63,12 +64,12 @@ impl Queue {
             rules,
             deaths: 0,
             not_before: Instant::now(),
-            resident_bytes: Arc::clone(&resident_bytes),
+            meter: Arc::clone(&meter),
         };
         tokio::spawn(dispatcher.run());
         Self {
             calls,
-            resident_bytes,
+            meter,
             label,
         }
     }
@@ -105,9 +106,9 @@ impl Queue {
         }
     }
 
-    /// The memory that the worker holds.
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        self.resident_bytes.load(Ordering::Relaxed)
+    /// The memory that the worker holds now, measured from outside.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        lock(&self.meter).as_ref().map_or(0, Meter::memory_bytes)
     }
 }
 
@@ -121,7 +122,7 @@ struct Dispatcher {
     /// Workers that died in a row.
     deaths: u32,
     not_before: Instant,
-    resident_bytes: Arc<AtomicU64>,
+    meter: Arc<Mutex<Option<Meter>>>,
 }
 
 impl Dispatcher {
@@ -134,10 +135,6 @@ impl Dispatcher {
             tokio::task::yield_now().await;
             let batch = self.gather(first);
             self.serve(batch).await;
-            if let Some(worker) = &self.worker {
-                let bytes = worker.resident_bytes();
-                self.resident_bytes.store(bytes, Ordering::Relaxed);
-            }
         }
     }
 
@@ -150,7 +147,7 @@ impl Dispatcher {
                 return call;
             }
             self.worker = None;
-            self.resident_bytes.store(0, Ordering::Relaxed);
+            *lock(&self.meter) = None;
         }
         self.waiting.recv().await
     }
@@ -292,10 +289,14 @@ impl Dispatcher {
         }
         tracing::info!(%model, "a model worker is started again");
         let started = start(&self.launch, self.rules.load_timeout).await;
-        started
-            .inspect_err(|_| self.pause())
-            .map(|(worker, _)| worker)
+        let (worker, _) = started.inspect_err(|_| self.pause())?;
+        *lock(&self.meter) = Some(worker.meter());
+        Ok(worker)
     }
+}
+
+fn lock(meter: &Mutex<Option<Meter>>) -> MutexGuard<'_, Option<Meter>> {
+    meter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts a worker, and tells a failure in words that name the model.

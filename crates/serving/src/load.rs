@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use environments::{Environment, EnvironmentRequest, Environments};
-use registry::{ModelVersion, Registry};
+use registry::{ENVIRONMENT_TAG, ModelVersion, Registry};
 use sandbox::Sandbox;
 use tracking::Location;
 
@@ -22,8 +22,6 @@ use crate::mlmodel::{self, MlModel};
 use crate::signature::Signature;
 use crate::worker::{Facts, Failure, Launch, Worker, write_program};
 
-/// The tag of a version that names the environment that its job trained in.
-const ENVIRONMENT_TAG: &str = "asgard.environment";
 /// No MLmodel or requirements file is larger.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -81,7 +79,7 @@ impl Loader {
         let began = Instant::now();
         let location = self.registry.location(version).await?;
         let described = self.describe(version, &location).await?;
-        let folder = folder::of(&self.registry, &location, &self.home.join("models")).await?;
+        let folder = self.folder(version, &location).await?;
         let environment = self.environment(version, &location, &described).await?;
         let launch = Launch {
             sandbox: self.sandbox.clone(),
@@ -89,9 +87,9 @@ impl Loader {
             folder,
             program: self.program().await?,
             scratch: self.home.join("work"),
-            memory_bytes: self.config.worker_memory_bytes,
+            memory_bytes: self.config.worker_memory_bytes(),
             flavors: flavors(&described),
-            label: format!("{:?} version {}", version.name, version.version),
+            label: label(version),
         };
         let (mut worker, facts) = start(&launch, self.config.load_timeout()).await?;
         if let Some(example) = self.example(&location, &described).await?
@@ -165,6 +163,19 @@ impl Loader {
             reason,
             files: files.into_iter().map(|entry| entry.path).collect(),
         })
+    }
+
+    /// The model's folder on this machine, where it may have to be brought to.
+    async fn folder(&self, version: &ModelVersion, location: &Location) -> Result<PathBuf, Error> {
+        let (home, after) = (self.home.join("models"), self.config.load_timeout());
+        let brought = folder::of(&self.registry, location, &home);
+        match tokio::time::timeout(after, brought).await {
+            Ok(folder) => folder,
+            Err(_) => Err(Error::LoadTimeout {
+                model: label(version),
+                after,
+            }),
+        }
     }
 
     /// The environment that the model was trained in, else one made of its own requirements.
@@ -246,6 +257,11 @@ async fn warm_up(
     let asked = worker.ask(&fitted.frame, false);
     let answered = tokio::time::timeout(WARM_UP, asked).await;
     !matches!(answered, Err(_) | Ok(Err(Failure::Died(_))))
+}
+
+/// A version, for logs and messages.
+fn label(version: &ModelVersion) -> String {
+    format!("{:?} version {}", version.name, version.version)
 }
 
 fn flavors(described: &MlModel) -> serde_json::Value {

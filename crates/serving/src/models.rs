@@ -65,10 +65,7 @@ pub(crate) struct Models {
 
 impl Models {
     pub(crate) fn new(loader: Loader) -> Self {
-        let memory_bytes = loader
-            .config
-            .memory_bytes
-            .unwrap_or_else(|| machine_memory_bytes() / 2);
+        let memory_bytes = loader.config.memory_bytes();
         Self {
             loader,
             slots: Mutex::new(HashMap::new()),
@@ -132,20 +129,20 @@ impl Models {
             .iter()
             .filter_map(|(key, slot)| {
                 let model = slot.model()?;
-                Some((key.clone(), model.idle(), model.queue.resident_bytes()))
+                Some((key.clone(), model.idle(), model.queue.memory_bytes()))
             })
             .collect();
         ready.sort_by_key(|(_, idle, _)| *idle);
         let (mut count, mut bytes) = (0, 0);
-        for (at, (key, _, resident)) in ready.into_iter().enumerate() {
+        for (at, (key, _, held)) in ready.into_iter().enumerate() {
             count += 1;
-            bytes += resident;
+            bytes += held;
             let within = count <= self.loader.config.max_models && bytes <= self.memory_bytes;
             if at > 0 && !within {
                 tracing::info!(model = %key.name, version = key.version, "a model is stopped to make room");
                 slots.remove(&key);
                 count -= 1;
-                bytes -= resident;
+                bytes -= held;
             }
         }
     }
@@ -204,13 +201,4 @@ impl Models {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// All of the machine's memory; without /proc, four gigabytes.
-fn machine_memory_bytes() -> u64 {
-    const UNKNOWN: u64 = 4 << 30;
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kilobytes = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.map_or(UNKNOWN, |kb| kb * 1024)
 }

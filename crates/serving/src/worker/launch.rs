@@ -27,7 +27,7 @@ pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     /// A folder of the host that a worker may write to where it has no private files.
     pub(crate) scratch: PathBuf,
-    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) memory_bytes: u64,
     /// The flavors of the MLmodel file.
     pub(crate) flavors: serde_json::Value,
     /// `name version`, for logs.
@@ -65,7 +65,7 @@ impl Launch {
             work_dir: work_dir.to_owned(),
             mounts,
             limits: Limits {
-                memory_bytes: self.memory_bytes,
+                memory_bytes: Some(self.memory_bytes),
                 cpus: None,
                 processes: Some(512),
                 open_files: Some(1_024),

@@ -6,7 +6,7 @@ mod protocol;
 
 use std::time::Duration;
 
-use sandbox::Process;
+use sandbox::{Meter, Process};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -15,13 +15,17 @@ use tokio::process::{ChildStdin, ChildStdout};
 pub(crate) use launch::{Launch, write_program};
 pub use protocol::Raised;
 pub(crate) use protocol::{Answer, Facts};
-use protocol::{DUMP, LOAD, LONGEST, Reply, json_frame, layout_frame, predict_frame, read_reply};
+use protocol::{
+    DUMP, LOAD, LONGEST_REPLY, Reply, json_frame, layout_frame, predict_frame, read_reply,
+};
 
 use crate::frame::{Frame, Layout};
 use log::Log;
 
 /// Layouts that a worker is asked to remember.
 const LAYOUTS: usize = 64;
+/// How much memory a reply gets before its first byte is there.
+const FIRST_PART: u32 = 1 << 20;
 /// How long a dead worker may take to be seen dead.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -34,7 +38,6 @@ pub(crate) struct Worker {
     log: Log,
     layouts: Vec<Layout>,
     next_layout: usize,
-    resident_bytes: u64,
     _scratch: TempDir,
 }
 
@@ -93,7 +96,6 @@ impl Worker {
             log,
             layouts: Vec::new(),
             next_layout: 0,
-            resident_bytes: 0,
             _scratch: scratch,
         };
         let load = json!({ "folder": launch.model_path(), "flavors": launch.flavors });
@@ -122,13 +124,7 @@ impl Worker {
         let call = predict_frame(number, frame, probabilities).map_err(|_| Failure::TooLong)?;
         bytes.extend_from_slice(&call);
         match self.exchange(&bytes).await {
-            Ok(Reply::Answer {
-                answer,
-                resident_bytes,
-            }) => {
-                self.resident_bytes = resident_bytes.unwrap_or(self.resident_bytes);
-                Ok(answer)
-            }
+            Ok(Reply::Answer(answer)) => Ok(answer),
             Ok(Reply::Raised(raised)) => Err(Failure::Raised(raised)),
             Ok(_) => Err(Failure::Died(self.death("spoke out of turn".to_owned()))),
             Err(cause) => Err(Failure::Died(self.end(&cause).await)),
@@ -150,9 +146,9 @@ impl Worker {
         }
     }
 
-    /// The memory that it held when it last looked.
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        self.resident_bytes
+    /// What measures its memory.
+    pub(crate) fn meter(&self) -> Meter {
+        self.process.meter()
     }
 
     /// The number under which the worker knows a layout; tells it first if it does not.
@@ -177,11 +173,18 @@ impl Worker {
         self.stdin.write_all(bytes).await.map_err(broken)?;
         self.stdin.flush().await.map_err(broken)?;
         let length = self.stdout.read_u32_le().await.map_err(broken)?;
-        if length > LONGEST {
-            return Err(format!("announced a frame of {length} bytes"));
+        if length > LONGEST_REPLY {
+            return Err(format!(
+                "answered with {length} bytes, more than the {LONGEST_REPLY} that are taken"
+            ));
         }
-        let mut frame = vec![0; length as usize];
-        self.stdout.read_exact(&mut frame).await.map_err(broken)?;
+        // What is only announced takes no memory here.
+        let mut frame = Vec::with_capacity(length.min(FIRST_PART) as usize);
+        let mut reply = (&mut self.stdout).take(length.into());
+        let read = reply.read_to_end(&mut frame).await.map_err(broken)?;
+        if read < length as usize {
+            return Err("ended in the middle of an answer".to_owned());
+        }
         read_reply(&frame)
     }
 

@@ -7,8 +7,12 @@ use crate::fit::Features;
 use crate::frame::{Buffer, Frame, Layout};
 use crate::values::{Data, Values};
 
-/// A worker that sends more than this has lost its way.
-pub(crate) const LONGEST: u32 = 1 << 30;
+/// The longest call.
+const LONGEST_CALL: usize = 1 << 30;
+
+/// The longest reply: a million rows with 32 numbers each. A worker that sends more has lost its
+/// way, or means harm.
+pub(crate) const LONGEST_REPLY: u32 = 256 << 20;
 
 pub(crate) const LOAD: u8 = b'L';
 pub(crate) const DUMP: u8 = b'D';
@@ -54,11 +58,7 @@ pub(crate) struct Answer {
 pub(crate) enum Reply {
     Ready(Facts),
     Failed(Raised),
-    Answer {
-        answer: Answer,
-        /// The worker's memory, when it has just looked.
-        resident_bytes: Option<u64>,
-    },
+    Answer(Answer),
     Raised(Raised),
     /// The model's own numbers.
     Numbers(Vec<u8>),
@@ -110,7 +110,7 @@ pub(crate) fn predict_frame(
     for column in &frame.columns {
         write_column(&mut out, column)?;
     }
-    if out.len() > LONGEST as usize {
+    if out.len() > LONGEST_CALL {
         return Err(TooLong);
     }
     Ok(finish(out))
@@ -184,16 +184,12 @@ pub(crate) fn read_reply(frame: &[u8]) -> Result<Reply, String> {
 
 fn read_answer(content: &[u8]) -> Option<Reply> {
     let mut reader = Reader(content);
-    let resident = u64::from_le_bytes(reader.array()?);
     let predictions = reader.values()??;
     let probabilities = reader.values()?;
-    Some(Reply::Answer {
-        answer: Answer {
-            predictions,
-            probabilities,
-        },
-        resident_bytes: (resident > 0).then_some(resident),
-    })
+    Some(Reply::Answer(Answer {
+        predictions,
+        probabilities,
+    }))
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -271,12 +267,9 @@ mod tests {
     use super::*;
     use crate::frame::Form;
 
-    fn answer(content: &[u8]) -> Option<(Answer, Option<u64>)> {
+    fn answer(content: &[u8]) -> Option<Answer> {
         match read_answer(content)? {
-            Reply::Answer {
-                answer,
-                resident_bytes,
-            } => Some((answer, resident_bytes)),
+            Reply::Answer(answer) => Some(answer),
             _ => None,
         }
     }
@@ -305,15 +298,13 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_with_its_shape() {
-        let mut content = 4096_u64.to_le_bytes().to_vec();
-        content.extend(b"i\x01\x02\0\0\0");
+        let mut content = b"i\x01\x02\0\0\0".to_vec();
         content.extend(7_i64.to_le_bytes());
         content.extend((-7_i64).to_le_bytes());
         content.extend(b"f\x02\x02\0\0\0\x01\0\0\0");
         content.extend(0.5_f64.to_le_bytes());
         content.extend(f64::NAN.to_le_bytes());
-        let (answer, resident) = answer(&content).unwrap();
-        assert_eq!(resident, Some(4096));
+        let answer = answer(&content).unwrap();
         assert_eq!(answer.predictions.data, Data::Integers(vec![7, -7]));
         assert_eq!(answer.probabilities.unwrap().shape, [2, 1]);
     }
@@ -321,12 +312,11 @@ mod tests {
     #[test]
     fn json_answers_are_rows_or_one_for_all() {
         let content = |kind: u8, json: &str| {
-            let mut content = vec![0; 8];
-            content.push(kind);
+            let mut content = vec![kind];
             content.extend(u32::try_from(json.len()).unwrap().to_le_bytes());
             content.extend(json.as_bytes());
             content.push(0);
-            answer(&content).map(|(a, _)| a.predictions)
+            answer(&content).map(|answer| answer.predictions)
         };
         assert_eq!(content(b'j', r#"["a","b"]"#).unwrap().rows(), Some(2));
         assert_eq!(content(b's', r#"{"a":1}"#).unwrap().rows(), None);
@@ -338,7 +328,7 @@ mod tests {
         assert!(read_reply(b"").is_err());
         assert!(read_reply(b"X").is_err());
         assert!(read_reply(b"R{").is_err());
-        assert!(read_reply(b"A\0\0\0\0\0\0\0\0f\x02\xff\xff\xff\xff\xff\xff\xff\xff").is_err());
-        assert!(read_reply(b"A\0\0\0\0\0\0\0\0i\x01\x02\0\0\0abc").is_err());
+        assert!(read_reply(b"Af\x02\xff\xff\xff\xff\xff\xff\xff\xff").is_err());
+        assert!(read_reply(b"Ai\x01\x02\0\0\0abc").is_err());
     }
 }

@@ -114,6 +114,36 @@ async fn a_worker_that_dies_answers_502_and_is_started_again() {
 }
 
 #[tokio::test]
+async fn a_worker_takes_no_more_memory_than_all_may_together() {
+    let config = Config {
+        memory_bytes: Some(1 << 30),
+        ..Config::default()
+    };
+    let stage = Stage::new(config).await;
+    stage.register("custom", "custom").await;
+    let (status, answer) = stage
+        .ask("custom", r#"{"what": ["hoard"], "x": [1.0]}"#)
+        .await;
+    assert_eq!(status, StatusCode::BAD_GATEWAY, "{answer:#}");
+    assert!(text(&answer["message"]).contains("memory"), "{answer:#}");
+    let (status, _) = stage
+        .ask("custom", r#"{"what": ["you"], "x": [1.0]}"#)
+        .await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_answer_without_measure_is_not_taken() {
+    let stage = Stage::new(Config::default()).await;
+    stage.register("custom", "custom").await;
+    let (status, answer) = stage
+        .ask("custom", r#"{"what": ["flood"], "x": [1.0]}"#)
+        .await;
+    assert_eq!(status, StatusCode::BAD_GATEWAY, "{answer:#}");
+    assert!(text(&answer["message"]).contains("more than"), "{answer:#}");
+}
+
+#[tokio::test]
 async fn a_prediction_that_takes_too_long_is_given_up() {
     let config = Config {
         request_timeout_ms: 1_500,

@@ -156,7 +156,7 @@ keep("lightgbm_iris", named, light_three.predict(iris.data[::10]), light_three.p
 
 # A model of one's own.
 class Custom(mlflow.pyfunc.PythonModel):
-    """Greets, raises, ends its process or sleeps, as the first column says."""
+    """Greets, raises, ends its process, sleeps or takes too much, as the first column says."""
 
     def predict(self, context, model_input, params=None):
         import os
@@ -169,6 +169,10 @@ class Custom(mlflow.pyfunc.PythonModel):
             raise ValueError("the third law")
         if "sleep" in list(model_input["what"]):
             time.sleep(600)
+        if "hoard" in list(model_input["what"]):
+            return len(bytearray(os.urandom(1 << 20) * 3000))
+        if "flood" in list(model_input["what"]):
+            return np.zeros(40_000_000)
         rows = zip(model_input["what"], model_input["x"])
         return [{"greeting": f"hello {what}", "twice": x * 2, "none": float("nan")} for what, x in rows]
 
