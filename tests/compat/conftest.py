@@ -31,11 +31,14 @@ class Server:
         self.log = data_dir.with_name("server.log")
         self.process = None
 
-    def start(self):
+    def command(self):
         binary = os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard")
         command = [binary, "up", "--data-dir", self.data_dir, "--listen", f"127.0.0.1:{self.port}"]
+        return list(map(str, command))
+
+    def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         end = time.monotonic() + 30
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -43,7 +46,7 @@ class Server:
                 return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
-        raise RuntimeError(f"{binary} did not start:\n{self.log.read_text()}")
+        raise RuntimeError(f"{self.command()} did not start:\n{self.log.read_text()}")
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 
-import pytest
 import requests
 
 from training import completed, environment_python, local_answer, predict
@@ -114,12 +113,11 @@ def test_a_script_without_mlflow_is_logged_and_served_with_autolog(server):
     assert answer["predictions"] == local_answer(server, job, IRIS)["predictions"]
 
 
-@pytest.mark.skipif(
-    "ASGARD_TEST_TORCH" not in os.environ,
-    reason="SKIPPED: PyTorch from PyPI is 3 GB with its GPU libraries; set ASGARD_TEST_TORCH=1",
-)
 def test_a_network_is_trained_and_served(server):
-    job = completed(server, TORCH, "network", requirements=["torch"], timeout=900)
+    # PyTorch for Linux on PyPI brings its GPU libraries, 3 GB: the same list as in test_examples.py
+    # is the same environment.
+    packages = ["mlflow", "numpy", "scikit-learn", "torch"]
+    job = completed(server, TORCH, "network", requirements=packages, timeout=900)
     inputs = {name: [0.1, -0.2] for name in "abcd"}
     answer = predict(server, "network", inputs)
     local = local_answer(server, job, inputs, matrix="float32")
