@@ -7,6 +7,7 @@ mod experiments;
 mod histories;
 mod log;
 mod logged_models;
+mod page;
 mod run_json;
 mod run_page;
 mod runs;
@@ -35,6 +36,7 @@ pub fn routes(tracking: Tracking) -> Routes {
         let routes = traces::add(routes, prefix);
         let routes = traces_v2::add(routes, prefix);
         let routes = server::add(routes, prefix);
+        let routes = page::add(routes, prefix);
         let routes = artifacts::add(routes, prefix);
         logged_models::add(routes, prefix)
     });

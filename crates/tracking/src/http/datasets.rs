@@ -21,6 +21,12 @@ pub(super) fn add(routes: Routes<Tracking>, prefix: &str) -> Routes<Tracking> {
         .post(&path("runs/log-inputs"), WriteTracking, log_inputs)
         .post(&path("runs/outputs"), WriteTracking, log_outputs)
         .post(&path("experiments/search-datasets"), ReadTracking, search)
+        // MLflow registers it so, without the slash, under `/api`.
+        .post(
+            &format!("{prefix}/2.0mlflow/experiments/search-datasets"),
+            ReadTracking,
+            search,
+        )
 }
 
 #[derive(Deserialize)]

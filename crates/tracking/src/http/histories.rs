@@ -81,7 +81,7 @@ async fn bulk(
     MlflowRequest(request): MlflowRequest<BulkRequest>,
 ) -> Result<Response, MlflowError> {
     let run_ids = request.run_id.0;
-    check_runs("GetMetricHistoryBulk", &run_ids)?;
+    check_runs("GetMetricHistoryBulk", "cannot specify more than", &run_ids)?;
     let key = request.metric_key.ok_or_else(|| {
         Error::Invalid("GetMetricHistoryBulk request must specify a metric_key.".to_owned())
     })?;
@@ -98,7 +98,11 @@ async fn interval(
     if run_ids.is_empty() {
         return Err(Error::Missing("run_ids".to_owned()).into());
     }
-    check_runs("GetMetricHistoryBulkInterval", &run_ids)?;
+    check_runs(
+        "GetMetricHistoryBulkInterval",
+        "must specify at most",
+        &run_ids,
+    )?;
     let key = required(request.metric_key, "metric_key")?;
     let range = range(request.start_step, request.end_step)?;
     let max_steps = request.max_results.map_or(MAX_POINTS_PER_RUN, |max| max.0);
@@ -115,7 +119,8 @@ async fn interval(
     Ok(answer_of_runs(&key, &histories))
 }
 
-fn check_runs(what: &str, run_ids: &[String]) -> Result<(), Error> {
+/// `bound` is how MLflow words the limit of this request.
+fn check_runs(what: &str, bound: &str, run_ids: &[String]) -> Result<(), Error> {
     if run_ids.is_empty() {
         return Err(Error::Invalid(format!(
             "{what} request must specify at least one run_id."
@@ -123,7 +128,7 @@ fn check_runs(what: &str, run_ids: &[String]) -> Result<(), Error> {
     }
     if run_ids.len() > MAX_RUNS {
         return Err(Error::Invalid(format!(
-            "{what} request must specify at most {MAX_RUNS} run_ids; it cannot specify more than {MAX_RUNS} run_ids. Received {} run_ids.",
+            "{what} request {bound} {MAX_RUNS} run_ids. Received {} run_ids.",
             run_ids.len()
         )));
     }

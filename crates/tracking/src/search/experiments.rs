@@ -26,6 +26,7 @@ pub struct ExperimentSearch {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Condition {
     Name(Text),
+    Id(Text),
     Time {
         column: Column,
         operator: Op,
@@ -117,12 +118,16 @@ fn condition(clause: Clause) -> Result<Condition, Error> {
         value,
     } = clause;
     match prefix.as_deref() {
-        Some("tag" | "tags") => Ok(Condition::Tag {
-            key,
-            is: text(operator, value)?,
-        }),
+        Some("tag" | "tags") => {
+            let is = match operator {
+                Op::IsNull | Op::IsNotNull => Text { operator, value },
+                _ => text(operator, value)?,
+            };
+            Ok(Condition::Tag { key, is })
+        }
         None | Some("attribute" | "attributes" | "attr") => match column(&key) {
             Some(Column::Name) => Ok(Condition::Name(text(operator, value)?)),
+            Some(Column::Id) => Ok(Condition::Id(id(operator, value)?)),
             Some(column @ (Column::Creation | Column::LastUpdate)) => {
                 let (true, Operand::Number(value)) = (is_numeric(operator), value) else {
                     return Err(Error::Invalid(format!(
@@ -136,12 +141,19 @@ fn condition(clause: Clause) -> Result<Condition, Error> {
                 })
             }
             _ => Err(Error::Invalid(format!(
-                "Invalid attribute key '{key}' specified. Valid keys are 'name', 'creation_time', 'last_update_time'"
+                "Invalid attribute key '{key}' specified. Valid keys are 'name', 'experiment_id', 'creation_time', 'last_update_time'"
             ))),
         },
         Some(other) => Err(Error::Invalid(format!(
             "Invalid entity type '{other}'. Valid values are ['tag', 'attribute']"
         ))),
+    }
+}
+
+fn id(operator: Op, value: Operand) -> Result<Text, Error> {
+    match (operator, value) {
+        (Op::In | Op::NotIn, value @ Operand::List(_)) => Ok(Text { operator, value }),
+        (operator, value) => text(operator, value),
     }
 }
 

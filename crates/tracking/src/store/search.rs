@@ -128,8 +128,8 @@ fn push_condition(sql: &mut Statement, condition: &Condition) {
                 "EXISTS (SELECT 1 FROM latest_metrics m WHERE m.run = r.run AND m.key = {key} AND {compared})"
             ));
         }
-        Condition::Param { key, is } => push_pair(sql, "params", key, is),
-        Condition::Tag { key, is } => push_pair(sql, "tags", key, is),
+        Condition::Param { key, is } => push_pair(sql, "params p WHERE p.run = r.run", key, is),
+        Condition::Tag { key, is } => push_pair(sql, "tags p WHERE p.run = r.run", key, is),
         Condition::TextAttribute { attribute, is } => {
             sql.push_text(text_column(*attribute), is.operator, &is.value);
         }
@@ -142,7 +142,8 @@ fn push_condition(sql: &mut Statement, condition: &Condition) {
     }
 }
 
-fn push_pair(sql: &mut Statement, table: &str, key: &str, is: &Text) {
+/// `pairs` names the table of keys and values as `p`, with what ties it to the row.
+fn push_pair(sql: &mut Statement, pairs: &str, key: &str, is: &Text) {
     let not = if is.operator == Op::IsNull {
         "NOT "
     } else {
@@ -150,7 +151,7 @@ fn push_pair(sql: &mut Statement, table: &str, key: &str, is: &Text) {
     };
     let key = sql.bind(key);
     sql.push(&format!(
-        "{not}EXISTS (SELECT 1 FROM {table} p WHERE p.run = r.run AND p.key = {key}"
+        "{not}EXISTS (SELECT 1 FROM {pairs} AND p.key = {key}"
     ));
     if is.value != Operand::Nothing {
         sql.push(" AND ");
@@ -250,13 +251,12 @@ pub(crate) async fn experiments(
                 operator,
                 value,
             } => sql.push_number(experiment_column(*column), *operator, *value),
+            Condition::Id(is) => {
+                sql.push_text("CAST(e.experiment_id AS TEXT)", is.operator, &is.value);
+            }
             Condition::Tag { key, is } => {
-                let key = sql.bind(key);
-                sql.push(&format!(
-                    "EXISTS (SELECT 1 FROM experiment_tags t WHERE t.experiment_id = e.experiment_id AND t.key = {key} AND "
-                ));
-                sql.push_text("t.value", is.operator, &is.value);
-                sql.push(")");
+                let tags = "experiment_tags p WHERE p.experiment_id = e.experiment_id";
+                push_pair(&mut sql, tags, key, is);
             }
         }
     }

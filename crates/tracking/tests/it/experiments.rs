@@ -297,6 +297,18 @@ async fn searches_filter_order_and_page() {
             ["exp_1"]
         );
         assert_eq!(
+            names(&server, by("tags.team IS NULL AND name LIKE 'D%'")).await,
+            ["Default"]
+        );
+        assert_eq!(
+            names(&server, by("tags.team IS NOT NULL AND name = 'Default'")).await,
+            [""; 0]
+        );
+        assert_eq!(
+            names(&server, by("experiment_id IN ('0')")).await,
+            ["Default"]
+        );
+        assert_eq!(
             names(&server, by("creation_time < 5")).await,
             Vec::<String>::new()
         );

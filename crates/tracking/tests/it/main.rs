@@ -10,6 +10,7 @@ mod jobs;
 mod logged_models;
 mod logging;
 mod many_runs;
+mod other_clients;
 mod requests;
 mod run_search;
 mod runs;
