@@ -8,6 +8,7 @@ pub mod commands;
 pub mod failure;
 mod http;
 pub mod key;
+pub mod mlflow_ui;
 pub mod openapi;
 pub mod platform;
 mod retention;

@@ -42,8 +42,11 @@ const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 fn name(method: &str, path: &str) -> String {
     let words = path.split(|c: char| !c.is_ascii_alphanumeric());
     let words = words.filter(|word| !word.is_empty());
+    // `/x/` is the page of `/x`, and another operation.
+    let page = (path.len() > 1 && path.ends_with('/')).then(|| "page".to_owned());
     std::iter::once(method.to_ascii_lowercase())
         .chain(words.map(str::to_owned))
+        .chain(page)
         .collect::<Vec<_>>()
         .join("_")
 }

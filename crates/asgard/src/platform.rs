@@ -17,6 +17,7 @@ use web::{ApiError, Authenticate, Credentials, Identity, Routes, Timestamp};
 
 use crate::http::{self, doctor::Examined};
 use crate::key::{self, Keys};
+use crate::mlflow_ui::MlflowUi;
 use crate::openapi;
 use crate::retention::Retention;
 use crate::server::{JobServer, Metrics};
@@ -34,6 +35,7 @@ pub struct Platform {
     pub status: Status,
     examined: Examined,
     retention: Retention,
+    mlflow_ui: MlflowUi,
     metrics: Metrics,
 }
 
@@ -76,6 +78,7 @@ impl Platform {
             .context("cannot open the artifact store (tracking.artifacts_url)")?;
         let tracking =
             Tracking::new(db.clone(), artifacts).with_registered(registry::versions_at(db.clone()));
+        let mlflow_ui = MlflowUi::open(&settings.tracking, data_dir)?;
         tracking.ensure_default_experiment().await?;
         let registry = Registry::new(db.clone(), tracking.clone())
             .with_job_uploads(jobs::job_uploads(db.clone()));
@@ -125,6 +128,7 @@ impl Platform {
             status,
             examined,
             retention,
+            mlflow_ui,
             metrics: ground.metrics,
         })
     }
@@ -137,12 +141,17 @@ impl Platform {
             .merge(http::status::routes(self.status.clone()))
             .merge(http::doctor::routes(self.examined.clone()))
             .merge(http::metrics::routes(self.metrics.clone()))
+            .merge(http::mlflow_ui::routes(self.mlflow_ui.clone()))
+            .merge(http::graphql::routes(self.mlflow_routes().into_router()))
             .merge(jobs::routes(self.jobs.clone()))
-            .merge(registry::routes(self.registry.clone()))
             .merge(serving::routes(self.serving.clone()))
-            .merge(tracking::routes(self.tracking.clone()));
+            .merge(self.mlflow_routes());
         let documents = [jobs::openapi(), registry::openapi(), serving::openapi()];
         http::docs::add(routes, |table| openapi::describe(&documents, table))
+    }
+
+    fn mlflow_routes(&self) -> Routes {
+        registry::routes(self.registry.clone()).merge(tracking::routes(self.tracking.clone()))
     }
 
     /// Starts the work that goes on beside the requests, until `stop`.

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use web::{Door, Timestamp};
 
 use crate::failure::{Exit, Failure};
+use crate::mlflow_ui;
 use crate::platform::{self, Ground, Platform};
 use crate::server::{self, Address, Exposure, JobServer, Listener, Metrics};
 use crate::settings::Settings;
@@ -72,7 +73,7 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     };
     if let Some(second) = &config.mlflow_listen {
         let address = self::address(second, "server.mlflow_listen")?;
-        let router = guarded(expose(address, &settings, keyed)?);
+        let router = mlflow_ui::at_the_root(guarded(expose(address, &settings, keyed)?));
         let listener = bind(address).await?;
         tasks.spawn(server::serve(listener, router, tasks.clone(), stop.clone()));
     }
@@ -80,7 +81,7 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     tasks.spawn(server::serve(for_jobs, door, tasks.clone(), stop.clone()));
     tasks.spawn(server::serve(
         listener,
-        guarded(exposure),
+        mlflow_ui::below_its_path(guarded(exposure)),
         tasks.clone(),
         stop.clone(),
     ));
@@ -170,6 +171,7 @@ fn greet(url: &str, data_dir: &Path, exposure: Exposure, started: Instant) -> an
     )?;
     writeln!(out, "  documentation  {url}/docs")?;
     writeln!(out, "  MLflow clients MLFLOW_TRACKING_URI={url}")?;
+    writeln!(out, "  MLflow's page  {url}/mlflow/")?;
     writeln!(out, "  data           {}", data_dir.display())?;
     match exposure {
         Exposure::Local => writeln!(

@@ -17,6 +17,7 @@ mod requirement;
 mod retention;
 mod store;
 mod uv;
+mod wheel;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use requirement::Requirement;
 pub use retention::{Kept, Pruned};
 use sandbox::{Mechanism, Sandbox};
 use tokio::sync::{OnceCell, Semaphore};
+pub use wheel::unpack_wheel;
 
 use interpreter::Interpreters;
 use uv::Uv;

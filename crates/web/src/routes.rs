@@ -24,9 +24,11 @@ pub enum Style {
 impl Style {
     /// The style of a path that no route may have matched yet.
     pub(crate) fn of(path: &str) -> Self {
+        const BARE: [&str; 3] = ["/graphql", "/get-artifact", "/model-versions/get-artifact"];
         let mlflow = path.starts_with("/api/")
             || path.starts_with("/ajax-api/")
-            || path.starts_with("/v1/traces");
+            || path.starts_with("/v1/traces")
+            || BARE.contains(&path);
         if mlflow { Self::Mlflow } else { Self::Asgard }
     }
 

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use figment::value::Value;
 
 use super::output::OutputArgs;
-use super::{encode, jobs, keys, predict, run};
+use super::{encode, jobs, keys, mlflow_ui, predict, run};
 use crate::settings::Flags;
 
 /// A Python training script becomes a tracked, registered, served model.
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Keys(keys::KeysArgs),
     /// Test server, store, sandbox and Python, and print fixes
     Doctor(LocalArgs),
+    /// Install MLflow's own page, which the server shows at /mlflow/
+    MlflowUi(mlflow_ui::MlflowUiArgs),
     /// Show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

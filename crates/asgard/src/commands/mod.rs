@@ -8,6 +8,7 @@ mod encode;
 mod follow;
 mod jobs;
 mod keys;
+mod mlflow_ui;
 mod models;
 mod output;
 mod phases;
@@ -96,6 +97,7 @@ fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
         Command::Status(remote) => wait_for(status(context, &remote)),
         Command::Keys(args) => wait_for(keys::run(context, &args)),
         Command::Doctor(args) => wait_for(doctor::run(context, &args)),
+        Command::MlflowUi(args) => wait_for(mlflow_ui::run(context, &args)),
         Command::Encode(args) => encode::run(&args),
         Command::Config(ConfigCommand::Show { origin, output }) => {
             config::show(context, origin, output)

@@ -65,6 +65,9 @@ const INITIALIZER: &str = r##"window.onload = () => {
         super::keys::list,
         super::keys::revoke,
         super::metrics::scrape,
+        super::mlflow_ui::file,
+        super::mlflow_ui::page,
+        super::mlflow_ui::to_page,
         super::page::page,
         super::status::get,
     )

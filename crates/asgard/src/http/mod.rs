@@ -2,8 +2,10 @@
 
 pub(crate) mod docs;
 pub(crate) mod doctor;
+pub(crate) mod graphql;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod metrics;
+pub(crate) mod mlflow_ui;
 pub(crate) mod page;
 pub(crate) mod status;

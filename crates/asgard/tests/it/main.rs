@@ -6,8 +6,10 @@
 mod commands;
 mod door;
 mod errors;
+mod graphql;
 mod jobs;
 mod keys;
+mod mlflow_page;
 mod openapi;
 mod permissions;
 mod server;

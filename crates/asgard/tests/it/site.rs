@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use asgard::mlflow_ui;
 use asgard::platform::{Ground, MIGRATIONS, Platform};
 use asgard::server::{JobServer, Metrics};
 use asgard::settings::Settings;
@@ -23,7 +24,7 @@ pub(crate) struct Site {
     pub(crate) router: Router,
     pub(crate) table: Vec<RouteEntry>,
     open: Router,
-    _dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 pub(crate) struct Answer {
@@ -75,25 +76,25 @@ impl Site {
             router: door().guard(router),
             platform,
             table,
-            _dir: dir,
+            dir,
         }
     }
 
     /// Sends a request as nobody in particular.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        send(&self.router, request).await
+        send(&mlflow_ui::below_its_path(self.router.clone()), request).await
     }
 
     /// Sends a request as someone on this machine.
     pub(crate) async fn send_locally(&self, request: Request<Body>) -> Answer {
-        send(&self.open, request).await
+        send(&mlflow_ui::below_its_path(self.open.clone()), request).await
     }
 
     /// Sends a request as `identity`.
     pub(crate) async fn send_as(&self, identity: Identity, request: Request<Body>) -> Answer {
         let door = Door::new(self.platform.authenticate()).open_to(identity);
         let router = door.guard(self.platform.routes().into_router());
-        send(&router, request).await
+        send(&mlflow_ui::below_its_path(router), request).await
     }
 }
 
