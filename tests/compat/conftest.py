@@ -36,9 +36,9 @@ class Server:
         command = [binary, "up", "--data-dir", self.data_dir, "--listen", f"127.0.0.1:{self.port}"]
         return list(map(str, command))
 
-    def start(self):
+    def start(self, *more):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.command(), *map(str, more)], stdout=log, stderr=log)
         end = time.monotonic() + 30
         while time.monotonic() < end and self.process.poll() is None:
             try:
