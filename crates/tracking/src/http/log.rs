@@ -38,12 +38,18 @@ struct MetricFields {
     dataset_digest: Option<String>,
 }
 
+/// All fields by name: a flattened [`MetricFields`] would keep an error from naming its field.
 #[derive(Deserialize)]
 struct LogMetricRequest {
     run_id: Option<String>,
     run_uuid: Option<String>,
-    #[serde(flatten)]
-    metric: MetricFields,
+    key: Option<String>,
+    value: Option<Double>,
+    timestamp: Option<Int>,
+    step: Option<Int>,
+    model_id: Option<String>,
+    dataset_name: Option<String>,
+    dataset_digest: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +102,16 @@ async fn log_metric(
     MlflowRequest(request): MlflowRequest<LogMetricRequest>,
 ) -> MlflowResult<Empty> {
     let id = run_id(request.run_id, request.run_uuid)?;
-    let metrics = vec![request.metric.read(str::to_owned)?];
+    let fields = MetricFields {
+        key: request.key,
+        value: request.value,
+        timestamp: request.timestamp,
+        step: request.step,
+        model_id: request.model_id,
+        dataset_name: request.dataset_name,
+        dataset_digest: request.dataset_digest,
+    };
+    let metrics = vec![fields.read(str::to_owned)?];
     metric::check(&metrics, |_, field| field.to_owned())?;
     let batch = Batch {
         metrics,
