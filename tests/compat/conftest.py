@@ -19,14 +19,19 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Server:
     """A running server: its address, its data directory and what it logged."""
 
-    def __init__(self, data_dir):
+    def __init__(self, data_dir, settings=()):
         self.data_dir = data_dir
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.environment = {**os.environ, **dict(settings)}
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir.with_name("server.log")
         self.process = None
@@ -38,7 +43,9 @@ class Server:
 
     def start(self, *more):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([*self.command(), *map(str, more)], stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [*self.command(), *map(str, more)], stdout=log, stderr=log, env=self.environment
+            )
         end = time.monotonic() + 30
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -61,6 +68,31 @@ def server(tmp_path_factory):
     server.stop()
     # Environments of some gigabytes would pile up; the log stays.
     shutil.rmtree(server.data_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def bucket_server(tmp_path_factory):
+    """A server that keeps its artifacts in a bucket of a real S3 server, which checks signatures."""
+    root, port = tmp_path_factory.mktemp("bucket"), free_port()
+    binary = os.environ.get("ASGARD_BUCKET_BIN", ROOT / "target/debug/bucket")
+    bucket = subprocess.Popen([str(binary), str(root), str(port)])
+    settings = {
+        "ASGARD__ARTIFACTS__URL": "s3://artifacts/team/x",
+        "ASGARD__ARTIFACTS__ENDPOINT": f"http://127.0.0.1:{port}",
+        # What crates/bucket lets in.
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7TESTKEY",
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYTESTKEY",
+    }
+    server = Server(tmp_path_factory.mktemp("asgard-bucket") / "data", settings)
+    server.bucket_dir = root / "artifacts" / "team" / "x"
+    try:
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        bucket.kill()
+        bucket.wait()
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,11 @@
 //! The binary's library: [`up`] starts a server from its [`settings`], [`platform`] puts the
 //! domains together, [`commands`] are the command line.
 
+pub mod backup;
 mod client;
 pub mod commands;
 pub mod failure;
+pub mod gc;
 mod http;
 pub mod key;
 pub mod mlflow_ui;

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracking::{Artifacts, Tracking};
 use web::{ApiError, Authenticate, Credentials, Identity, Routes, Timestamp};
 
+use crate::gc::Collector;
 use crate::http::{self, doctor::Examined};
 use crate::key::{self, Keys};
 use crate::mlflow_ui::MlflowUi;
@@ -74,8 +75,8 @@ impl Platform {
             ..
         } = ground;
         let keys = Keys::new(db.clone());
-        let artifacts = Artifacts::open(&settings.tracking, data_dir)
-            .context("cannot open the artifact store (tracking.artifacts_url)")?;
+        let artifacts = Artifacts::open(&settings.artifacts, data_dir)
+            .context("cannot open the artifact store (artifacts.url)")?;
         let tracking =
             Tracking::new(db.clone(), artifacts).with_registered(registry::versions_at(db.clone()));
         let mlflow_ui = MlflowUi::open(&settings.tracking, data_dir)?;
@@ -140,6 +141,10 @@ impl Platform {
             .merge(http::keys::routes(self.keys.clone()))
             .merge(http::status::routes(self.status.clone()))
             .merge(http::doctor::routes(self.examined.clone()))
+            .merge(http::gc::routes(Collector::new(
+                self.tracking.clone(),
+                self.registry.clone(),
+            )))
             .merge(http::metrics::routes(self.metrics.clone()))
             .merge(http::mlflow_ui::routes(self.mlflow_ui.clone()))
             .merge(http::graphql::routes(self.mlflow_routes().into_router()))
@@ -157,6 +162,7 @@ impl Platform {
     /// Starts the work that goes on beside the requests, until `stop`.
     pub fn work(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         tasks.spawn(self.metrics.clone().upkeep(stop.clone()));
+        tasks.spawn(self.registry.clone().work(stop.clone()));
         tasks.spawn(self.jobs.clone().work(stop.clone()));
         tasks.spawn(self.serving.clone().work(stop.clone()));
         tasks.spawn(self.retention.clone().work(stop.clone()));

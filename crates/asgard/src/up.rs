@@ -123,14 +123,28 @@ pub fn data_dir(settings: &Settings, surroundings: &Surroundings) -> Result<Path
 /// # Errors
 /// When another process holds the directory or the database does not answer.
 pub async fn open_database(settings: &Settings, data_dir: &Path) -> anyhow::Result<Db> {
-    let db = Db::open(&settings.database, data_dir)
+    let db = connect(settings, data_dir).await?;
+    for step in db.migrate(platform::MIGRATIONS).await? {
+        tracing::info!(
+            part = step.domain,
+            step = step.name,
+            "the database is changed"
+        );
+    }
+    Ok(db)
+}
+
+/// Opens the database as it is.
+///
+/// # Errors
+/// When another process holds the directory or the database does not answer.
+pub async fn connect(settings: &Settings, data_dir: &Path) -> anyhow::Result<Db> {
+    Db::open(&settings.database, data_dir)
         .await
         .with_context(|| match settings.database.display_url() {
             Some(url) => format!("cannot open the database {url}"),
             None => format!("cannot open the database in {}", data_dir.display()),
-        })?;
-    db.migrate(platform::MIGRATIONS).await?;
-    Ok(db)
+        })
 }
 
 fn address(text: &str, key: &str) -> Result<Address, Failure> {

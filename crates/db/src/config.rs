@@ -1,5 +1,6 @@
 //! The `[database]` section of the configuration.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,17 @@ impl Default for Config {
 impl Config {
     pub(crate) fn acquire_timeout(&self) -> Duration {
         Duration::from_millis(self.acquire_timeout_ms)
+    }
+
+    /// Where the SQLite file is; none for another database.
+    pub fn sqlite_file(&self, data_dir: &Path) -> Option<PathBuf> {
+        match self.url.as_deref() {
+            None => Some(data_dir.join(crate::SQLITE_FILE)),
+            Some(url) => {
+                let path = url.strip_prefix("sqlite:")?;
+                Some(PathBuf::from(path.trim_start_matches("//")))
+            }
+        }
     }
 
     /// The URL as it may be shown: without its password.

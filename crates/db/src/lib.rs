@@ -9,10 +9,12 @@ mod config;
 mod conn;
 mod counter;
 mod error;
+mod listen;
 mod lock;
 mod migrate;
 mod query;
 mod row;
+mod snapshot;
 mod sqlite;
 mod sqlite_readers;
 mod sqlite_writer;
@@ -23,9 +25,12 @@ pub use config::Config;
 pub use conn::{Backend, Conn};
 pub use counter::next_id;
 pub use error::Error;
-pub use migrate::{Migration, Migrations};
+pub use listen::Listener;
+pub use lock::DirLock;
+pub use migrate::{Migration, Migrations, Step};
 pub use query::{Query, Value, query};
 pub use row::{Cell, Column, Place, Row};
+pub use snapshot::snapshot;
 pub use tx::Tx;
 
 use std::path::Path;
@@ -65,15 +70,14 @@ impl Db {
     /// a URL that is neither `sqlite:` nor `postgres:`, else what the database says.
     pub async fn open(config: &Config, data_dir: &Path) -> Result<Self, Error> {
         match config.url.as_deref() {
-            None => Self::open_sqlite(&data_dir.join(SQLITE_FILE), config, true),
             Some(url) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
                 Self::open_postgres(PgConnectOptions::from_str(url)?, config).await
             }
-            Some(url) => match url.strip_prefix("sqlite:") {
-                Some(path) => {
-                    Self::open_sqlite(Path::new(path.trim_start_matches("//")), config, true)
-                }
-                None => Err(Error::Url(config::without_password(url))),
+            url => match config.sqlite_file(data_dir) {
+                Some(file) => Self::open_sqlite(&file, config, true),
+                None => Err(Error::Url(config::without_password(
+                    url.unwrap_or_default(),
+                ))),
             },
         }
     }
@@ -143,12 +147,20 @@ impl Db {
         }
     }
 
-    /// Applies every migration that this database has not seen.
+    /// Applies every migration that this database has not seen, and tells which those were.
     ///
     /// # Errors
-    /// [`Error::Migration`] names the step that failed; steps before it stay applied.
-    pub async fn migrate(&self, all: &[Migrations]) -> Result<(), Error> {
+    /// [`Error::Migration`] names the step that failed; then none of them is applied.
+    pub async fn migrate(&self, all: &[Migrations]) -> Result<Vec<Step>, Error> {
         migrate::run(self, all).await
+    }
+
+    /// The migrations that this database has not seen.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] when it has seen others than these.
+    pub async fn pending(&self, all: &[Migrations]) -> Result<Vec<Step>, Error> {
+        migrate::pending(self, all).await
     }
 
     /// Closes all connections; on SQLite the write-ahead log is folded into the file.

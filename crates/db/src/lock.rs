@@ -9,12 +9,16 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::Error;
 
 /// Held as long as it lives; the kernel frees it when the process dies, however it dies.
-pub(crate) struct DirLock {
+pub struct DirLock {
     _file: File,
 }
 
 impl DirLock {
-    pub(crate) fn acquire(dir: &Path) -> Result<Self, Error> {
+    /// Takes the lock of a data directory that exists.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process holds it.
+    pub fn acquire(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("asgard.lock");
         let failed = |source| Error::Directory {
             path: dir.to_owned(),

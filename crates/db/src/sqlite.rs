@@ -57,6 +57,11 @@ impl File {
         blocking(|| self.open(OpenFlags::empty(), READER))
     }
 
+    /// Opens a connection beside those of the process that serves the file.
+    pub(crate) fn open_plain(&self) -> Result<Connection, Error> {
+        blocking(|| self.open(OpenFlags::empty(), ""))
+    }
+
     fn open(&self, flags: OpenFlags, pragmas: &str) -> Result<Connection, Error> {
         // One connection is used by one thread at a time, so it needs no lock of its own.
         let usual = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

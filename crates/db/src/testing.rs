@@ -17,6 +17,8 @@ pub struct TestDb {
     db: Db,
     /// `sqlite` or `postgres`, for messages.
     pub name: &'static str,
+    /// The URL by which another process opens the same database; none for SQLite, which serves one.
+    pub url: Option<String>,
     _dir: Option<TempDir>,
 }
 
@@ -49,6 +51,7 @@ pub async fn sqlite(migrations: &[Migrations]) -> TestDb {
     TestDb {
         db,
         name: "sqlite",
+        url: None,
         _dir: Some(dir),
     }
 }
@@ -91,6 +94,7 @@ pub async fn postgres(migrations: &[Migrations]) -> TestDb {
     TestDb {
         db,
         name: "postgres",
+        url: Some(format!("{url}?options[search_path]={schema}")),
         _dir: None,
     }
 }

@@ -97,7 +97,7 @@ mod tests {
     const SECOND: i64 = 1_000;
 
     async fn jobs(db: &db::Db, dir: &std::path::Path) -> Jobs {
-        let artifacts = Artifacts::open(&tracking::Config::default(), dir).unwrap();
+        let artifacts = Artifacts::open(&tracking::ArtifactsConfig::default(), dir).unwrap();
         let tracking = Tracking::new(db.clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
         let sandbox = sandbox::Sandbox::detect(&sandbox::Config::default())

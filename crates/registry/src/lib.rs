@@ -34,9 +34,17 @@ pub use version::{ENVIRONMENT_TAG, ModelVersion, NewVersion};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use db::Db;
-use tracking::Tracking;
+use tokio_util::sync::CancellationToken;
+use tracking::{Location, Tracking};
+
+/// Where servers on the same database tell each other that the registry changed.
+const CHANGED: &str = "asgard_registry";
+
+/// After a failure, how long until the database is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The handle of the registry; cheap to clone.
 #[derive(Clone)]
@@ -89,10 +97,40 @@ impl Registry {
         &self.tracking
     }
 
-    /// A number that grows with every change made through this handle or its clones: what was
+    /// A number that grows with every change made through this handle or its clones, and, while
+    /// [`Self::work`] runs, through those of another server on the same PostgreSQL: what was
     /// resolved under another number may be out of date.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Hears of the changes that other servers make, until `stop`.
+    pub async fn work(self, stop: CancellationToken) {
+        let listening = async {
+            loop {
+                let Err(error) = self.listen().await else {
+                    return;
+                };
+                tracing::warn!(%error, "changes of the registry by other servers are seen late");
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = listening => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Returns when there are no other servers.
+    async fn listen(&self) -> Result<(), Error> {
+        let Some(mut changes) = self.db.listen(CHANGED).await? else {
+            return Ok(());
+        };
+        loop {
+            // Also at the beginning: what was said before was not heard.
+            self.generation.fetch_add(1, Ordering::AcqRel);
+            changes.heard().await?;
+        }
     }
 
     /// How many registered models there are.
@@ -113,8 +151,15 @@ impl Registry {
         Ok(store::versions::list_tag_values(&mut conn, key).await?)
     }
 
+    /// A model and version, of any model, whose files are in this folder.
+    pub async fn find_within(&self, folder: &Location) -> Result<Option<(String, i64)>, Error> {
+        let mut conn = self.db.acquire().await?;
+        Ok(store::versions::find_within(&mut conn, &folder.uri()).await?)
+    }
+
     /// Commits a change and tells those who cache.
-    async fn commit(&self, tx: db::Tx) -> Result<(), Error> {
+    async fn commit(&self, mut tx: db::Tx) -> Result<(), Error> {
+        tx.notify(CHANGED).await?;
         let committed = tx.commit().await;
         // Also after a failure: the change may have reached the database.
         self.generation.fetch_add(1, Ordering::AcqRel);

@@ -3,8 +3,9 @@
 //! All access goes through `object_store`; only what a folder can do and a bucket cannot (reading
 //! in place, refusing symbolic links, removing a whole folder) looks at the file system.
 //! A file appears whole or not at all: uploads into a folder gather under `.uploads` and are
-//! renamed into place.
+//! renamed into place; uploads into a bucket appear when their last part is there.
 
+pub(crate) mod bucket;
 mod folder;
 #[cfg(test)]
 mod tests;
@@ -25,9 +26,11 @@ use object_store::{
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use crate::config::Config;
-use crate::error::Error;
+use crate::config::ArtifactsConfig;
+use crate::error::{Error, causes};
 use crate::location::{Location, UPLOADS};
+use bucket::Bucket;
+use folder::Uploads;
 
 /// How much of a download is read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -38,6 +41,10 @@ pub struct Artifacts {
     store: Arc<dyn ObjectStore>,
     /// The folder, when the store is one; without symbolic links in its path.
     folder: Option<Arc<Path>>,
+    /// Where uploads into the folder gather.
+    uploads: Option<Arc<Uploads>>,
+    /// The bucket, when the store is one.
+    bucket: Option<Arc<Bucket>>,
 }
 
 /// A file or folder in a listing.
@@ -68,24 +75,27 @@ impl Artifacts {
     /// # Errors
     /// [`Error::ArtifactStore`] when the folder cannot be made or the URL is of a kind that this
     /// version does not speak.
-    pub fn open(config: &Config, data_dir: &Path) -> Result<Self, Error> {
-        let folder = match config.artifacts_url.as_deref() {
-            None => data_dir.join("artifacts"),
-            Some(url) => match url.strip_prefix("file://") {
-                Some(path) => PathBuf::from(path),
-                None if url.contains("://") => {
-                    return Err(Error::ArtifactStore {
-                        place: url.to_owned(),
-                        source: "only folders and file:// URLs are supported".into(),
-                    });
-                }
-                None => PathBuf::from(url),
-            },
+    pub fn open(config: &ArtifactsConfig, data_dir: &Path) -> Result<Self, Error> {
+        let url = config.url.as_deref().unwrap_or_default();
+        let folder = config.folder(data_dir);
+        let opened = match &folder {
+            Some(folder) => Self::open_folder(folder),
+            None if url.starts_with("s3://") => Bucket::open(config, url).map(Self::in_bucket),
+            None => Err("it is neither a folder nor s3://BUCKET/PREFIX".into()),
         };
-        Self::open_folder(&folder).map_err(|source| Error::ArtifactStore {
-            place: folder.display().to_string(),
+        opened.map_err(|source| Error::ArtifactStore {
+            place: folder.map_or_else(|| url.to_owned(), |folder| folder.display().to_string()),
             source,
         })
+    }
+
+    fn in_bucket((store, bucket): (Arc<dyn ObjectStore>, Bucket)) -> Self {
+        Self {
+            store,
+            folder: None,
+            uploads: None,
+            bucket: Some(Arc::new(bucket)),
+        }
     }
 
     fn open_folder(
@@ -93,11 +103,13 @@ impl Artifacts {
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync + 'static>> {
         std::fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
-        folder::remove_old_uploads(&folder.join(UPLOADS));
+        let uploads = Uploads::open(&folder.join(UPLOADS))?;
         let store = LocalFileSystem::new_with_prefix(&folder)?.with_automatic_cleanup(true);
         Ok(Self {
             store: Arc::new(store),
             folder: Some(folder.into()),
+            uploads: Some(Arc::new(uploads)),
+            bucket: None,
         })
     }
 
@@ -191,8 +203,7 @@ impl Artifacts {
         self.refuse_links(file).await?;
         if let Some(range) = &range {
             // The store's own refusal of a range does not say which size would have fitted.
-            let meta = self.store.head(&path).await;
-            let size_bytes = meta.map_err(|e| reading(file, e))?.size;
+            let size_bytes = self.size(file).await?;
             let part = range.as_range(size_bytes);
             if !part.is_ok_and(|part| part.start < part.end) {
                 return Err(Error::ArtifactRange { size_bytes });
@@ -209,6 +220,16 @@ impl Artifacts {
             range: got.range.clone(),
             stream: stream(got, file).await?,
         })
+    }
+
+    /// How large a file is.
+    ///
+    /// # Errors
+    /// [`Error::ArtifactNotFound`] when there is no such file.
+    pub(crate) async fn size(&self, file: &Location) -> Result<u64, Error> {
+        self.refuse_links(file).await?;
+        let meta = self.store.head(&key(file)?).await;
+        Ok(meta.map_err(|e| reading(file, e))?.size)
     }
 
     /// Reads a whole file that is not larger than `limit_bytes`.
@@ -244,9 +265,13 @@ impl Artifacts {
                 .await
                 .map_err(|e| removing(location, e));
         }
-        let mut doomed = vec![Ok(key(location)?)];
-        for file in self.list_all(location).await? {
+        let below = self.list_all(location).await?;
+        let mut doomed = Vec::with_capacity(below.len().max(1));
+        for file in &below {
             doomed.push(Ok(key(&location.join(&file.path)?)?));
+        }
+        if below.is_empty() {
+            doomed.push(Ok(key(location)?));
         }
         let doomed = futures_util::stream::iter(doomed).boxed();
         let mut removed = self.store.delete_stream(doomed);
@@ -255,6 +280,15 @@ impl Artifacts {
                 Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(source) => return Err(storage("removing", location, source)),
             }
+        }
+        Ok(())
+    }
+
+    /// Removes a folder with all that is in it, and the folders around it that are then empty.
+    pub(crate) async fn remove_folder(&self, location: &Location) -> Result<(), Error> {
+        self.delete(location).await?;
+        if let (Some(root), Some(place)) = (self.folder.as_deref(), self.local_dir(location)) {
+            folder::prune(root, &place).await;
         }
         Ok(())
     }
@@ -381,21 +415,31 @@ fn download(file: &Location, source: std::io::Error) -> Error {
 }
 
 fn storage(attempt: &'static str, location: &Location, source: object_store::Error) -> Error {
-    Error::Storage {
-        attempt,
-        path: location.key().to_owned(),
-        source: source.into(),
+    use object_store::Error::{Generic, PermissionDenied, Unauthenticated};
+    let of_bucket = match &source {
+        Generic { store, .. } => *store == "S3",
+        // A folder's refusal has the operating system's as its cause.
+        PermissionDenied { .. } | Unauthenticated { .. } => io_kind(&source).is_none(),
+        _ => false,
+    };
+    let path = location.key().to_owned();
+    let source = source.into();
+    if of_bucket {
+        Error::Bucket {
+            attempt,
+            path,
+            source,
+        }
+    } else {
+        Error::Storage {
+            attempt,
+            path,
+            source,
+        }
     }
 }
 
 /// The operating system's reason somewhere below a store's error.
 pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        next = error.source();
-    }
-    None
+    causes(error).find_map(|e| Some(e.downcast_ref::<std::io::Error>()?.kind()))
 }

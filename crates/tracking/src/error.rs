@@ -90,12 +90,28 @@ pub enum Error {
         path: String,
         source: Cause,
     },
+    /// The bucket does not answer, or refuses this server.
+    #[error(
+        "{attempt} the artifact {path:?} failed: the bucket does not answer or refuses this server; 'asgard doctor' there says why"
+    )]
+    Bucket {
+        attempt: &'static str,
+        path: String,
+        source: Cause,
+    },
     /// The operating system gives no random numbers.
     #[error("no random numbers to be had: {0}")]
     Random(String),
     /// The database failed.
     #[error("the database failed")]
     Db(#[from] db::Error),
+}
+
+/// An error and what caused it, the outermost first.
+pub(crate) fn causes<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 fn deleted_hint(deleted: &bool) -> &'static str {
@@ -143,6 +159,7 @@ impl Error {
             Self::NotImplemented(_) => Code::NotImplemented,
             Self::Storage { source, .. } if is_full(&**source) => Code::InsufficientStorage,
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
+            Self::Bucket { .. } => Code::Unavailable,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::ArtifactStore { .. } | Self::Storage { .. } | Self::Random(_) | Self::Db(_) => {
                 Code::Internal
@@ -162,6 +179,11 @@ impl From<Error> for ApiError {
         match error.code() {
             Code::Internal => Self::internal(&error),
             Code::InsufficientStorage => Self::storage_full(&error),
+            Code::Unavailable if matches!(error, Error::Bucket { .. }) => {
+                let texts: Vec<String> = causes(&error).map(ToString::to_string).collect();
+                tracing::error!(error = texts.join(": "), "the bucket of artifacts fails");
+                Self::new(Code::Unavailable, error.to_string()).retry_after(1)
+            }
             Code::Unavailable => {
                 tracing::warn!(%error, "a part that tracking needs does not answer");
                 Self::new(Code::Unavailable, "the database does not answer now").retry_after(1)

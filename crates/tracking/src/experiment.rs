@@ -234,6 +234,11 @@ impl Tracking {
     }
 }
 
+/// Where an experiment keeps artifacts unless it is told otherwise.
+pub(crate) fn default_location(id: i64) -> String {
+    format!("mlflow-artifacts:/{id}")
+}
+
 fn new_row(
     id: i64,
     name: &str,
@@ -244,7 +249,7 @@ fn new_row(
     Experiment {
         experiment_id: id.to_string(),
         name: name.to_owned(),
-        artifact_location: location.unwrap_or_else(|| format!("mlflow-artifacts:/{id}")),
+        artifact_location: location.unwrap_or_else(|| default_location(id)),
         lifecycle_stage: LifecycleStage::Active,
         creation_time: now,
         last_update_time: now,

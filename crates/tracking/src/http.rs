@@ -7,7 +7,9 @@ mod experiments;
 mod histories;
 mod log;
 mod logged_models;
+mod multipart;
 mod page;
+mod presigned;
 mod run_json;
 mod run_page;
 mod runs;
@@ -38,6 +40,8 @@ pub fn routes(tracking: Tracking) -> Routes {
         let routes = server::add(routes, prefix);
         let routes = page::add(routes, prefix);
         let routes = artifacts::add(routes, prefix);
+        let routes = multipart::add(routes, prefix);
+        let routes = presigned::add(routes, prefix);
         logged_models::add(routes, prefix)
     });
     artifacts::add_bare(routes).with_state(tracking)

@@ -22,6 +22,7 @@ mod metric;
 mod owner;
 pub mod page;
 mod record;
+mod removal;
 mod run;
 mod search;
 mod store;
@@ -31,7 +32,7 @@ pub mod wire;
 
 pub use artifact::{ArtifactEntry, ArtifactFile, Artifacts};
 pub use batch::Batch;
-pub use config::Config;
+pub use config::{ArtifactsConfig, AwsVariables, Config, PresignedUrls};
 pub use dataset::{Dataset, DatasetInput, Direction};
 pub use error::Error;
 pub use experiment::{Experiment, NewExperiment};
@@ -43,6 +44,7 @@ pub use logged_model::{
 pub use metric::{LoggedMetric, Metric};
 pub use owner::{Owner, Question, RegisteredAt, check_owner};
 pub use record::RunRecord;
+pub use removal::{Deleted, Extent, Kind as DeletedKind, Removal};
 pub use run::{JOB_TAG, LifecycleStage, NewRun, Run, RunStatus, RunUpdate};
 pub use search::experiments::ExperimentSearch;
 pub use search::runs::{RunSearch, View};

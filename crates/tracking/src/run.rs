@@ -307,8 +307,8 @@ impl Tracking {
         let run = runs::find(&mut tx, run_id).await?;
         let run = run.ok_or_else(|| not_found(run_id))?;
         run.check_owner(job_id)?;
-        if run.lifecycle_stage != stage {
-            runs::set_stage(&mut tx, run.row, stage, now).await?;
+        if run.lifecycle_stage != stage && !runs::set_stage(&mut tx, run.row, stage, now).await? {
+            return Err(not_found(run_id));
         }
         Ok(tx.commit().await?)
     }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use figment::value::Value;
 
 use super::output::OutputArgs;
-use super::{encode, jobs, keys, mlflow_ui, predict, run};
+use super::{backup, encode, gc, jobs, keys, migrate, mlflow_ui, predict, run};
 use crate::settings::Flags;
 
 /// A Python training script becomes a tracked, registered, served model.
@@ -47,6 +47,14 @@ pub(crate) enum Command {
     Encode(encode::EncodeArgs),
     /// Create, list and revoke API keys
     Keys(keys::KeysArgs),
+    /// Copy the data directory into one file, also while a server runs
+    Backup(backup::BackupArgs),
+    /// Bring a backup back into an empty data directory
+    Restore(backup::RestoreArgs),
+    /// Bring the database's schema up to date, or look whether it is
+    Migrate(migrate::MigrateArgs),
+    /// Remove for good what was deleted long ago, with its files
+    Gc(gc::GcArgs),
     /// Test server, store, sandbox and Python, and print fixes
     Doctor(LocalArgs),
     /// Install MLflow's own page, which the server shows at /mlflow/

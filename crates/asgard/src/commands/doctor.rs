@@ -1,8 +1,11 @@
 //! `asgard doctor`: what works here, what does not, and what would mend it.
 
+use std::path::Path;
+
 use environments::Environments;
 use sandbox::Sandbox;
 use serde_json::{Value, json};
+use tracking::Artifacts;
 
 use super::Context;
 use super::cli::LocalArgs;
@@ -94,12 +97,68 @@ async fn server(context: &Context<'_>, args: &LocalArgs, findings: &mut Vec<Find
             Some(false) => error.unwrap_or("cannot be written").to_owned(),
             None => "are being tried; ask again".to_owned(),
         },
-        fix: error.map(|_| "see tracking.artifacts_url in 'asgard config show'".to_owned()),
+        fix: error.map(artifacts_fix),
     });
     true
 }
 
-/// Tries the database; true when a running server holds it.
+/// Tries the store of artifacts, as no server does it.
+async fn artifacts(settings: &Settings, data_dir: &Path) -> Finding {
+    let mut finding = Finding {
+        area: "store",
+        name: "artifacts".to_owned(),
+        ok: true,
+        detail: String::new(),
+        fix: None,
+    };
+    let folder = settings.artifacts.folder(data_dir);
+    if let Some(folder) = folder.filter(|folder| !folder.exists()) {
+        // Trying must not make a directory that nobody asked for.
+        finding.detail = format!("{} is made by 'asgard up'", folder.display());
+        return finding;
+    }
+    let tried = match Artifacts::open(&settings.artifacts, data_dir) {
+        Ok(artifacts) => artifacts.check_writable().await,
+        Err(error) => Err(error),
+    };
+    match tried {
+        Ok(()) => {
+            let place = settings.artifacts.url.clone();
+            let place = place.unwrap_or_else(|| data_dir.join("artifacts").display().to_string());
+            finding.detail = format!("can be written: {place}");
+        }
+        Err(error) => {
+            let text = crate::failure::chain(&error);
+            finding.ok = false;
+            finding.fix = Some(artifacts_fix(&text));
+            finding.detail = text;
+        }
+    }
+    finding
+}
+
+/// What mends a store of artifacts that refused, by its words.
+fn artifacts_fix(error: &str) -> String {
+    let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    if has(&["NoSuchBucket"]) {
+        "make the bucket that artifacts.url names, or name another"
+    } else if has(&["169.254.169.254", "instance metadata"]) {
+        "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, for the server"
+    } else if has(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401"]) {
+        "the credentials are wrong or have ended: look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN of the server"
+    } else if has(&["AccessDenied", "403"]) {
+        "let the server's role do s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket there"
+    } else if has(&["redirect", "AuthorizationHeaderMalformed"]) {
+        "set artifacts.region to the bucket's region"
+    } else if has(&["error sending request", "connect", "dns"]) {
+        "see that artifacts.endpoint is right and answers from the server's machine"
+    } else {
+        "see the section artifacts in 'asgard config show', and docs/storage.md"
+    }
+    .to_owned()
+}
+
+/// Tries the database and the artifacts; true when a running server holds them.
 async fn store(context: &Context<'_>, settings: &Settings, findings: &mut Vec<Finding>) -> bool {
     let mut held = false;
     let mut finding = Finding {
@@ -139,6 +198,9 @@ async fn store(context: &Context<'_>, settings: &Settings, findings: &mut Vec<Fi
         },
     }
     findings.push(finding);
+    if !held && let Ok(dir) = up::data_dir(settings, context.surroundings) {
+        findings.push(artifacts(settings, &dir).await);
+    }
     held
 }
 
@@ -215,4 +277,29 @@ fn print(findings: &[Finding], args: &LocalArgs) -> anyhow::Result<()> {
         ("fix", "/fix"),
     ];
     Ok(output.list(&json!({ "findings": items }), &items, &columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::artifacts_fix;
+
+    #[test]
+    fn a_refusal_of_the_bucket_has_a_fix_of_its_own() {
+        for (error, fix) in [
+            ("<Code>NoSuchBucket</Code>", "make the bucket"),
+            (
+                "http://169.254.169.254/latest/api/token",
+                "AWS_ACCESS_KEY_ID",
+            ),
+            (
+                "403 Forbidden: <Code>SignatureDoesNotMatch</Code>",
+                "credentials are wrong",
+            ),
+            ("403 Forbidden: <Code>AccessDenied</Code>", "s3:PutObject"),
+            ("error sending request", "artifacts.endpoint"),
+            ("No space left on device", "config show"),
+        ] {
+            assert!(artifacts_fix(error).contains(fix), "{error}");
+        }
+    }
 }

@@ -137,7 +137,7 @@ async fn place(context: &Context<'_>, args: &LocalArgs) -> anyhow::Result<Place>
     }
 }
 
-fn is_locked(error: &anyhow::Error) -> bool {
+pub(super) fn is_locked(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(db::Error::Locked { .. }))
 }
 
@@ -202,7 +202,7 @@ fn failure(error: key::Error) -> Failure {
 }
 
 /// Reads `90d`, `12h`, `30m`, `45s` or `1y` as seconds.
-fn seconds(text: &str) -> Result<u32, String> {
+pub(super) fn seconds(text: &str) -> Result<u32, String> {
     let refused = || format!("{text:?} is not a duration such as 12h, 90d or 1y");
     let unit = text.chars().last().ok_or_else(refused)?;
     let factor = match unit {

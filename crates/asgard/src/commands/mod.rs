@@ -1,13 +1,16 @@
 //! The command line.
 
+mod backup;
 mod cli;
 mod columns;
 mod config;
 mod doctor;
 mod encode;
 mod follow;
+mod gc;
 mod jobs;
 mod keys;
+mod migrate;
 mod mlflow_ui;
 mod models;
 mod output;
@@ -96,6 +99,10 @@ fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
         Command::Predict(args) => wait_for(predict::run(context, &args)),
         Command::Status(remote) => wait_for(status(context, &remote)),
         Command::Keys(args) => wait_for(keys::run(context, &args)),
+        Command::Backup(args) => wait_for(backup::backup(context, &args)),
+        Command::Restore(args) => wait_for(backup::restore(context, &args)),
+        Command::Migrate(args) => wait_for(migrate::run(context, &args)),
+        Command::Gc(args) => wait_for(gc::run(context, &args)),
         Command::Doctor(args) => wait_for(doctor::run(context, &args)),
         Command::MlflowUi(args) => wait_for(mlflow_ui::run(context, &args)),
         Command::Encode(args) => encode::run(&args),

@@ -59,6 +59,7 @@ const INITIALIZER: &str = r##"window.onload = () => {
         super::docs::index,
         super::docs::openapi_json,
         super::doctor::get,
+        super::gc::collect,
         super::health::health,
         super::health::version,
         super::keys::create,

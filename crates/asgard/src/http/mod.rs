@@ -2,6 +2,7 @@
 
 pub(crate) mod docs;
 pub(crate) mod doctor;
+pub(crate) mod gc;
 pub(crate) mod graphql;
 pub(crate) mod health;
 pub(crate) mod keys;

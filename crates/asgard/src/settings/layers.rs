@@ -7,6 +7,7 @@ use figment::error::{Error, Kind};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use tracking::AwsVariables;
 
 use super::{Loaded, Refused, Settings, origin};
 use crate::surroundings::Surroundings;
@@ -51,6 +52,7 @@ pub fn load(
         let error = match figment.extract::<Settings>() {
             Ok(mut settings) => {
                 let host = surroundings.host.clone();
+                settings.artifacts.aws = AwsVariables::from_variables(host.clone());
                 settings.environments.host = HostEnvironment::from_variables(host);
                 return Ok(Loaded {
                     settings,

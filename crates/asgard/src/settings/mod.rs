@@ -15,6 +15,7 @@ pub struct Settings {
     pub server: crate::server::Config,
     pub database: db::Config,
     pub tracking: tracking::Config,
+    pub artifacts: tracking::ArtifactsConfig,
     pub jobs: jobs::Config,
     pub environments: environments::Config,
     pub sandbox: sandbox::Config,

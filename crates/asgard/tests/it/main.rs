@@ -3,15 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+mod backups;
 mod commands;
 mod door;
 mod errors;
+mod gc;
 mod graphql;
 mod jobs;
 mod keys;
 mod mlflow_page;
 mod openapi;
 mod permissions;
+mod published;
+mod schemas;
 mod server;
+mod several;
 mod site;
 mod start_up;
+mod uploads;

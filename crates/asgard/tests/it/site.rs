@@ -80,6 +80,11 @@ impl Site {
         }
     }
 
+    /// The folder of its artifacts.
+    pub(crate) fn artifacts(&self) -> std::path::PathBuf {
+        self.dir.path().join("artifacts")
+    }
+
     /// Sends a request as nobody in particular.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         send(&mlflow_ui::below_its_path(self.router.clone()), request).await

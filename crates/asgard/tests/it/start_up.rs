@@ -137,3 +137,58 @@ fn a_taken_port_is_told_with_another() {
     assert_eq!(code(&refused), 1);
     assert!(stderr(&refused).contains("choose another port"));
 }
+
+#[test]
+fn doctor_tries_the_bucket_and_names_the_fix() {
+    let home = tempfile::tempdir().unwrap();
+    let bucket = bucket::Server::start().unwrap();
+    let examine = |endpoint: &str, secret: &str| {
+        let mut command = asgard(home.path());
+        command
+            .args(["doctor", "--url", "http://127.0.0.1:1"])
+            .env("ASGARD__ARTIFACTS__URL", "s3://artifacts/x")
+            .env("ASGARD__ARTIFACTS__ENDPOINT", endpoint)
+            .env("AWS_ACCESS_KEY_ID", bucket::ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", secret);
+        stdout(&command.output().unwrap())
+    };
+    let well = examine(&bucket.endpoint(), bucket::SECRET_KEY);
+    assert!(
+        well.contains("\u{2713} store artifacts: can be written: s3://artifacts/x"),
+        "{well}"
+    );
+    let wrong = examine(&bucket.endpoint(), "wrong");
+    assert!(wrong.contains("help: the credentials are wrong"), "{wrong}");
+    let away = examine("http://127.0.0.1:1", bucket::SECRET_KEY);
+    assert!(
+        away.contains("help: see that artifacts.endpoint is right"),
+        "{away}"
+    );
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_stops_the_start_and_names_the_setting() {
+    let home = tempfile::tempdir().unwrap();
+    for (url, profile, told) in [
+        (
+            "gs://bucket/x",
+            "",
+            "neither a folder nor s3://BUCKET/PREFIX",
+        ),
+        ("s3://", "", "write it as s3://BUCKET"),
+        ("s3://bucket", "ml", "export-credentials --profile ml"),
+    ] {
+        let mut command = asgard(home.path());
+        command
+            .args(["up", "--listen", "127.0.0.1:0"])
+            .env("ASGARD__ARTIFACTS__URL", url)
+            .env("AWS_PROFILE", profile);
+        let refused = command.output().unwrap();
+        assert_eq!(code(&refused), 1, "{url}");
+        let error = stderr(&refused);
+        assert!(
+            error.contains("artifacts.url") && error.contains(told),
+            "{error}"
+        );
+    }
+}

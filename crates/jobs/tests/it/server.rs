@@ -99,7 +99,7 @@ pub(crate) async fn both(config: &Config) -> [Server; 2] {
 impl Server {
     async fn on(db: TestDb, config: &Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(&tracking::Config::default(), dir.path()).unwrap();
+        let artifacts = Artifacts::open(&tracking::ArtifactsConfig::default(), dir.path()).unwrap();
         let tracking = Tracking::new((*db).clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
         let registry = Registry::new((*db).clone(), tracking.clone())

@@ -97,6 +97,26 @@ pub(crate) async fn find_at(
     Ok(row.get(0))
 }
 
+/// A version, of any model, whose files are at this place or below it.
+pub(crate) async fn find_within(
+    conn: &mut Conn,
+    location: &str,
+) -> Result<Option<(String, i64)>, Error> {
+    let below = format!("{location}/");
+    let length = i64::try_from(below.chars().count()).unwrap_or(i64::MAX);
+    let row = query(
+        "SELECT name, version FROM model_versions
+         WHERE location = $1 OR substr(location, 1, CAST($3 AS INTEGER)) = $2
+         ORDER BY name, version LIMIT 1",
+    )
+    .bind(location)
+    .bind(below)
+    .bind(length)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
 /// The newest version in each stage of each of these models.
 pub(crate) async fn list_latest(
     conn: &mut Conn,

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use db::Db;
 use db::testing::TestDb;
 use registry::{JobUpload, Registry};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
-use tracking::{Artifacts, Config, Location, LoggedModel, NewLoggedModel, NewRun, Run, Tracking};
+use tracking::{
+    Artifacts, ArtifactsConfig, Location, LoggedModel, NewLoggedModel, NewRun, Run, Tracking,
+};
 use web::Identity;
 
 pub(crate) struct Server {
@@ -20,6 +23,7 @@ pub(crate) struct Server {
     /// `sqlite` or `postgres`, for messages.
     pub(crate) name: &'static str,
     pub(crate) dir: TempDir,
+    pub(crate) db: Db,
     _db: TestDb,
 }
 
@@ -76,7 +80,7 @@ fn uploads(
 impl Server {
     async fn on(db: TestDb) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(&Config::default(), dir.path()).unwrap();
+        let artifacts = Artifacts::open(&ArtifactsConfig::default(), dir.path()).unwrap();
         let tracking = Tracking::new((*db).clone(), artifacts)
             .with_registered(registry::versions_at((*db).clone()));
         tracking.ensure_default_experiment().await.unwrap();
@@ -88,6 +92,7 @@ impl Server {
             registry,
             name: db.name,
             dir,
+            db: (*db).clone(),
             _db: db,
         }
     }

@@ -345,3 +345,26 @@ async fn callers_leave_alone_the_tags_that_the_server_sets() {
         assert_eq!(refused.status, 400);
     }
 }
+
+#[tokio::test]
+async fn a_server_hears_of_changes_that_another_one_makes() {
+    let [_, server] = both().await;
+    let other = registry::Registry::new(server.db.clone(), server.registry.tracking().clone());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let work = tokio::spawn(other.clone().work(stop.clone()));
+    let grows = async |from: u64| {
+        let since = std::time::Instant::now();
+        while other.generation() <= from {
+            assert!(since.elapsed() < std::time::Duration::from_secs(60));
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        other.generation()
+    };
+    let listening = grows(0).await;
+    server
+        .post("registered-models/create", json!({"name": "m"}))
+        .await;
+    grows(listening).await;
+    stop.cancel();
+    work.await.unwrap();
+}

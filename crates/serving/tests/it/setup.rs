@@ -50,7 +50,8 @@ impl Stage {
     pub(crate) async fn new(config: Config) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let db = db::testing::sqlite(&[tracking::MIGRATIONS, registry::MIGRATIONS]).await;
-        let artifacts = Artifacts::open(&tracking::Config::default(), data_dir.path()).unwrap();
+        let artifacts =
+            Artifacts::open(&tracking::ArtifactsConfig::default(), data_dir.path()).unwrap();
         let tracking = Tracking::new(db.clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
         let registry = Registry::new(db.clone(), tracking);

@@ -1,13 +1,18 @@
 //! What a folder on disk can do and a bucket cannot.
 
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ArtifactEntry;
 
-/// An upload that nobody finished after this time never will be.
-const UPLOAD_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// The file that a running server holds locked in its folder of uploads.
+const LOCK: &str = "lock";
+
+/// Starting takes no longer.
+const STARTING: Duration = Duration::from_secs(60);
 
 /// Whether any step from `folder` along `names` is a symbolic link.
 pub(super) fn has_link(folder: &Path, names: &str) -> bool {
@@ -50,20 +55,84 @@ pub(super) async fn remove(place: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Removes what a killed server left of uploads.
-pub(super) fn remove_old_uploads(folder: &Path) {
-    let Ok(uploads) = std::fs::read_dir(folder) else {
-        return;
-    };
-    for upload in uploads.flatten() {
-        let age = upload
-            .metadata()
-            .and_then(|meta| meta.modified())
-            .map(|at| at.elapsed().unwrap_or_default());
-        if age.is_ok_and(|age| age > UPLOAD_LIFE)
-            && let Err(error) = std::fs::remove_file(upload.path())
-        {
-            tracing::warn!(%error, path = %upload.path().display(), "an old upload could not be removed");
+/// Removes the empty folders around a place, up to the root and without it.
+pub(super) async fn prune(root: &Path, place: &Path) {
+    let around = place.ancestors().skip(1);
+    for folder in around.take_while(|folder| *folder != root && folder.starts_with(root)) {
+        // One that is not empty ends it.
+        if tokio::fs::remove_dir(folder).await.is_err() {
+            break;
         }
     }
+}
+
+/// The folder in which one server's uploads gather, its own as long as it runs.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    name: String,
+    place: PathBuf,
+    /// Held as long as this lives; the kernel frees it when the process dies, however it dies.
+    _lock: File,
+}
+
+impl Uploads {
+    /// Makes such a folder in `all`, after removing what servers left there that are gone.
+    pub(super) fn open(all: &Path) -> std::io::Result<Self> {
+        let mut private = std::fs::DirBuilder::new();
+        private.mode(0o700);
+        private.recursive(true).create(all)?;
+        remove_left(all)?;
+        let name = crate::id::random_hex().map_err(std::io::Error::other)?;
+        let place = all.join(&name);
+        private.recursive(false).create(&place)?;
+        let lock = File::create_new(place.join(LOCK))?;
+        lock.try_lock()?;
+        Ok(Self {
+            name,
+            place,
+            _lock: lock,
+        })
+    }
+
+    /// Its name among all such folders.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Uploads {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.place) {
+            tracing::debug!(%error, path = %self.place.display(), "the next start removes this");
+        }
+    }
+}
+
+/// Removes the unfinished uploads of servers that are gone: whoever lives holds its lock.
+fn remove_left(all: &Path) -> std::io::Result<()> {
+    for left in std::fs::read_dir(all)? {
+        let path = left?.path();
+        let removed = match File::open(path.join(LOCK)) {
+            Ok(lock) => match lock.try_lock() {
+                Ok(()) => std::fs::remove_dir_all(&path),
+                Err(TryLockError::WouldBlock) => Ok(()),
+                Err(TryLockError::Error(error)) => Err(error),
+            },
+            // A server that is just starting has no lock yet.
+            Err(_) if is_young(&path) => Ok(()),
+            Err(_) if path.is_dir() => std::fs::remove_dir_all(&path),
+            Err(_) => std::fs::remove_file(&path),
+        };
+        if let Err(error) = removed
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "an old upload could not be removed");
+        }
+    }
+    Ok(())
+}
+
+fn is_young(path: &Path) -> bool {
+    let modified = std::fs::symlink_metadata(path).and_then(|meta| meta.modified());
+    modified.is_ok_and(|at| at.elapsed().unwrap_or_default() < STARTING)
 }

@@ -8,7 +8,7 @@ use super::*;
 
 fn open() -> (Artifacts, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let artifacts = Artifacts::open(&Config::default(), dir.path()).unwrap();
+    let artifacts = Artifacts::open(&ArtifactsConfig::default(), dir.path()).unwrap();
     (artifacts, dir)
 }
 
@@ -74,8 +74,39 @@ async fn an_upload_that_breaks_off_changes_nothing() {
     let outcome = artifacts.put(&file, broken).await;
     assert!(matches!(outcome, Err(Error::Upload(_))));
     assert_eq!(artifacts.read(&file, 10).await.unwrap(), "old");
-    let left = std::fs::read_dir(dir.path().join("artifacts").join(UPLOADS));
-    assert_eq!(left.map_or(0, Iterator::count), 0);
+    let uploads = dir.path().join("artifacts").join(UPLOADS);
+    // It is removed by a task of its own, as its caller may be gone.
+    while unfinished(&uploads) > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    drop(artifacts);
+    assert_eq!(std::fs::read_dir(uploads).unwrap().count(), 0);
+}
+
+/// How many files there are in the folders of uploads, beside their locks.
+fn unfinished(uploads: &Path) -> usize {
+    let folders = std::fs::read_dir(uploads).unwrap().flatten();
+    folders
+        .flat_map(|folder| std::fs::read_dir(folder.path()).unwrap().flatten())
+        .filter(|entry| entry.file_name() != "lock")
+        .count()
+}
+
+#[test]
+fn only_the_uploads_of_servers_that_are_gone_are_removed() {
+    let (living, dir) = open();
+    let uploads = dir.path().join("artifacts").join(UPLOADS);
+    let own = std::fs::read_dir(&uploads).unwrap().next().unwrap();
+    std::fs::write(own.unwrap().path().join("part"), "half").unwrap();
+    let dead = uploads.join("dead");
+    std::fs::create_dir(&dead).unwrap();
+    std::fs::write(dead.join("lock"), "").unwrap();
+    std::fs::write(dead.join("part"), "half").unwrap();
+    let second = Artifacts::open(&ArtifactsConfig::default(), dir.path()).unwrap();
+    assert!(!dead.exists());
+    assert_eq!(unfinished(&uploads), 1);
+    drop((living, second));
+    assert_eq!(std::fs::read_dir(uploads).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -11,12 +11,15 @@ use super::{Artifacts, io_kind, key, storage};
 use crate::error::Error;
 use crate::location::{Location, UPLOADS};
 
-/// How much of an upload is held in memory before it is written.
+/// How much of an upload is held in memory before it is written into a folder.
 pub(super) const PART_BYTES: usize = 1024 * 1024;
+
+/// The same for a bucket, which takes 10,000 parts of a file and none below 5 MiB but the last.
+const BUCKET_PART_BYTES: usize = 16 * 1024 * 1024;
 
 impl Artifacts {
     /// Stores a file from a stream, in the place of one that may be there, and tells its size.
-    /// Holds about a megabyte of it at a time; when the stream fails nothing is changed.
+    /// Holds one part of it at a time; when the stream fails nothing is changed.
     ///
     /// # Errors
     /// The stream's error as [`Error::Upload`], [`Error::InvalidPath`] when a folder has this
@@ -28,31 +31,27 @@ impl Artifacts {
     {
         let target = self.check_target(file).await?;
         let staged = self.staged(&target)?;
-        let mut upload: Option<Box<dyn MultipartUpload>> = None;
+        let full = match self.bucket {
+            Some(_) => BUCKET_PART_BYTES,
+            None => PART_BYTES,
+        };
+        let mut upload = Unfinished(None);
         let mut size_bytes = 0;
         let mut part = Vec::new();
         let mut part_bytes = 0;
         pin_mut!(content);
         while let Some(chunk) = content.next().await {
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                Err(source) => {
-                    abort(upload).await;
-                    return Err(Error::Upload(source.into()));
-                }
-            };
+            let chunk = chunk.map_err(|source| Error::Upload(source.into()))?;
             size_bytes += chunk.len() as u64;
             part_bytes += chunk.len();
             part.push(chunk);
-            if part_bytes < PART_BYTES {
+            if part_bytes < full {
                 continue;
             }
             let payload = PutPayload::from_iter(std::mem::take(&mut part));
             part_bytes = 0;
-            if let Err(source) = self.put_part(&staged, &mut upload, payload).await {
-                abort(upload).await;
-                return Err(writing(file, source));
-            }
+            let put = self.put_part(&staged, &mut upload, payload).await;
+            put.map_err(|source| writing(file, source))?;
         }
         let rest = PutPayload::from_iter(part);
         self.finish(&staged, &target, upload, rest)
@@ -64,7 +63,8 @@ impl Artifacts {
     /// Stores a small file.
     pub async fn put_bytes(&self, file: &Location, bytes: Bytes) -> Result<(), Error> {
         let target = self.check_target(file).await?;
-        self.finish(&self.staged(&target)?, &target, None, bytes.into())
+        let none = Unfinished(None);
+        self.finish(&self.staged(&target)?, &target, none, bytes.into())
             .await
             .map_err(|source| writing(file, source))
     }
@@ -72,12 +72,12 @@ impl Artifacts {
     async fn put_part(
         &self,
         staged: &Key,
-        upload: &mut Option<Box<dyn MultipartUpload>>,
+        upload: &mut Unfinished,
         payload: PutPayload,
     ) -> Result<(), object_store::Error> {
-        let upload = match upload {
+        let upload = match &mut upload.0 {
             Some(upload) => upload,
-            None => upload.insert(self.store.put_multipart(staged).await?),
+            none => none.insert(self.store.put_multipart(staged).await?),
         };
         upload.put_part(payload).await
     }
@@ -87,25 +87,21 @@ impl Artifacts {
         &self,
         staged: &Key,
         target: &Key,
-        upload: Option<Box<dyn MultipartUpload>>,
+        mut unfinished: Unfinished,
         rest: PutPayload,
     ) -> Result<(), object_store::Error> {
-        match upload {
+        match &mut unfinished.0 {
             None => {
                 self.store.put(staged, rest).await?;
             }
-            Some(mut upload) => {
-                let written = match rest.content_length() {
-                    0 => Ok(()),
-                    _ => upload.put_part(rest).await,
-                };
-                if let Err(error) = written {
-                    abort(Some(upload)).await;
-                    return Err(error);
+            Some(upload) => {
+                if rest.content_length() > 0 {
+                    upload.put_part(rest).await?;
                 }
                 upload.complete().await?;
             }
         }
+        unfinished.0 = None;
         if staged == target {
             return Ok(());
         }
@@ -120,8 +116,8 @@ impl Artifacts {
 
     /// Where an upload gathers until it is whole: a bucket does that by itself.
     fn staged(&self, target: &Key) -> Result<Key, Error> {
-        Ok(match self.folder {
-            Some(_) => Key::from_iter([UPLOADS, &crate::id::random_hex()?]),
+        Ok(match &self.uploads {
+            Some(uploads) => Key::from_iter([UPLOADS, uploads.name(), &crate::id::random_hex()?]),
             None => target.clone(),
         })
     }
@@ -138,11 +134,22 @@ impl Artifacts {
     }
 }
 
-async fn abort(upload: Option<Box<dyn MultipartUpload>>) {
-    if let Some(mut upload) = upload
-        && let Err(error) = upload.abort().await
-    {
-        tracing::warn!(%error, "an upload that failed could not be removed");
+/// An upload that is not yet a file. Dropped, also because its client went away, it is removed.
+struct Unfinished(Option<Box<dyn MultipartUpload>>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(mut upload) = self.0.take() else {
+            return;
+        };
+        // Without a runtime the process is about to end.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = upload.abort().await {
+                    tracing::warn!(%error, "an upload that failed could not be removed");
+                }
+            });
+        }
     }
 }
 

@@ -24,22 +24,12 @@ pub(super) fn add(routes: Routes<Tracking>, prefix: &str) -> Routes<Tracking> {
     let proxy = format!("{prefix}/2.0/mlflow-artifacts");
     let file = format!("{proxy}/artifacts/{{*path}}");
     let listing = format!("{prefix}/2.0/mlflow/artifacts/list");
-    let mut routes = routes
+    routes
         .get(&format!("{proxy}/artifacts"), ReadTracking, list_proxied)
         .get(&file, ReadTracking, get)
         .put(&file, WriteTracking, put)
         .delete(&file, WriteTracking, delete)
-        .get(
-            &format!("{proxy}/presigned/{{*path}}"),
-            ReadTracking,
-            no_presigned,
-        )
-        .get(&listing, ReadTracking, list_of_run);
-    for step in ["create", "complete", "abort"] {
-        let path = format!("{proxy}/mpu/{step}/{{*path}}");
-        routes = routes.post(&path, WriteTracking, no_multipart);
-    }
-    routes
+        .get(&listing, ReadTracking, list_of_run)
 }
 
 /// The route that MLflow's page downloads a run's files from.
@@ -180,23 +170,8 @@ async fn delete(
     Ok(Json(json!({})).into_response())
 }
 
-/// Clients know this message by its beginning, and send the file in one request instead.
-async fn no_multipart() -> MlflowError {
-    Error::NotImplemented(
-        "Multipart upload is not supported for the current artifact repository".to_owned(),
-    )
-    .into()
-}
-
-async fn no_presigned() -> MlflowError {
-    Error::NotImplemented(
-        "Presigned URLs are not supported for the current artifact repository".to_owned(),
-    )
-    .into()
-}
-
 /// The place that a URL names, percent-decoded once by the router.
-fn decoded(path: Result<Path<String>, PathRejection>) -> Result<Location, Error> {
+pub(super) fn decoded(path: Result<Path<String>, PathRejection>) -> Result<Location, Error> {
     let Path(path) = path.map_err(|rejection| Error::InvalidPath {
         path: rejection.body_text(),
         reason: "it is not UTF-8",

@@ -1,8 +1,9 @@
 //! What a client may ask about the server itself.
 
 use axum::Json;
+use axum::extract::State;
 use serde::Serialize;
-use web::{Permission, Routes};
+use web::{Caller, Permission, Routes};
 
 use crate::Tracking;
 
@@ -22,12 +23,14 @@ struct ServerInfo {
     multipart_downloads_enabled: bool,
 }
 
-async fn server_info() -> Json<ServerInfo> {
+async fn server_info(State(tracking): State<Tracking>, Caller(caller): Caller) -> Json<ServerInfo> {
+    // A job in its own network reaches this server and no bucket.
+    let signs = caller.job_id().is_none() && tracking.artifacts().advertises_signed_urls();
     Json(ServerInfo {
         store_type: "SqlStore",
         workspaces_enabled: false,
         trace_archival_enabled: false,
-        multipart_uploads_enabled: false,
-        multipart_downloads_enabled: false,
+        multipart_uploads_enabled: signs,
+        multipart_downloads_enabled: signs,
     })
 }

@@ -6,6 +6,7 @@ pub(crate) mod logged_model_search;
 pub(crate) mod logged_models;
 pub(crate) mod metrics;
 pub(crate) mod records;
+pub(crate) mod removals;
 pub(crate) mod runs;
 pub(crate) mod search;
 mod search_access;
@@ -26,6 +27,7 @@ pub const MIGRATIONS: Migrations = Migrations {
             postgres: include_str!("schema.postgres.sql"),
         },
         Migration::both("search by value", include_str!("search_by_value.sql")),
+        Migration::both("removed folders", include_str!("2_removed_folders.sql")),
     ],
 };
 

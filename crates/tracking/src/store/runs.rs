@@ -168,20 +168,20 @@ pub(crate) async fn rename(conn: &mut Conn, run: i64, name: &str) -> Result<(), 
         .map(|_| ())
 }
 
-/// Moves a run to a stage.
+/// Moves a run to a stage; false when it has been removed meanwhile.
 pub(crate) async fn set_stage(
     conn: &mut Conn,
     run: i64,
     stage: LifecycleStage,
     now: i64,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     query("UPDATE runs SET lifecycle_stage = $2, deleted_time = $3 WHERE run = $1")
         .bind(run)
         .bind(stage.as_str())
         .bind((stage == LifecycleStage::Deleted).then_some(now))
         .execute(conn)
         .await
-        .map(|_| ())
+        .map(|changed| changed > 0)
 }
 
 /// Moves all runs of an experiment to a stage.

@@ -196,9 +196,16 @@ async fn a_job_writes_only_below_its_own_runs_and_models() {
 #[tokio::test]
 async fn clients_learn_that_files_go_up_in_one_request() {
     let [server, _] = both().await;
-    for step in ["create", "complete", "abort"] {
-        let path = format!("/api/2.0/mlflow-artifacts/mpu/{step}/0/x");
-        let answer = server.send(Method::POST, &path, "{}").await;
+    for (step, body) in [
+        ("create", json!({"path": "x", "num_parts": 2})),
+        (
+            "complete",
+            json!({"path": "x", "upload_id": "u", "parts": [{"part_number": 1, "etag": "e"}]}),
+        ),
+        ("abort", json!({"path": "x", "upload_id": "u"})),
+    ] {
+        let path = format!("mpu/{step}/0");
+        let answer = server.proxy(&path, body).await;
         assert_eq!(answer.error(), (501, "NOT_IMPLEMENTED".to_owned()));
         assert!(
             answer.json()["message"]
@@ -210,4 +217,10 @@ async fn clients_learn_that_files_go_up_in_one_request() {
     let path = "/api/2.0/mlflow-artifacts/presigned/0/x";
     let answer = server.send(Method::GET, path, Body::empty()).await;
     assert_eq!(answer.status, StatusCode::NOT_IMPLEMENTED);
+    let run = server.run(None).await;
+    for route in ["presigned-download-url", "presigned-upload-url"] {
+        let body = json!({"run_id": run.run_id, "path": "x"});
+        let answer = server.post(&format!("artifacts/{route}"), body).await;
+        assert_eq!(answer.status, StatusCode::NOT_IMPLEMENTED);
+    }
 }

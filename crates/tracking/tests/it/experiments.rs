@@ -369,7 +369,7 @@ async fn servers_that_start_together_agree_on_the_default_experiment() {
     for db in db::testing::both(&[tracking::MIGRATIONS]).await {
         let dir = tempfile::tempdir().unwrap();
         let artifacts =
-            tracking::Artifacts::open(&tracking::Config::default(), dir.path()).unwrap();
+            tracking::Artifacts::open(&tracking::ArtifactsConfig::default(), dir.path()).unwrap();
         let tracking = tracking::Tracking::new((*db).clone(), artifacts);
         let starts: Vec<_> = (0..4)
             .map(|_| {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 mod artifacts;
+mod buckets;
 mod datasets;
 mod experiments;
 mod histories;
@@ -11,6 +12,7 @@ mod logged_models;
 mod logging;
 mod many_runs;
 mod other_clients;
+mod removals;
 mod requests;
 mod run_search;
 mod runs;

@@ -7,7 +7,7 @@ use db::testing::TestDb;
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
-use tracking::{Artifacts, Config, NewRun, Run, Tracking};
+use tracking::{Artifacts, ArtifactsConfig, AwsVariables, NewRun, PresignedUrls, Run, Tracking};
 use web::Identity;
 
 pub(crate) struct Server {
@@ -51,7 +51,30 @@ impl Answer {
 /// One server on each database.
 pub(crate) async fn both() -> [Server; 2] {
     let [sqlite, postgres] = db::testing::both(&[tracking::MIGRATIONS]).await;
-    [Server::on(sqlite).await, Server::on(postgres).await]
+    let config = ArtifactsConfig::default();
+    [
+        Server::on(sqlite, &config).await,
+        Server::on(postgres, &config).await,
+    ]
+}
+
+/// A server whose artifacts are in a bucket below the prefix `team/x`, and that bucket.
+pub(crate) async fn in_bucket(presigned_urls: PresignedUrls) -> (Server, bucket::Server) {
+    let bucket = bucket::Server::start().unwrap();
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", bucket::ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", bucket::SECRET_KEY),
+    ];
+    let keys = keys.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = ArtifactsConfig {
+        url: Some(format!("s3://{}/team/x", bucket::BUCKET)),
+        endpoint: Some(bucket.endpoint()),
+        presigned_urls,
+        aws: AwsVariables::from_variables(keys),
+        ..ArtifactsConfig::default()
+    };
+    let db = db::testing::sqlite(&[tracking::MIGRATIONS]).await;
+    (Server::on(db, &config).await, bucket)
 }
 
 pub(crate) fn job(id: &str) -> Identity {
@@ -61,9 +84,9 @@ pub(crate) fn job(id: &str) -> Identity {
 }
 
 impl Server {
-    async fn on(db: TestDb) -> Self {
+    async fn on(db: TestDb, config: &ArtifactsConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(&Config::default(), dir.path()).unwrap();
+        let artifacts = Artifacts::open(config, dir.path()).unwrap();
         let tracking = Tracking::new((*db).clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
         Self {
@@ -121,12 +144,15 @@ impl Server {
         path: &str,
         body: Value,
     ) -> Answer {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/api/2.0/mlflow/{path}"))
-            .header(header::CONTENT_TYPE, "application/json");
-        let request = request.body(Body::from(body.to_string())).unwrap();
-        self.ask(caller, request).await
+        let path = format!("/api/2.0/mlflow/{path}");
+        self.ask(caller, json_request(method, &path, &body)).await
+    }
+
+    /// Posts JSON to a route under `/api/2.0/mlflow-artifacts`.
+    pub(crate) async fn proxy(&self, path: &str, body: Value) -> Answer {
+        let path = format!("/api/2.0/mlflow-artifacts/{path}");
+        let request = json_request(Method::POST, &path, &body);
+        self.ask(Identity::Local, request).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
@@ -143,4 +169,12 @@ impl Server {
         let path = format!("/api/2.0/mlflow/{path}");
         self.send(Method::GET, &path, Body::empty()).await
     }
+}
+
+pub(crate) fn json_request(method: Method, path: &str, body: &Value) -> Request<Body> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json");
+    request.body(Body::from(body.to_string())).unwrap()
 }

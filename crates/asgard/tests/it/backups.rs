@@ -1,0 +1,125 @@
+//! `asgard backup`, `asgard restore` and `asgard migrate`, by the real binary.
+
+use serde_json::json;
+
+use crate::server::{Server, answer, code, run, stderr, stdout};
+
+/// Sends a request with a body and gives the whole answer.
+fn send(server: &Server, method: &str, path: &str, body: &str) -> String {
+    answer(server.connect(&format!(
+        "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        server.address(),
+        body.len(),
+    )))
+}
+
+#[test]
+fn a_backup_of_a_running_server_comes_back_elsewhere() {
+    let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = elsewhere.path().join("asgard.tar");
+    let file = file.to_str().unwrap();
+    let server = Server::start(home.path(), &[]);
+    let named = json!({"name": "before"}).to_string();
+    assert!(
+        send(
+            &server,
+            "POST",
+            "/api/2.0/mlflow/experiments/create",
+            &named
+        )
+        .contains("200 OK")
+    );
+    let artifact = "/api/2.0/mlflow-artifacts/artifacts/1/a.txt";
+    assert!(send(&server, "PUT", artifact, "hello").contains("200 OK"));
+
+    let made = run(home.path(), &["backup", file]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    assert!(stderr(&made).contains("backed up: "), "{}", stderr(&made));
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "it holds secrets");
+    let again = run(home.path(), &["backup", file]);
+    assert_eq!(code(&again), 7, "{}", stderr(&again));
+    let inside = home.path().join(".local/share/asgard/x.tar");
+    let inside = run(home.path(), &["backup", inside.to_str().unwrap()]);
+    assert!(
+        stderr(&inside).contains("inside the data directory"),
+        "{}",
+        stderr(&inside)
+    );
+
+    let over = run(home.path(), &["restore", file]);
+    assert_eq!(code(&over), 1);
+    assert!(
+        stderr(&over).contains("in use by another asgard process"),
+        "{}",
+        stderr(&over)
+    );
+    drop(server);
+    let over = run(home.path(), &["restore", file]);
+    assert!(
+        stderr(&over).contains("there is a database already"),
+        "{}",
+        stderr(&over)
+    );
+
+    let restored = run(elsewhere.path(), &["restore", file]);
+    assert_eq!(code(&restored), 0, "{}", stderr(&restored));
+    let server = Server::start(elsewhere.path(), &[]);
+    assert!(
+        server
+            .get("/api/2.0/mlflow/experiments/get-by-name?experiment_name=before")
+            .contains("200 OK")
+    );
+    assert!(server.get(artifact).ends_with("hello"));
+}
+
+#[test]
+fn a_database_that_is_not_in_this_directory_has_other_tools() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = crate::server::asgard(home.path());
+    let refused = command
+        .args(["backup", "x.tar"])
+        .env("ASGARD__DATABASE__URL", "postgres://u:secret@h/db")
+        .output()
+        .unwrap();
+    assert_eq!(code(&refused), 2);
+    let told = stderr(&refused);
+    assert!(
+        told.contains("pg_dump") && !told.contains("secret"),
+        "{told}"
+    );
+    let nothing = run(home.path(), &["backup", "x.tar"]);
+    assert_eq!(code(&nothing), 6, "{}", stderr(&nothing));
+}
+
+#[test]
+fn migrate_tells_what_it_did_and_what_is_to_be_done() {
+    let home = tempfile::tempdir().unwrap();
+    let none = run(home.path(), &["migrate"]);
+    assert_eq!(code(&none), 6, "{}", stderr(&none));
+    let data = home.path().join(".local/share/asgard");
+    std::fs::create_dir_all(&data).unwrap();
+    // An empty file is an empty database.
+    std::fs::write(data.join("asgard.db"), "").unwrap();
+    let check = run(home.path(), &["migrate", "--check"]);
+    assert_eq!(code(&check), 8, "{}", stderr(&check));
+    let done = run(home.path(), &["migrate", "-o", "csv"]);
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    assert!(
+        stdout(&done).contains("tracking,1,tracking"),
+        "{}",
+        stdout(&done)
+    );
+    let check = run(home.path(), &["migrate", "--check"]);
+    assert_eq!(code(&check), 0, "{}", stderr(&check));
+    assert!(stderr(&check).contains("up to date"), "{}", stderr(&check));
+    let server = Server::start(home.path(), &[]);
+    let held = run(home.path(), &["migrate"]);
+    assert!(
+        stderr(&held).contains("in use by another asgard process"),
+        "{}",
+        stderr(&held)
+    );
+    drop(server);
+}

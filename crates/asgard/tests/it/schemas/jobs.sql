@@ -1,0 +1,3 @@
+INSERT INTO training_jobs (job_id, script_name, experiment_name, model_name, request, script, idempotency_key, request_hash, created_by, status, phase, reason, attempt, lease_owner, lease_until, cancel_requested, token_hash, progress, run_id, model_version, error, warnings, facts, created_at, started_at, script_started_at, completed_at)
+VALUES ('job-1', 'train.py', 'churn', 'churn', '{}', 'print(1)', NULL, 'h', 'local', 'completed', NULL, NULL, 1, NULL, NULL, FALSE, NULL, NULL, '0123456789abcdef0123456789abcdef', '2', NULL, '[]', '{}', 1, 2, 3, 4);
+INSERT INTO training_job_logs (job_id, start_byte, stream, at, content) VALUES ('job-1', 0, 'stdout', 3, CAST('1' AS BLOB_TYPE));
