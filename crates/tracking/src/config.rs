@@ -1,4 +1,4 @@
-//! The `[tracking]` and `[artifacts]` sections of the configuration.
+//! The sections `[tracking]` and `[artifacts]` of the configuration.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

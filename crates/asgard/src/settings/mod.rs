@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     pub server: crate::server::Config,
     pub database: db::Config,
-    pub tracking: tracking::Config,
     pub artifacts: tracking::ArtifactsConfig,
+    pub tracking: tracking::Config,
     pub jobs: jobs::Config,
     pub environments: environments::Config,
     pub sandbox: sandbox::Config,

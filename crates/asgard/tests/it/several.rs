@@ -90,7 +90,7 @@ async fn two_servers_on_one_database_and_bucket_behave_as_one() {
     let [one, other] = servers.each_ref().map(Client::of);
     runs_and_files_are_seen_at_once(&one, &other).await;
     aliases_move_on_both(&one, &other).await;
-    keys_end_on_both(&homes, database, &one, &other).await;
+    keys_end_on_both(homes[0].path(), &one, &other).await;
     jobs_are_run_once_and_read_on_both(&one, &other).await;
 }
 
@@ -155,17 +155,10 @@ async fn aliases_move_on_both(one: &Client, other: &Client) {
     }
 }
 
-async fn keys_end_on_both(
-    homes: &[tempfile::TempDir; 2],
-    database: &str,
-    one: &Client,
-    other: &Client,
-) {
+async fn keys_end_on_both(home: &Path, one: &Client, other: &Client) {
     // PostgreSQL takes a third process beside the two servers: 'asgard keys' is one.
-    let made = asgard(homes[0].path())
+    let made = asgard(home)
         .args(["keys", "create", "--name", "ci", "--role", "viewer", "-q"])
-        .env("ASGARD__DATABASE__URL", database)
-        .env("AWS_ACCESS_KEY_ID", bucket::ACCESS_KEY)
         .output()
         .unwrap();
     let key = crate::server::stdout(&made).trim().to_owned();
