@@ -1,6 +1,7 @@
 //! The routes of tracking.
 
 mod artifacts;
+mod assessments;
 mod datasets;
 mod download;
 mod experiments;
@@ -8,12 +9,14 @@ mod histories;
 mod log;
 mod logged_models;
 mod multipart;
+mod otlp;
 mod page;
 mod presigned;
 mod run_json;
 mod run_page;
 mod runs;
 mod server;
+mod trace_spans;
 mod traces;
 mod traces_v2;
 
@@ -36,6 +39,8 @@ pub fn routes(tracking: Tracking) -> Routes {
         let routes = histories::add(routes, prefix);
         let routes = datasets::add(routes, prefix);
         let routes = traces::add(routes, prefix);
+        let routes = trace_spans::add(routes, prefix);
+        let routes = assessments::add(routes, prefix);
         let routes = traces_v2::add(routes, prefix);
         let routes = server::add(routes, prefix);
         let routes = page::add(routes, prefix);
@@ -44,6 +49,7 @@ pub fn routes(tracking: Tracking) -> Routes {
         let routes = presigned::add(routes, prefix);
         logged_models::add(routes, prefix)
     });
+    let routes = otlp::add(routes);
     artifacts::add_bare(routes).with_state(tracking)
 }
 

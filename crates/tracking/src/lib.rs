@@ -6,6 +6,7 @@
 //! its job id, and a job writes nothing else.
 
 mod artifact;
+mod assessment;
 mod batch;
 mod config;
 mod dataset;
@@ -19,12 +20,14 @@ mod key;
 mod location;
 mod logged_model;
 mod metric;
+mod otlp;
 mod owner;
 pub mod page;
 mod record;
 mod removal;
 mod run;
 mod search;
+mod span;
 mod store;
 mod tag;
 mod trace;
@@ -48,7 +51,9 @@ pub use removal::{Deleted, Extent, Kind as DeletedKind, Removal};
 pub use run::{JOB_TAG, LifecycleStage, NewRun, Run, RunStatus, RunUpdate};
 pub use search::experiments::ExperimentSearch;
 pub use search::runs::{RunSearch, View};
+pub use span::Span;
 pub use store::MIGRATIONS;
+pub use trace::{Trace, TraceState};
 pub use wire::MlflowResult;
 
 use db::Db;

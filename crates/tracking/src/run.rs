@@ -36,7 +36,7 @@ impl LifecycleStage {
     }
 
     /// Reads what [`as_str`](Self::as_str) wrote.
-    pub(crate) fn read(text: &str) -> Self {
+    pub fn read(text: &str) -> Self {
         if text == "deleted" {
             Self::Deleted
         } else {

@@ -13,7 +13,7 @@ use crate::search::traces::{Plan, TraceSearch};
 use crate::store::{experiments, search_traces, traces};
 
 /// The tag that says where the spans are.
-const LOCATION_TAG: &str = "mlflow.artifactLocation";
+pub(crate) const LOCATION_TAG: &str = "mlflow.artifactLocation";
 
 /// Limits of MLflow (`MAX_TRACE_TAG_KEY_LENGTH`, `MAX_TRACE_TAG_VAL_LENGTH`).
 const MAX_KEY_CHARS: usize = 250;
@@ -27,7 +27,7 @@ const MAX_ID_CHARS: usize = 50;
 
 /// How a trace ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum TraceState {
+pub enum TraceState {
     #[default]
     Unspecified,
     Ok,
@@ -47,7 +47,7 @@ impl TraceState {
     }
 
     /// Reads the word; unknown ones are unspecified.
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         const ALL: [TraceState; 3] = [TraceState::Ok, TraceState::Error, TraceState::InProgress];
         let found = ALL.into_iter().find(|state| state.as_str() == text);
         found.unwrap_or_default()
@@ -65,21 +65,23 @@ impl TraceState {
 }
 
 /// A trace without its spans.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Trace {
-    pub(crate) trace_id: String,
-    pub(crate) experiment_id: String,
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Trace {
+    pub trace_id: String,
+    pub experiment_id: String,
     /// When it began, in epoch milliseconds.
-    pub(crate) request_time: i64,
-    pub(crate) duration_ms: Option<i64>,
-    pub(crate) state: TraceState,
-    pub(crate) client_request_id: Option<String>,
-    pub(crate) request_preview: Option<String>,
-    pub(crate) response_preview: Option<String>,
+    pub request_time: i64,
+    pub duration_ms: Option<i64>,
+    pub state: TraceState,
+    pub client_request_id: Option<String>,
+    pub request_preview: Option<String>,
+    pub response_preview: Option<String>,
     /// The job that made it.
-    pub(crate) job_id: Option<String>,
-    pub(crate) metadata: BTreeMap<String, String>,
-    pub(crate) tags: BTreeMap<String, String>,
+    pub job_id: Option<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub tags: BTreeMap<String, String>,
+    /// What people and programs think of it: protobuf JSON, the oldest first.
+    pub assessments: Vec<serde_json::Value>,
 }
 
 /// What ends a trace that was started before, as clients of 2.x do.
@@ -127,11 +129,11 @@ fn check_id(trace_id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn not_found(trace_id: &str) -> Error {
+pub(crate) fn not_found(trace_id: &str) -> Error {
     Error::NotFound(format!("Trace with ID '{trace_id}' not found."))
 }
 
-fn check_owner(trace: &Trace, job_id: Option<&str>) -> Result<(), Error> {
+pub(crate) fn check_owner(trace: &Trace, job_id: Option<&str>) -> Result<(), Error> {
     match job_id {
         Some(job_id) if trace.job_id.as_deref() != Some(job_id) => Err(Error::NotOwned {
             what: format!("trace {}", trace.trace_id),
@@ -203,7 +205,7 @@ impl Tracking {
     }
 
     /// The trace with this id.
-    pub(crate) async fn get_trace(&self, trace_id: &str) -> Result<Trace, Error> {
+    pub async fn get_trace(&self, trace_id: &str) -> Result<Trace, Error> {
         let mut conn = self.db.acquire().await?;
         let found = traces::find(&mut conn, trace_id).await?;
         found.ok_or_else(|| not_found(trace_id))

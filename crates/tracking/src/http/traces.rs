@@ -112,7 +112,7 @@ struct TraceJson {
 }
 
 #[derive(Serialize)]
-struct TraceInfo {
+pub(super) struct TraceInfo {
     trace_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_request_id: Option<String>,
@@ -127,6 +127,8 @@ struct TraceInfo {
     state: &'static str,
     trace_metadata: BTreeMap<String, String>,
     tags: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    assessments: Vec<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -174,6 +176,7 @@ impl From<Trace> for TraceInfo {
             state: trace.state.as_str(),
             trace_metadata: trace.metadata,
             tags: trace.tags,
+            assessments: trace.assessments,
         }
     }
 }
@@ -196,6 +199,7 @@ impl TraceInfoFields {
             job_id: job_id.map(str::to_owned),
             metadata: self.trace_metadata,
             tags: self.tags,
+            assessments: Vec::new(),
         })
     }
 }

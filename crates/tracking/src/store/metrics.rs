@@ -13,6 +13,7 @@ const FORWARD: &str = "ON CONFLICT (run, key) DO UPDATE SET
         > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)";
 
 /// Adds points and moves the latest ones forward; points that are there already are left alone.
+/// Tells how many were new.
 ///
 /// Rows go in the order of their key, so that two writers of one run wait for one another instead
 /// of each holding what the other needs.
@@ -20,9 +21,9 @@ pub(crate) async fn insert(
     conn: &mut Conn,
     run: i64,
     metrics: &[LoggedMetric],
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     if metrics.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let points = in_order(metrics);
     let latest = metric::latest(points.iter().copied());
@@ -47,7 +48,7 @@ async fn insert_each(
     run: i64,
     points: &[&Metric],
     latest: &[&Metric],
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let mut insert = query(
         "INSERT INTO metrics (run, key, timestamp, step, value_bits) VALUES (?, ?, ?, ?, ?)
          ON CONFLICT DO NOTHING",
@@ -60,7 +61,7 @@ async fn insert_each(
             .bind(point.step)
             .bind(point.value_bits());
     }
-    insert.execute_each(conn, 5).await?;
+    let new = insert.execute_each(conn, 5).await?;
     let mut upsert = query(format!(
         "INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan, value_bits)
          VALUES (?, ?, ?, ?, ?, ?, ?) {FORWARD}"
@@ -77,7 +78,7 @@ async fn insert_each(
             .bind(point.value_bits());
     }
     upsert.execute_each(conn, 7).await?;
-    Ok(())
+    Ok(new)
 }
 
 async fn insert_lists(
@@ -85,9 +86,9 @@ async fn insert_lists(
     run: i64,
     points: &[&Metric],
     latest: &[&Metric],
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let lists = Lists::of(points);
-    query(
+    let new = query(
         "INSERT INTO metrics (run, key, timestamp, step, value_bits)
          SELECT $1, * FROM UNNEST($2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[])
          ON CONFLICT DO NOTHING",
@@ -114,7 +115,7 @@ async fn insert_lists(
     .bind(lists.bits)
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(new)
 }
 
 /// Logs points to the active run with this id, in one statement that is its own transaction, and

@@ -1,5 +1,6 @@
 //! All SQL of tracking, a file per noun.
 
+pub(crate) mod assessments;
 pub(crate) mod datasets;
 pub(crate) mod experiments;
 pub(crate) mod logged_model_search;
@@ -11,6 +12,7 @@ pub(crate) mod runs;
 pub(crate) mod search;
 mod search_access;
 pub(crate) mod search_traces;
+pub(crate) mod spans;
 mod statement;
 pub(crate) mod tags;
 pub(crate) mod traces;
@@ -28,6 +30,11 @@ pub const MIGRATIONS: Migrations = Migrations {
         },
         Migration::both("search by value", include_str!("search_by_value.sql")),
         Migration::both("removed folders", include_str!("2_removed_folders.sql")),
+        Migration {
+            name: "spans",
+            sqlite: include_str!("spans.sqlite.sql"),
+            postgres: include_str!("spans.postgres.sql"),
+        },
     ],
 };
 

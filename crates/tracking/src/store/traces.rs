@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use db::{Conn, Error, Row, query};
 
-use crate::store::{Texts, rows_of_values};
+use crate::store::{Texts, assessments, rows_of_values};
 use crate::trace::{Trace, TraceDeletion, TraceState};
 
 /// The columns of a trace, in the order that [`read`] takes them.
@@ -27,6 +27,7 @@ pub(crate) fn read(row: &Row) -> Trace {
         job_id: row.get(8),
         metadata: BTreeMap::new(),
         tags: BTreeMap::new(),
+        assessments: Vec::new(),
     }
 }
 
@@ -126,7 +127,11 @@ pub(crate) async fn add_pairs(conn: &mut Conn, traces: &mut [Trace]) -> Result<(
         }
         pairs.push(of_trace);
     }
+    let ids = traces.iter().map(|trace| trace.trace_id.as_str());
+    let mut assessments = assessments::of_traces(conn, ids).await?;
     for trace in traces {
+        let of_trace = assessments.remove(&trace.trace_id).unwrap_or_default();
+        trace.assessments = of_trace.into_iter().map(|a| a.message.into()).collect();
         trace.metadata = pairs[0].remove(&trace.trace_id).unwrap_or_default();
         trace.tags = pairs[1].remove(&trace.trace_id).unwrap_or_default();
     }

@@ -17,4 +17,5 @@ mod requests;
 mod run_search;
 mod runs;
 mod server;
+mod spans;
 mod traces;

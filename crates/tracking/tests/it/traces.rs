@@ -71,14 +71,14 @@ async fn a_trace_is_written_and_read_back() {
         assert_eq!(old["trace_info"]["timestamp_ms"], 1_761_213_600_123_i64);
         assert_eq!(old["trace_info"]["status"], "OK");
         let missing = server
-            .send(Method::GET, "/api/3.0/mlflow/traces/get", Body::empty())
+            .send(Method::GET, "/api/3.0/mlflow/traces/tr-9", Body::empty())
             .await;
         assert_eq!(missing.error(), (404, "RESOURCE_DOES_NOT_EXIST".to_owned()));
         assert!(
             missing.json()["message"]
                 .as_str()
                 .unwrap()
-                .contains("Trace with ID 'get' not found")
+                .contains("Trace with ID 'tr-9' not found")
         );
     }
 }

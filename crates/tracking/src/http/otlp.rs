@@ -1,0 +1,89 @@
+//! `POST /v1/traces`: OTLP over HTTP, in protobuf.
+
+use std::io::Read as _;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use flate2::read::GzDecoder;
+use prost::Message as _;
+use web::{Caller, MlflowError, Permission, Routes};
+
+use crate::Tracking;
+use crate::error::Error;
+use crate::span::Export;
+
+/// The largest request after unpacking, in bytes.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Names the experiment that the spans belong to, and the run.
+const EXPERIMENT: &str = "x-mlflow-experiment-id";
+const RUN: &str = "x-mlflow-run-id";
+
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// The one path that OTLP exporters know.
+pub(super) fn add(routes: Routes<Tracking>) -> Routes<Tracking> {
+    routes.post("/v1/traces", Permission::WriteTracking, export)
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let value = headers.get(name)?.to_str().ok()?.trim();
+    Some(value).filter(|value| !value.is_empty())
+}
+
+fn unpack(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Error> {
+    match text(headers, header::CONTENT_ENCODING.as_str()) {
+        None | Some("identity") => return Ok(body.clone()),
+        Some("gzip") => {}
+        Some(other) => {
+            return Err(Error::Body(format!(
+                "the content encoding {other:?} is not known; send gzip or none"
+            )));
+        }
+    }
+    let mut whole = Vec::new();
+    let mut unpacked = GzDecoder::new(body.as_ref()).take(MAX_BYTES + 1);
+    unpacked
+        .read_to_end(&mut whole)
+        .map_err(|error| Error::Invalid(format!("the body is not gzip: {error}")))?;
+    if whole.len() as u64 > MAX_BYTES {
+        return Err(Error::BodyTooLarge);
+    }
+    Ok(whole.into())
+}
+
+async fn export(
+    State(tracking): State<Tracking>,
+    Caller(caller): Caller,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, MlflowError> {
+    let kind = text(&headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some(PROTOBUF) {
+        let message = format!(
+            "Invalid Content-Type: {kind:?}. Expected: {PROTOBUF}; set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf"
+        );
+        return Err(Error::Body(message).into());
+    }
+    let experiment_id = text(&headers, EXPERIMENT).ok_or_else(|| {
+        Error::Missing(format!(
+            "{EXPERIMENT} (a header: set OTEL_EXPORTER_OTLP_TRACES_HEADERS={EXPERIMENT}=ID)"
+        ))
+    })?;
+    let body = unpack(&headers, &body)?;
+    let export = Export::decode(body)
+        .map_err(|error| Error::Invalid(format!("Invalid OpenTelemetry format: {error}")))?;
+    let scopes = export
+        .resource_spans
+        .into_iter()
+        .flat_map(|r| r.scope_spans);
+    let spans: Vec<_> = scopes.flat_map(|scope| scope.spans).collect();
+    let run_id = text(&headers, RUN);
+    tracking
+        .log_spans(experiment_id, run_id, &spans, caller.job_id())
+        .await?;
+    // An empty `ExportTraceServiceResponse`: all of it was taken.
+    Ok(([(header::CONTENT_TYPE, PROTOBUF)], Bytes::new()).into_response())
+}
