@@ -55,6 +55,10 @@ class Server:
                 time.sleep(0.05)
         raise RuntimeError(f"{self.command()} did not start:\n{self.log.read_text()}")
 
+    def kill(self):
+        self.process.kill()
+        self.process.wait(30)
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(30)

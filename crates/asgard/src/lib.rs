@@ -9,6 +9,7 @@ pub mod commands;
 pub mod failure;
 pub mod gc;
 mod http;
+mod import;
 pub mod key;
 pub mod mlflow_ui;
 pub mod openapi;

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     /// The one connection that writes, held for the length of one transaction.
     SqliteWriter(OwnedMutexGuard<State>),
     SqliteReader(Reader),
+    /// Another program's file.
+    SqliteForeign(Connection),
     Postgres(PoolConnection<Postgres>),
     /// Taken away by a commit; never seen by a store function.
     Gone,
@@ -35,6 +37,10 @@ pub(crate) enum Driver<'c> {
 impl Conn {
     pub(crate) fn reader(conn: Reader) -> Self {
         Self(Kind::SqliteReader(conn))
+    }
+
+    pub(crate) fn foreign(conn: Connection) -> Self {
+        Self(Kind::SqliteForeign(conn))
     }
 
     pub(crate) fn postgres(conn: PoolConnection<Postgres>) -> Self {
@@ -53,6 +59,7 @@ impl Conn {
         match &mut self.0 {
             Kind::SqliteWriter(state) => Driver::Sqlite(state.conn()),
             Kind::SqliteReader(conn) => Driver::Sqlite(conn.conn()),
+            Kind::SqliteForeign(conn) => Driver::Sqlite(conn),
             Kind::Postgres(conn) => Driver::Postgres(conn),
             Kind::Gone => unreachable!(
                 "a connection is only taken by its transaction's commit, which consumes it"

@@ -16,3 +16,17 @@ pub async fn next_id(conn: &mut Conn, name: &str) -> Result<i64, Error> {
     .await?;
     Ok(row.get(0))
 }
+
+/// Makes the counter `name` go on above `value`, unless it is there already.
+pub async fn raise_to(conn: &mut Conn, name: &str, value: i64) -> Result<(), Error> {
+    query(
+        "INSERT INTO asgard_counters (name, value) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value
+         WHERE asgard_counters.value < excluded.value",
+    )
+    .bind(name)
+    .bind(value)
+    .execute(conn)
+    .await
+    .map(|_| ())
+}

@@ -25,6 +25,14 @@ pub enum Error {
     /// The URL names no database that asgard speaks to.
     #[error("database.url {0:?} is neither postgres://USER:PASSWORD@HOST/NAME nor sqlite:PATH")]
     Url(String),
+    /// The URL of another program's database names none that asgard reads.
+    #[error(
+        "{0:?} names no database that asgard reads; use sqlite:///PATH (four slashes for an absolute path) or postgresql://USER:PASSWORD@HOST/NAME"
+    )]
+    ForeignUrl(String),
+    /// Another program's SQLite file is not there.
+    #[error("there is no file {0}")]
+    NoFile(PathBuf),
     /// A migration failed.
     #[error("migration {domain} {version} ({name}) failed")]
     Migration {

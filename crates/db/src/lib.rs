@@ -9,6 +9,7 @@ mod config;
 mod conn;
 mod counter;
 mod error;
+mod foreign;
 mod listen;
 mod lock;
 mod migrate;
@@ -23,8 +24,9 @@ mod tx;
 
 pub use config::Config;
 pub use conn::{Backend, Conn};
-pub use counter::next_id;
+pub use counter::{next_id, raise_to};
 pub use error::Error;
+pub use foreign::Foreign;
 pub use listen::Listener;
 pub use lock::DirLock;
 pub use migrate::{Migration, Migrations, Step};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use sqlx::Arguments;
 use sqlx::postgres::PgArguments;
 
@@ -168,6 +168,28 @@ impl Query<'_> {
                 let mut rows = run.fetch(c);
                 while let Some(row) = rows.try_next().await? {
                     each(&Row::postgres(row));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands the rows over in lists of at most `size`; the next are read when `each` is done with
+    /// the last, so that an answer of any length takes bounded memory.
+    pub async fn in_chunks<E: From<Error>>(
+        self,
+        conn: &mut Conn,
+        size: usize,
+        mut each: impl AsyncFnMut(Vec<Row>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match conn.driver() {
+            Driver::Sqlite(c) => sqlite::in_chunks(c, &self.sql, &self.values, size, each).await,
+            Driver::Postgres(c) => {
+                let run = sqlx::query_with(&self.sql, arguments(self.values)?);
+                let mut chunks = run.fetch(c).try_chunks(size);
+                while let Some(chunk) = chunks.next().await {
+                    let chunk = chunk.map_err(|failed| Error::from(failed.1))?;
+                    each(chunk.into_iter().map(Row::postgres).collect()).await?;
                 }
                 Ok(())
             }

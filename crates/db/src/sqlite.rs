@@ -62,6 +62,15 @@ impl File {
         blocking(|| self.open(OpenFlags::empty(), ""))
     }
 
+    /// Opens the file of another program, which is not changed.
+    pub(crate) fn open_foreign(&self) -> Result<Connection, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(&self.0, flags)?;
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        conn.execute_batch("BEGIN")?;
+        Ok(conn)
+    }
+
     fn open(&self, flags: OpenFlags, pragmas: &str) -> Result<Connection, Error> {
         // One connection is used by one thread at a time, so it needs no lock of its own.
         let usual = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -144,6 +153,38 @@ pub(crate) fn for_each(
         each(&held);
     }
     Ok(())
+}
+
+/// Hands the rows to `each` in lists of at most `size`.
+pub(crate) async fn in_chunks<E: From<Error>>(
+    conn: &Connection,
+    sql: &str,
+    values: &[Value],
+    size: usize,
+    mut each: impl AsyncFnMut(Vec<Row>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut statement = conn.prepare_cached(sql).map_err(Error::from)?;
+    bind(&mut statement, values)?;
+    let names: Vec<String> = statement
+        .column_names()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    let mut rows = statement.raw_query();
+    loop {
+        let mut answer = Answer::new(names.iter().map(String::as_str));
+        let mut held = 0;
+        while held < size
+            && let Some(row) = rows.next().map_err(Error::from)?
+        {
+            answer.push(row)?;
+            held += 1;
+        }
+        if held == 0 {
+            return Ok(());
+        }
+        each(answer.into_rows()).await?;
+    }
 }
 
 /// SQLite takes `$2` as a name and counts by first appearance; here it is the second value. A

@@ -61,7 +61,7 @@ impl Tx {
                 })
                 .await
             }
-            Kind::SqliteReader(_) | Kind::Gone => {
+            Kind::SqliteReader(_) | Kind::SqliteForeign(_) | Kind::Gone => {
                 unreachable!("a transaction holds a writing connection")
             }
         }
@@ -97,7 +97,7 @@ impl Drop for Tx {
                     drop(conn.detach());
                 }
             }
-            Kind::SqliteReader(_) | Kind::Gone => {}
+            Kind::SqliteReader(_) | Kind::SqliteForeign(_) | Kind::Gone => {}
         }
     }
 }

@@ -11,6 +11,7 @@
 mod alias;
 mod error;
 mod http;
+pub mod import;
 mod job_upload;
 mod model;
 mod name;

@@ -1,6 +1,7 @@
 //! All SQL of the registry, a file per noun.
 
 pub(crate) mod aliases;
+pub(crate) mod imports;
 pub(crate) mod models;
 pub(crate) mod search;
 pub(crate) mod versions;

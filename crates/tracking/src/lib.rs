@@ -16,6 +16,7 @@ pub mod filter;
 mod history;
 mod http;
 mod id;
+pub mod import;
 mod key;
 mod location;
 mod logged_model;

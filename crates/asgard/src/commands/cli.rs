@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use figment::value::Value;
 
 use super::output::OutputArgs;
-use super::{backup, encode, gc, jobs, keys, migrate, mlflow_ui, predict, run};
+use super::{backup, encode, gc, import, jobs, keys, migrate, mlflow_ui, predict, run};
 use crate::settings::Flags;
 
 /// A Python training script becomes a tracked, registered, served model.
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Status(Remote),
     /// Print a script as base64, or as the body of a deploy request
     Encode(encode::EncodeArgs),
+    /// Take over what another server kept
+    Import(import::ImportArgs),
     /// Create, list and revoke API keys
     Keys(keys::KeysArgs),
     /// Copy the data directory into one file, also while a server runs
@@ -179,7 +181,7 @@ impl UpArgs {
     }
 }
 
-fn data_dir_flag(dir: Option<&PathBuf>) -> Option<(&'static str, &'static str, Value)> {
+pub(crate) fn data_dir_flag(dir: Option<&PathBuf>) -> Option<(&'static str, &'static str, Value)> {
     let dir = Value::from(dir?.to_string_lossy().as_ref());
     Some(("--data-dir", "server.data_dir", dir))
 }

@@ -8,6 +8,7 @@ mod doctor;
 mod encode;
 mod follow;
 mod gc;
+mod import;
 mod jobs;
 mod keys;
 mod migrate;
@@ -105,6 +106,7 @@ fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
         Command::Gc(args) => wait_for(gc::run(context, &args)),
         Command::Doctor(args) => wait_for(doctor::run(context, &args)),
         Command::MlflowUi(args) => wait_for(mlflow_ui::run(context, &args)),
+        Command::Import(args) => wait_for(import::run(context, &args)),
         Command::Encode(args) => encode::run(&args),
         Command::Config(ConfigCommand::Show { origin, output }) => {
             config::show(context, origin, output)

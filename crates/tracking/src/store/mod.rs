@@ -3,6 +3,7 @@
 pub(crate) mod assessments;
 pub(crate) mod datasets;
 pub(crate) mod experiments;
+pub(crate) mod imports;
 pub(crate) mod logged_model_search;
 pub(crate) mod logged_models;
 pub(crate) mod metrics;

@@ -1,0 +1,119 @@
+//! `asgard import`: another server's store becomes this one's.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use registry::Registry;
+use serde_json::json;
+use tracking::{Artifacts, Tracking};
+
+use super::Context;
+use super::output::{Column, Format, OutputArgs, line, message};
+use crate::failure::{Exit, Failure};
+use crate::import::{Import, Report};
+use crate::settings::Flags;
+use crate::up;
+
+const COLUMNS: &[Column] = &[
+    ("kind", "/kind"),
+    ("found", "/found"),
+    ("new", "/new"),
+    ("already here", "/here"),
+    ("left", "/left"),
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    #[command(subcommand)]
+    command: ImportCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImportCommand {
+    /// Bring an MLflow server's database and artifacts over
+    Mlflow(MlflowArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  asgard import mlflow --from sqlite:///mlflow.db --artifacts ./mlartifacts --dry-run
+  asgard import mlflow --from postgresql://user:password@host/mlflow --artifacts /srv/mlartifacts
+
+Ids, times, stages and what is deleted stay as they are. The other store is only read. Whatever
+ends the import, run it again: what is here already stays as it is.")]
+struct MlflowArgs {
+    /// The other server's --backend-store-uri
+    #[arg(long, value_name = "URL")]
+    from: String,
+    /// The folder of the other server's --artifacts-destination
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// Count, and look for what is in the way; write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Where asgard keeps its data
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) async fn run(context: &Context<'_>, args: &ImportArgs) -> anyhow::Result<()> {
+    let ImportCommand::Mlflow(args) = &args.command;
+    let started = Instant::now();
+    let flags: Flags = super::cli::data_dir_flag(args.data_dir.as_ref())
+        .into_iter()
+        .collect();
+    let settings = context.load(&flags)?.settings;
+    let data_dir = up::data_dir(&settings, context.surroundings)?;
+    let db = up::open_database(&settings, &data_dir).await;
+    let db = db.map_err(|error| match error.downcast_ref::<db::Error>() {
+        Some(db::Error::Locked { .. }) => Failure::new(Exit::Conflict, format!("{error:#}"))
+            .help("stop the server while the import runs, or import into another --data-dir")
+            .into(),
+        _ => error,
+    })?;
+    let artifacts = Artifacts::open(&settings.artifacts, &data_dir)
+        .context("cannot open the artifact store (artifacts.url)")?;
+    let tracking = Tracking::new(db.clone(), artifacts);
+    let registry = Registry::new(db.clone(), tracking);
+    let import = Import::open(&args.from, registry, args.artifacts.clone(), args.dry_run);
+    let quiet = args.output.quiet;
+    let tell = |step: &str| {
+        if !quiet {
+            message(&format!(
+                "{:>7.1} s  {step}",
+                started.elapsed().as_secs_f64()
+            ));
+        }
+    };
+    let report = match import.await {
+        Ok(import) => Box::pin(import.run(tell)).await,
+        Err(error) => Err(error),
+    };
+    db.close().await;
+    print(&report?, args.output)
+}
+
+fn print(report: &Report, output: OutputArgs) -> anyhow::Result<()> {
+    let whole = json!(report);
+    let items = whole["kinds"].as_array().cloned().unwrap_or_default();
+    if output.format() != Format::Table {
+        return Ok(output.list(&whole, &items, COLUMNS)?);
+    }
+    output.list(&whole, &items, COLUMNS)?;
+    if report.left.is_empty() {
+        line("everything was taken")?;
+    }
+    for left in whole["left"].as_array().into_iter().flatten() {
+        let what = left["what"].as_str().unwrap_or_default();
+        let why = left["why"].as_str().unwrap_or_default();
+        line(&format!("left: {} {what}: {why}", left["count"]))?;
+    }
+    if report.dry_run && !output.quiet {
+        message("nothing was written: this was a dry run");
+    }
+    Ok(())
+}
