@@ -57,7 +57,7 @@ def store(request, tmp_path_factory):
         conn.autocommit = True
         conn.cursor().execute(f"CREATE DATABASE {name}")
         conn.close()
-        url = urllib.parse.urlsplit(base)._replace(path="/" + name).geturl()
+        url = urllib.parse.urlsplit(base)._replace(scheme="postgresql+psycopg2", path="/" + name).geturl()
     tool = pathlib.Path(__file__).with_name("mlflow_store.py")
     made = subprocess.run([sys.executable, tool, url, folder], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
@@ -123,7 +123,7 @@ def look(here, there, made, tmp_path):
     for number in versions:
         new, old = here.get_model_version("iris", number), there.get_model_version("iris", number)
         for field in ("description", "tags", "current_stage", "run_id", "creation_timestamp", "source"):
-            assert getattr(new, field) == getattr(old, field), field
+            assert (getattr(new, field) or "") == (getattr(old, field) or ""), field
     assert here.get_model_version_by_alias("iris", "champion").version == "2"
     uri = here.get_model_version_download_uri("iris", "2")
     assert uri == f"mlflow-artifacts:/2/{runs['uri']}/artifacts/model"

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracking::{Artifacts, Tracking};
 use web::{ApiError, Authenticate, Credentials, Identity, Routes, Timestamp};
+use webhooks::Webhooks;
 
 use crate::gc::Collector;
 use crate::http::{self, doctor::Examined};
@@ -33,6 +34,7 @@ pub struct Platform {
     pub registry: Registry,
     pub jobs: Jobs,
     pub serving: Serving,
+    pub webhooks: Webhooks,
     pub status: Status,
     examined: Examined,
     retention: Retention,
@@ -59,6 +61,7 @@ pub const MIGRATIONS: &[db::Migrations] = &[
     key::MIGRATIONS,
     tracking::MIGRATIONS,
     registry::MIGRATIONS,
+    webhooks::MIGRATIONS,
     jobs::MIGRATIONS,
 ];
 
@@ -81,7 +84,9 @@ impl Platform {
             Tracking::new(db.clone(), artifacts).with_registered(registry::versions_at(db.clone()));
         let mlflow_ui = MlflowUi::open(&settings.tracking, data_dir)?;
         tracking.ensure_default_experiment().await?;
+        let webhooks = Webhooks::new(db.clone(), settings.webhooks.clone());
         let registry = Registry::new(db.clone(), tracking.clone())
+            .with_webhooks(webhooks.clone())
             .with_job_uploads(jobs::job_uploads(db.clone()));
         let environments =
             Environments::open(&settings.environments, data_dir, ground.sandbox.clone())
@@ -126,6 +131,7 @@ impl Platform {
             registry,
             jobs,
             serving,
+            webhooks,
             status,
             examined,
             retention,
@@ -150,8 +156,14 @@ impl Platform {
             .merge(http::graphql::routes(self.mlflow_routes().into_router()))
             .merge(jobs::routes(self.jobs.clone()))
             .merge(serving::routes(self.serving.clone()))
+            .merge(webhooks::routes(self.webhooks.clone()))
             .merge(self.mlflow_routes());
-        let documents = [jobs::openapi(), registry::openapi(), serving::openapi()];
+        let documents = [
+            jobs::openapi(),
+            registry::openapi(),
+            serving::openapi(),
+            webhooks::openapi(),
+        ];
         http::docs::add(routes, |table| openapi::describe(&documents, table))
     }
 
@@ -166,6 +178,7 @@ impl Platform {
         tasks.spawn(self.jobs.clone().work(stop.clone()));
         tasks.spawn(self.serving.clone().work(stop.clone()));
         tasks.spawn(self.retention.clone().work(stop.clone()));
+        tasks.spawn(self.webhooks.clone().work(stop.clone()));
         self.status.begin();
     }
 

@@ -25,6 +25,9 @@ pub enum Error {
     Metadata(String),
     #[error(transparent)]
     Db(#[from] db::Error),
+    /// The end of a job could not be noted for webhooks.
+    #[error("noting the end of the job for webhooks failed")]
+    Webhooks(#[from] webhooks::Error),
     #[error(transparent)]
     Tracking(#[from] tracking::Error),
     #[error(transparent)]
@@ -54,6 +57,7 @@ impl Error {
             Self::Finished { .. } | Self::IdempotencyKey(_) | Self::NotOurs(_) => Code::Conflict,
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
+            Self::Webhooks(error) => error.code(),
             _ => Code::Internal,
         }
     }

@@ -30,6 +30,7 @@ mod store;
 mod submission;
 mod telemetry;
 mod token;
+mod told;
 mod variables;
 mod warm;
 mod work;

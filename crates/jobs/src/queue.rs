@@ -139,6 +139,9 @@ impl Jobs {
         let failure = failure::cancelled(caller);
         let end = End::failed(&failure, Timestamp::now().0);
         let ended = store::queue::finish(&mut tx, job_id, &Holder::Nobody, &end).await?;
+        if ended {
+            self.tell_end(&mut tx, job_id).await?;
+        }
         let asked = !ended && store::queue::request_cancel(&mut tx, job_id).await?;
         let job = store::jobs::find(&mut tx, job_id)
             .await?
@@ -155,6 +158,7 @@ impl Jobs {
             stop.cancel();
         }
         if ended {
+            self.wake_webhooks();
             crate::telemetry::count_end(&job);
         }
         self.signals().notify(job_id);

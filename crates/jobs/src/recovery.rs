@@ -65,9 +65,13 @@ impl Jobs {
         if !(registering && again) {
             Tracking::end_runs_of_job_in(&mut tx, &job.job_id, RunStatus::Killed).await?;
         }
+        if !again {
+            self.tell_end(&mut tx, &job.job_id).await?;
+        }
         tx.commit().await?;
         tracing::warn!(job_id = %job.job_id, attempt = job.attempt, again, "a job's server died under it");
         if !again {
+            self.wake_webhooks();
             telemetry::count_end(&self.get(&job.job_id).await?);
         }
         Ok(true)

@@ -300,8 +300,12 @@ impl Worker {
         };
         let mut tx = self.jobs.db().begin().await?;
         let ended = queue::finish(&mut tx, job_id, &Holder::Owner(owner), &row).await?;
+        if ended {
+            self.jobs.tell_end(&mut tx, job_id).await?;
+        }
         tx.commit().await?;
         if ended {
+            self.jobs.wake_webhooks();
             let job = self.jobs.get(job_id).await?;
             tracing::info!(
                 status = row.status.as_str(),

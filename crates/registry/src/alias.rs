@@ -41,6 +41,7 @@ impl Registry {
             check_free(&mut tx, name, alias, caller).await?;
         }
         aliases::set(&mut tx, name, alias, version).await?;
+        self.tell_alias(&mut tx, name, alias, Some(version)).await?;
         self.commit(tx).await
     }
 
@@ -58,6 +59,7 @@ impl Registry {
         }
         check_free(&mut tx, name, alias, caller).await?;
         aliases::delete(&mut tx, name, alias).await?;
+        self.tell_alias(&mut tx, name, alias, None).await?;
         self.commit(tx).await
     }
 }

@@ -63,6 +63,9 @@ pub enum Error {
     /// Tracking failed, or refused.
     #[error(transparent)]
     Tracking(#[from] tracking::Error),
+    /// An event could not be noted for webhooks.
+    #[error("noting the event for webhooks failed")]
+    Webhooks(#[from] webhooks::Error),
     /// The database failed.
     #[error("the database failed")]
     Db(#[from] db::Error),
@@ -79,6 +82,7 @@ impl Error {
             Self::NotOwnModel { .. } | Self::NotPromoted { .. } => Code::Forbidden,
             Self::NoModel { .. } | Self::Elsewhere { .. } => Code::Unprocessable,
             Self::Tracking(error) => error.code(),
+            Self::Webhooks(error) => error.code(),
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Db(_) => Code::Internal,

@@ -10,6 +10,7 @@
 
 mod alias;
 mod error;
+mod event;
 mod http;
 pub mod import;
 mod job_upload;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use db::Db;
 use tokio_util::sync::CancellationToken;
 use tracking::{Location, Tracking};
+use webhooks::Webhooks;
 
 /// Where servers on the same database tell each other that the registry changed.
 const CHANGED: &str = "asgard_registry";
@@ -54,6 +56,7 @@ pub struct Registry {
     tracking: Tracking,
     generation: Arc<AtomicU64>,
     job_uploads: Option<JobUploads>,
+    webhooks: Option<Webhooks>,
 }
 
 /// Finds the registered version whose files a place in the artifact store belongs to; tracking
@@ -82,6 +85,7 @@ impl Registry {
             tracking,
             generation: Arc::new(AtomicU64::new(0)),
             job_uploads: None,
+            webhooks: None,
         }
     }
 
@@ -91,6 +95,18 @@ impl Registry {
     pub fn with_job_uploads(mut self, job_uploads: JobUploads) -> Self {
         self.job_uploads = Some(job_uploads);
         self
+    }
+
+    /// The same registry, which tells these webhooks what happens.
+    #[must_use]
+    pub fn with_webhooks(mut self, webhooks: Webhooks) -> Self {
+        self.webhooks = Some(webhooks);
+        self
+    }
+
+    /// The webhooks that are told what happens.
+    pub fn webhooks(&self) -> Option<&Webhooks> {
+        self.webhooks.as_ref()
     }
 
     /// The tracking that this registry's models come from.
@@ -164,6 +180,9 @@ impl Registry {
         let committed = tx.commit().await;
         // Also after a failure: the change may have reached the database.
         self.generation.fetch_add(1, Ordering::AcqRel);
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.wake();
+        }
         Ok(committed?)
     }
 }

@@ -58,6 +58,7 @@ impl Registry {
         if !models::insert(&mut tx, &model).await? {
             return Err(Error::ModelExists(name.to_owned()));
         }
+        self.tell_model_created(&mut tx, &model).await?;
         self.commit(tx).await?;
         Ok(model)
     }
@@ -141,6 +142,7 @@ impl Registry {
         let mut tx = self.db.begin().await?;
         find_owned(&mut tx, name, caller).await?;
         models::set_tag(&mut tx, name, key, value).await?;
+        self.tell_model_tag(&mut tx, name, key, Some(value)).await?;
         self.commit(tx).await
     }
 
@@ -151,6 +153,7 @@ impl Registry {
             return Err(Error::ModelNotFound(name.to_owned()));
         }
         models::delete_tag(&mut tx, name, key).await?;
+        self.tell_model_tag(&mut tx, name, key, None).await?;
         self.commit(tx).await
     }
 }

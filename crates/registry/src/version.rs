@@ -110,6 +110,7 @@ impl Registry {
             updated_at: now,
         };
         versions::insert(&mut tx, &version).await?;
+        self.tell_version_created(&mut tx, &version).await?;
         self.commit(tx).await?;
         tracing::info!(
             model = version.name,
@@ -277,6 +278,8 @@ impl Registry {
         let mut tx = self.db.begin().await?;
         find_owned(&mut tx, name, version, caller).await?;
         versions::set_tag(&mut tx, name, version, key, value).await?;
+        self.tell_version_tag(&mut tx, (name, version), key, Some(value))
+            .await?;
         self.commit(tx).await
     }
 
@@ -290,6 +293,8 @@ impl Registry {
         let mut tx = self.db.begin().await?;
         find(&mut tx, name, version).await?;
         versions::delete_tag(&mut tx, name, version, key).await?;
+        self.tell_version_tag(&mut tx, (name, version), key, None)
+            .await?;
         self.commit(tx).await
     }
 }

@@ -20,6 +20,7 @@ pub struct Settings {
     pub environments: environments::Config,
     pub sandbox: sandbox::Config,
     pub serving: serving::Config,
+    pub webhooks: webhooks::Config,
 }
 
 /// Settings with the origin of each.

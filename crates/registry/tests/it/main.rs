@@ -4,6 +4,7 @@
 
 mod aliases;
 mod artifacts;
+mod events;
 mod jobs;
 mod models;
 mod own;

@@ -1,0 +1,55 @@
+//! What can go wrong with webhooks.
+
+use web::{ApiError, Code, MlflowError};
+
+/// A failure of webhooks.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such webhook.
+    #[error("Webhook with ID {0} not found.")]
+    NotFound(String),
+    /// The request is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The request is read by MLflow's rules, and breaks them.
+    #[error(transparent)]
+    Request(#[from] tracking::Error),
+    /// The operating system gives no random numbers.
+    #[error("no random numbers to be had: {0}")]
+    Random(String),
+    /// The database failed.
+    #[error("the database failed")]
+    Db(#[from] db::Error),
+}
+
+impl Error {
+    /// The kind of failure.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotFound(_) => Code::NotFound,
+            Self::Invalid(_) => Code::Invalid,
+            Self::Request(error) => error.code(),
+            Self::Db(error) if error.is_unavailable() => Code::Unavailable,
+            Self::Random(_) | Self::Db(_) => Code::Internal,
+        }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error.code() {
+            Code::Internal => Self::internal(&error),
+            Code::Unavailable => {
+                tracing::warn!(%error, "the database of webhooks does not answer");
+                Self::new(Code::Unavailable, "the database does not answer now").retry_after(1)
+            }
+            code => Self::new(code, error.to_string()),
+        }
+    }
+}
+
+impl From<Error> for MlflowError {
+    fn from(error: Error) -> Self {
+        ApiError::from(error).into()
+    }
+}

@@ -1,0 +1,83 @@
+//! Webhooks with an empty database and a working worker, asked without a network.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, StatusCode, header};
+use db::testing::TestDb;
+use serde_json::Value;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::ServiceExt as _;
+use web::Identity;
+use webhooks::{Config, Event, Webhooks};
+
+pub(crate) struct Server {
+    router: Router,
+    webhooks: Webhooks,
+    /// `sqlite` or `postgres`, for messages.
+    pub(crate) name: &'static str,
+    db: TestDb,
+    _stop: DropGuard,
+}
+
+/// One server on each database.
+pub(crate) async fn both(config: Config) -> [Server; 2] {
+    let databases = db::testing::both(&[webhooks::MIGRATIONS]).await;
+    databases.map(|db| Server::on(db, config.clone()))
+}
+
+impl Server {
+    fn on(db: TestDb, config: Config) -> Self {
+        let webhooks = Webhooks::new((*db).clone(), config);
+        let stop = CancellationToken::new();
+        tokio::spawn(webhooks.clone().work(stop.clone()));
+        Self {
+            router: webhooks::routes(webhooks.clone()).into_router(),
+            webhooks,
+            name: db.name,
+            db,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let request = Request::builder().method(method).uri(path);
+        let request = match body {
+            Value::Null => request.body(Body::empty()),
+            body => request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Body::from(body.to_string())),
+        };
+        let mut request = request.unwrap();
+        request.extensions_mut().insert(Identity::Local);
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let bytes = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// Notes an event in a transaction of its own.
+    pub(crate) async fn record(&self, event: Event, data: &Value, commit: bool) {
+        let mut tx = self.db.begin().await.unwrap();
+        self.webhooks.record(&mut tx, event, data).await.unwrap();
+        if commit {
+            tx.commit().await.unwrap();
+            self.webhooks.wake();
+        }
+    }
+
+    /// The log of a webhook once nothing waits in it.
+    pub(crate) async fn until_ended(&self, webhook_id: &str) -> Vec<Value> {
+        let path = format!("/mlops/webhooks/{webhook_id}/deliveries");
+        for _ in 0..600 {
+            let (_, log) = self.ask(Method::GET, &path, Value::Null).await;
+            let log = log["deliveries"].as_array().cloned().unwrap_or_default();
+            if !log.is_empty() && log.iter().all(|entry| entry["state"] != "waiting") {
+                return log;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("a delivery does not end");
+    }
+}
