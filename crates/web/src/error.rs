@@ -255,9 +255,13 @@ impl IntoResponse for MlflowError {
 
 fn challenge(code: Code, response: &mut Response) {
     if code == Code::Unauthenticated {
-        response.headers_mut().insert(
-            header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer, Basic realm=\"asgard\""),
-        );
+        let headers = response.headers_mut();
+        // A line each: Chromium reads no second challenge in one line, and asks for no password.
+        for challenge in ["Bearer", "Basic realm=\"asgard\""] {
+            headers.append(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
+        }
     }
 }
