@@ -1,6 +1,7 @@
 //! Storing files: whole or not at all, with a bounded part of them in memory.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, pin_mut};
@@ -16,6 +17,9 @@ pub(super) const PART_BYTES: usize = 1024 * 1024;
 
 /// The same for a bucket, which takes 10,000 parts of a file and none below 5 MiB but the last.
 const BUCKET_PART_BYTES: usize = 16 * 1024 * 1024;
+
+/// For how long the rest of an upload that cannot be stored is read.
+const LISTENING: Duration = Duration::from_secs(60);
 
 impl Artifacts {
     /// Stores a file from a stream, in the place of one that may be there, and tells its size.
@@ -50,8 +54,14 @@ impl Artifacts {
             }
             let payload = PutPayload::from_iter(std::mem::take(&mut part));
             part_bytes = 0;
-            let put = self.put_part(&staged, &mut upload, payload).await;
-            put.map_err(|source| writing(file, source))?;
+            if let Err(source) = self.put_part(&staged, &mut upload, payload).await {
+                // A client that still sends reads no answer.
+                let rest = async { while let Some(Ok(_)) = content.next().await {} };
+                if tokio::time::timeout(LISTENING, rest).await.is_err() {
+                    tracing::debug!("the rest of an upload that failed was not waited for");
+                }
+                return Err(writing(file, source));
+            }
         }
         let rest = PutPayload::from_iter(part);
         self.finish(&staged, &target, upload, rest)
