@@ -85,8 +85,9 @@ def statements(db, runs):
         FROM {every} CROSS JOIN {keys} CROSS JOIN {steps};""".format(
         k=text.format("k"), bits=BITS.format(run="run", key="k", step="step"), every=every, keys=keys,
         steps=series("step", 0, POINTS - 1))  # fmt: skip
-    yield """INSERT INTO latest_metrics (run, key, value, is_nan, value_bits, timestamp, step, settled)
-        SELECT run, 'm' || {k}, {value}, FALSE, {bits}, 1700000000000 + run * 1000 + {last}, {last}, NOT ({running})
+    yield """INSERT INTO latest_metrics (run, key, value, is_nan, value_bits, timestamp, step, settled_value)
+        SELECT run, 'm' || {k}, {value}, FALSE, {bits}, 1700000000000 + run * 1000 + {last}, {last},
+            CASE WHEN {running} THEN NULL ELSE {value} END
         FROM {every} CROSS JOIN {keys};""".format(
         k=text.format("k"), value=value, bits=bits, last=POINTS - 1, running=running, every=every, keys=keys)  # fmt: skip
     yield """INSERT INTO params (run, key, value)

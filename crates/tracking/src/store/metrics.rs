@@ -5,10 +5,11 @@ use db::{Backend, Conn, Error, Query, Row, query};
 use crate::metric::{self, LoggedMetric, Metric};
 use crate::store::Ids;
 
-/// Moves the latest point of a metric forward.
+/// Moves the latest point of a metric forward, in the index of values too if it is there.
 const FORWARD: &str = "ON CONFLICT (run, key) DO UPDATE SET
         timestamp = excluded.timestamp, step = excluded.step,
-        value = excluded.value, is_nan = excluded.is_nan, value_bits = excluded.value_bits
+        value = excluded.value, is_nan = excluded.is_nan, value_bits = excluded.value_bits,
+        settled_value = CASE WHEN latest_metrics.settled_value IS NULL THEN NULL ELSE excluded.value END
     WHERE (excluded.step, excluded.timestamp, excluded.value)
         > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)";
 

@@ -36,6 +36,7 @@ pub const MIGRATIONS: Migrations = Migrations {
             sqlite: include_str!("spans.sqlite.sql"),
             postgres: include_str!("spans.postgres.sql"),
         },
+        Migration::both("settled values", include_str!("settled_values.sql")),
     ],
 };
 

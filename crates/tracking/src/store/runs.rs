@@ -127,19 +127,19 @@ pub(crate) async fn end_running_of_job(
 /// Puts the latest metrics of a run that ended into the index of values, and takes them out when
 /// it goes on. Searches find them either way: this only makes them quick.
 pub(crate) async fn settle_metrics(conn: &mut Conn, run: i64, settled: bool) -> Result<(), Error> {
-    query("UPDATE latest_metrics SET settled = $2 WHERE run = $1 AND settled <> $2")
-        .bind(run)
-        .bind(settled)
-        .execute(conn)
-        .await
-        .map(|_| ())
+    let sql = if settled {
+        "UPDATE latest_metrics SET settled_value = value WHERE run = $1 AND settled_value IS NULL"
+    } else {
+        "UPDATE latest_metrics SET settled_value = NULL WHERE run = $1 AND settled_value IS NOT NULL"
+    };
+    query(sql).bind(run).execute(conn).await.map(|_| ())
 }
 
 /// The same for the runs of a job, all of which ended.
 pub(crate) async fn settle_metrics_of_job(conn: &mut Conn, job_id: &str) -> Result<(), Error> {
     query(
-        "UPDATE latest_metrics SET settled = TRUE
-         WHERE run IN (SELECT run FROM runs WHERE job_id = $1) AND NOT settled",
+        "UPDATE latest_metrics SET settled_value = value
+         WHERE run IN (SELECT run FROM runs WHERE job_id = $1) AND settled_value IS NULL",
     )
     .bind(job_id)
     .execute(conn)

@@ -73,15 +73,18 @@ async fn ranked(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error> {
     let key = sql.bind(key);
     let needed = plan.page.offset.saturating_add(plan.page.lookahead());
     let needed = sql.bind(needed);
-    for (index, settled) in ["m.settled", "NOT m.settled"].into_iter().enumerate() {
-        sql.push(if index == 0 { "" } else { " UNION ALL " });
+    for (half, value, settled) in [
+        ("settled", "m.settled_value", "IS NOT NULL"),
+        ("running", "m.value", "IS NULL"),
+    ] {
+        sql.push(if half == "settled" { "" } else { " UNION ALL " });
         sql.push(&format!(
-            "SELECT * FROM (SELECT m.run, m.value FROM latest_metrics m CROSS JOIN runs r
-             WHERE m.key = {key} AND m.is_nan = FALSE AND {settled} AND r.run = m.run AND "
+            "SELECT * FROM (SELECT m.run, {value} AS value FROM latest_metrics m CROSS JOIN runs r
+             WHERE m.key = {key} AND m.is_nan = FALSE AND m.settled_value {settled} AND r.run = m.run AND "
         ));
         push_scope_and_conditions(&mut sql, plan);
         sql.push(&format!(
-            " ORDER BY m.value {direction}, r.start_time DESC, r.run_id LIMIT {needed}) half{index}"
+            " ORDER BY {value} {direction}, r.start_time DESC, r.run_id LIMIT {needed}) {half}"
         ));
     }
     sql.push(&format!(

@@ -75,11 +75,11 @@ pub(super) fn push_matching(sql: &mut Statement, condition: &Condition) {
             let key = sql.bind(key);
             let value = sql.bind(*value);
             let operator = operator.as_str();
-            let matching = format!(
-                "SELECT run FROM latest_metrics WHERE key = {key} AND is_nan = FALSE AND value {operator} {value}"
-            );
+            let of_key =
+                format!("SELECT run FROM latest_metrics WHERE key = {key} AND is_nan = FALSE");
             sql.push(&format!(
-                "{matching} AND settled UNION ALL {matching} AND NOT settled"
+                "{of_key} AND settled_value {operator} {value}
+                 UNION ALL {of_key} AND settled_value IS NULL AND value {operator} {value}"
             ));
             return;
         }
