@@ -12,7 +12,7 @@ use sandbox::Sandbox;
 use serving::Serving;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracking::{Artifacts, Tracking};
+use tracking::{Artifacts, External, Tracking};
 use web::{ApiError, Authenticate, Credentials, Identity, Routes, Timestamp};
 use webhooks::Webhooks;
 
@@ -78,12 +78,8 @@ impl Platform {
             ..
         } = ground;
         let keys = Keys::new(db.clone());
-        let artifacts = Artifacts::open(&settings.artifacts, data_dir)
-            .context("cannot open the artifact store (artifacts.url)")?;
-        let tracking =
-            Tracking::new(db.clone(), artifacts).with_registered(registry::versions_at(db.clone()));
+        let tracking = track(settings, data_dir, &db).await?;
         let mlflow_ui = MlflowUi::open(&settings.tracking, data_dir)?;
-        tracking.ensure_default_experiment().await?;
         let webhooks = Webhooks::new(db.clone(), settings.webhooks.clone());
         let registry = Registry::new(db.clone(), tracking.clone())
             .with_webhooks(webhooks.clone())
@@ -198,23 +194,46 @@ impl Platform {
     }
 }
 
+/// Tracking in this server's own database and store, or in an external server's.
+async fn track(settings: &Settings, data_dir: &Path, db: &Db) -> anyhow::Result<Tracking> {
+    if let Some(external) = External::of(&settings.tracking, db.clone())? {
+        tracing::info!(
+            url = external.url(),
+            "an external MLflow server keeps runs and models"
+        );
+        return Ok(Tracking::at(external, db.clone()));
+    }
+    let artifacts = Artifacts::open(&settings.artifacts, data_dir)
+        .context("cannot open the artifact store (artifacts.url)")?;
+    let tracking =
+        Tracking::new(db.clone(), artifacts).with_registered(registry::versions_at(db.clone()));
+    tracking.ensure_default_experiment().await?;
+    Ok(tracking)
+}
+
 fn sources(tracking: &Tracking, registry: &Registry, jobs: &Jobs) -> Sources {
-    let artifacts = tracking.artifacts().clone();
+    let stored = tracking.clone();
     let parts = (tracking.clone(), registry.clone(), jobs.clone());
     Sources {
         counts: Box::new(move || {
             let (tracking, registry, jobs) = parts.clone();
             Box::pin(async move {
-                count(&tracking, &registry, &jobs).await.unwrap_or_else(|error| {
-                    tracing::warn!(error = %format!("{error:#}"), "counting for the status failed");
-                    Counts::default()
-                })
+                count(&tracking, &registry, &jobs)
+                    .await
+                    .unwrap_or_else(|error| {
+                        let error = format!("{error:#}");
+                        tracing::warn!(error, "counting for the status failed");
+                        Counts {
+                            error: Some(error),
+                            ..Counts::default()
+                        }
+                    })
             })
         }),
         storage: Box::new(move || {
-            let artifacts = artifacts.clone();
+            let tracking = stored.clone();
             Box::pin(async move {
-                let tried = artifacts.check_writable().await;
+                let tried = tracking.check_artifacts().await;
                 tried.map_err(|error| crate::failure::chain(&error))
             })
         }),
@@ -222,11 +241,24 @@ fn sources(tracking: &Tracking, registry: &Registry, jobs: &Jobs) -> Sources {
 }
 
 async fn count(tracking: &Tracking, registry: &Registry, jobs: &Jobs) -> anyhow::Result<Counts> {
-    Ok(Counts {
-        active_experiments: tracking.counts().await?.active_experiments,
-        registered_models: registry.count().await?,
-        queue_depth: jobs.queue_depth().await?,
-        available: true,
+    let queue_depth = jobs.queue_depth().await?;
+    let counted = tokio::try_join!(
+        async { tracking.counts().await.map_err(anyhow::Error::from) },
+        async { registry.count().await.map_err(anyhow::Error::from) },
+    );
+    Ok(match counted {
+        Ok((tracked, registered_models)) => Counts {
+            active_experiments: tracked.active_experiments,
+            registered_models,
+            queue_depth,
+            available: true,
+            error: None,
+        },
+        Err(error) => Counts {
+            queue_depth,
+            error: Some(format!("{error:#}")),
+            ..Counts::default()
+        },
     })
 }
 

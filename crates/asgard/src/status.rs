@@ -15,10 +15,12 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const STORAGE_FRESH: Duration = Duration::from_secs(30);
 
 /// How much there is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Whether tracking and registry could be asked.
     pub available: bool,
+    /// Why not.
+    pub error: Option<String>,
     pub registered_models: i64,
     pub active_experiments: i64,
     pub queue_depth: i64,
@@ -88,7 +90,7 @@ impl Status {
         self.count();
         // An elapsed wait is the case this is for: the last counts stand.
         let _ = tokio::time::timeout(self.0.patience, fresh.changed()).await;
-        *self.0.counts.borrow()
+        self.0.counts.borrow().clone()
     }
 
     fn count(&self) {

@@ -1,6 +1,6 @@
 //! One attempt at a job: its phases from the claim to the final state.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use environments::{Environment, Step};
 use tokio::sync::watch;
@@ -22,6 +22,10 @@ use crate::{Jobs, store, token, variables};
 
 /// How often a script's progress is stored.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a job waits for an external MLflow server before it fails, and how often it asks.
+const AWAY_LIMIT: Duration = Duration::from_secs(300);
+const AWAY_PAUSE: Duration = Duration::from_secs(5);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -328,8 +332,21 @@ impl Attempt {
             python_version: python_version.as_deref().unwrap_or("3.11"),
             packages: &packages,
         };
-        let outcome =
-            outcome::register(&self.jobs.inner.parts.registry, &self.job, &surroundings).await?;
+        let began = Instant::now();
+        let outcome = loop {
+            let registry = &self.jobs.inner.parts.registry;
+            match outcome::register(registry, &self.job, &surroundings).await {
+                // What the script did in hours is not lost over a restart of another server.
+                Err(error) if error.is_away() && began.elapsed() < AWAY_LIMIT => {
+                    self.log.line(format!("⚠ {error}: waiting for it")).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(AWAY_PAUSE) => {}
+                        stopped = self.stops.any() => return Err(stopped.into()),
+                    }
+                }
+                done => break done?,
+            }
+        };
         let failure = outcome.failure.clone();
         self.take_over(outcome).await;
         self.save(Phase::Registering).await?;

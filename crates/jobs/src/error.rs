@@ -48,6 +48,15 @@ impl Error {
         move |source| Self::Io { what, source }
     }
 
+    /// Whether an external MLflow server is away for now.
+    pub(crate) fn is_away(&self) -> bool {
+        match self {
+            Self::Tracking(error) => error.is_away(),
+            Self::Registry(error) => error.is_away(),
+            _ => false,
+        }
+    }
+
     /// The kind of failure.
     pub fn code(&self) -> Code {
         match self {

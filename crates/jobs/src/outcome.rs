@@ -118,7 +118,7 @@ pub(crate) async fn register(
                 outcome.warnings.push(problem);
             }
         }
-        Err(Error::Registry(error)) => {
+        Err(Error::Registry(error)) if !error.is_away() => {
             outcome.failure = Some(failure::registration_failed(
                 &job.request.model_name,
                 &error,

@@ -72,6 +72,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether an external MLflow server is away for now.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Tracking(error) if error.is_away())
+    }
+
     /// The kind of failure.
     pub fn code(&self) -> Code {
         match self {

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod body;
+mod external;
 mod models;
 mod own;
 mod versions;
@@ -20,7 +21,10 @@ pub fn routes(registry: Registry) -> Routes {
         let routes = versions::add(routes, prefix);
         aliases::add(routes, prefix)
     });
-    let mlflow = versions::add_bare(mlflow);
+    let mut mlflow = versions::add_bare(mlflow);
+    if registry.tracking().external().is_some() {
+        mlflow = external::routes(mlflow.table());
+    }
     own::add(Routes::new(Style::Asgard))
         .merge(mlflow)
         .with_state(registry)

@@ -39,7 +39,10 @@ impl Registry {
         job_id: &str,
         name: &str,
     ) -> Result<(), Error> {
-        let maker = {
+        let maker = if let Some(external) = self.tracking.external() {
+            let stamp = external.stamp_of(tracking::Kind::RegisteredModel, name);
+            stamp.await?.map(|stamp| stamp.job_id)
+        } else {
             let mut conn = self.db.acquire().await?;
             let model = models::find(&mut conn, name).await?;
             model

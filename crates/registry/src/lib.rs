@@ -11,6 +11,7 @@
 mod alias;
 mod error;
 mod event;
+mod external;
 mod http;
 pub mod import;
 mod job_upload;
@@ -152,12 +153,23 @@ impl Registry {
 
     /// How many registered models there are.
     pub async fn count(&self) -> Result<i64, Error> {
+        if let Some(external) = self.tracking.external() {
+            return external::count(external).await;
+        }
         let mut conn = self.db.acquire().await?;
         Ok(store::models::count(&mut conn).await?)
     }
 
     /// The names of the first registered models, in alphabetical order.
     pub async fn names(&self, limit: i64) -> Result<Vec<String>, Error> {
+        if let Some(external) = self.tracking.external() {
+            let first = search::Search {
+                max_results: Some(limit),
+                ..search::Search::default()
+            };
+            let (models, _) = external::search(external, &first).await?;
+            return Ok(models.into_iter().map(|model| model.name).collect());
+        }
         let mut conn = self.db.acquire().await?;
         Ok(store::models::list_names(&mut conn, limit).await?)
     }
@@ -179,10 +191,15 @@ impl Registry {
         tx.notify(CHANGED).await?;
         let committed = tx.commit().await;
         // Also after a failure: the change may have reached the database.
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.changed();
         if let Some(webhooks) = &self.webhooks {
             webhooks.wake();
         }
         Ok(committed?)
+    }
+
+    /// Tells those who cache that something may have changed.
+    pub(crate) fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }

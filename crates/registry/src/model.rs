@@ -7,6 +7,7 @@ use web::{Identity, Timestamp};
 
 use crate::Registry;
 use crate::error::Error;
+use crate::external;
 use crate::name;
 use crate::store::{models, versions};
 use crate::version::ModelVersion;
@@ -69,6 +70,11 @@ impl Registry {
         name: &str,
         job_id: Option<&str>,
     ) -> Result<(), Error> {
+        if let Some(external) = self.tracking.external() {
+            let made = external::create_model_if_missing(external, name, job_id).await;
+            self.changed();
+            return made;
+        }
         match self.create_model(name, "", &[], job_id).await {
             Ok(_) | Err(Error::ModelExists(_)) => Ok(()),
             Err(error) => Err(error),
@@ -80,6 +86,9 @@ impl Registry {
     /// # Errors
     /// [`Error::ModelNotFound`].
     pub async fn get_model(&self, name: &str) -> Result<RegisteredModel, Error> {
+        if let Some(external) = self.tracking.external() {
+            return external::get_model(external, name).await;
+        }
         let mut conn = self.db.acquire().await?;
         get(&mut conn, name).await
     }

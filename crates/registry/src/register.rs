@@ -144,11 +144,16 @@ impl Registry {
         let Some(folder) = folders.first() else {
             return Err(self.no_model(format!("run {run_id}"), &root).await?);
         };
+        let location = root.join(folder)?;
         Ok(Found {
-            source: format!("runs:/{run_id}/{folder}")
-                .trim_end_matches('/')
-                .to_owned(),
-            location: root.join(folder)?,
+            source: match self.tracking().external() {
+                // There clients say what a `runs:/` URI means.
+                Some(_) => location.uri(),
+                None => format!("runs:/{run_id}/{folder}")
+                    .trim_end_matches('/')
+                    .to_owned(),
+            },
+            location,
             run_id: Some(run_id.to_owned()),
             model_id: None,
         })

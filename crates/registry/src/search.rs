@@ -5,6 +5,7 @@ use tracking::page;
 
 use crate::Registry;
 use crate::error::Error;
+use crate::external;
 use crate::model::RegisteredModel;
 use crate::store::search as store;
 use crate::store::versions;
@@ -99,6 +100,9 @@ impl Registry {
         &self,
         search: &Search,
     ) -> Result<(Vec<RegisteredModel>, Option<String>), Error> {
+        if let Some(external) = self.tracking.external() {
+            return external::search(external, search).await;
+        }
         let wanted = search.read(DEFAULT_MODELS, MAX_MODELS)?;
         let mut conn = self.db.acquire().await?;
         let found = store::models(&mut conn, &wanted).await?;

@@ -7,6 +7,7 @@ use web::{Identity, Timestamp};
 
 use crate::Registry;
 use crate::error::Error;
+use crate::external;
 use crate::name;
 use crate::selector::Selector;
 use crate::source;
@@ -79,6 +80,11 @@ impl Registry {
         if let Some(job_id) = &new.job_id {
             self.check_may_add_version(job_id, &new.name).await?;
         }
+        if let Some(external) = self.tracking.external() {
+            let added = external::add_version(external, new, once).await;
+            self.changed();
+            return added;
+        }
         let place = source::resolve(self, &new).await?;
         let now = Timestamp::now().0;
         let mut tx = self.db.begin().await?;
@@ -126,6 +132,9 @@ impl Registry {
     /// [`Error::ModelNotFound`], [`Error::AliasNotFound`], or [`Error::VersionNotFound`], which
     /// names both.
     pub async fn resolve(&self, name: &str, which: &Selector) -> Result<ModelVersion, Error> {
+        if let Some(external) = self.tracking.external() {
+            return external::resolve(external, name, which).await;
+        }
         let mut conn = self.db.acquire().await?;
         if let Some(version) = versions::select(&mut conn, name, which).await? {
             return Ok(version);
@@ -153,12 +162,18 @@ impl Registry {
 
     /// The versions that a job made, oldest first.
     pub async fn versions_of_job(&self, job_id: &str) -> Result<Vec<ModelVersion>, Error> {
+        if let Some(external) = self.tracking.external() {
+            return external::versions_of_job(external, job_id).await;
+        }
         let mut conn = self.db.acquire().await?;
         Ok(versions::list_of_job(&mut conn, job_id).await?)
     }
 
     /// The versions of a model, newest first, at most 1000.
     pub async fn versions_of_model(&self, name: &str) -> Result<Vec<ModelVersion>, Error> {
+        if let Some(external) = self.tracking.external() {
+            return external::versions_of_model(external, name, "1000").await;
+        }
         let mut conn = self.db.acquire().await?;
         Ok(versions::list_of_model(&mut conn, name).await?)
     }
@@ -183,10 +198,14 @@ impl Registry {
     /// # Errors
     /// [`Error::Elsewhere`] when they are not in it.
     pub async fn location(&self, version: &ModelVersion) -> Result<Location, Error> {
-        Location::parse_uri(&version.location).map_err(|_| Error::Elsewhere {
+        let location = match self.tracking.external() {
+            Some(external) => &external::location(external, version).await?,
+            None => &version.location,
+        };
+        Location::parse_uri(location).map_err(|_| Error::Elsewhere {
             name: version.name.clone(),
             version: version.version,
-            location: version.location.clone(),
+            location: location.clone(),
         })
     }
 
@@ -275,6 +294,11 @@ impl Registry {
         value: &str,
     ) -> Result<(), Error> {
         name::check_tag(key, value)?;
+        if let Some(external) = self.tracking.external() {
+            let set = external::set_version_tag(external, name, version, key, value).await;
+            self.changed();
+            return set;
+        }
         let mut tx = self.db.begin().await?;
         find_owned(&mut tx, name, version, caller).await?;
         versions::set_tag(&mut tx, name, version, key, value).await?;
@@ -299,7 +323,7 @@ impl Registry {
     }
 }
 
-fn version_not_found(name: &str, version: impl ToString) -> Error {
+pub(crate) fn version_not_found(name: &str, version: impl ToString) -> Error {
     Error::VersionNotFound {
         name: name.to_owned(),
         version: version.to_string(),

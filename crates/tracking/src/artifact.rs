@@ -98,6 +98,16 @@ impl Artifacts {
         }
     }
 
+    /// The store that an external MLflow server keeps.
+    pub(crate) fn over(store: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            store,
+            folder: None,
+            uploads: None,
+            bucket: None,
+        }
+    }
+
     fn open_folder(
         folder: &Path,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync + 'static>> {
@@ -423,7 +433,14 @@ fn storage(attempt: &'static str, location: &Location, source: object_store::Err
         _ => false,
     };
     let path = location.key().to_owned();
-    let source = source.into();
+    let source: Box<dyn std::error::Error + Send + Sync> = match source {
+        // What an external server did says more than which file it was about.
+        Generic { store, source } => match source.downcast::<Error>() {
+            Ok(external) => return *external,
+            Err(source) => Generic { store, source }.into(),
+        },
+        source => source.into(),
+    };
     if of_bucket {
         Error::Bucket {
             attempt,

@@ -5,13 +5,22 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// Where MLflow's own page is.
+/// Where MLflow's own page is, and an MLflow server that is there already.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// An installed mlflow (a virtual environment, its package, or the built page in it) whose
     /// page is shown at `/mlflow/`; absent: what `asgard mlflow-ui install` installed.
     pub mlflow_ui: Option<PathBuf>,
+    /// The address of an MLflow server that keeps runs, models and artifacts in place of this
+    /// one; absent: asgard keeps them itself.
+    pub uri: Option<String>,
+    /// The bearer token that the external server wants.
+    pub token: Option<Secret>,
+    /// The name that the external server wants, with `password`.
+    pub username: Option<String>,
+    /// The password that the external server wants, with `username`.
+    pub password: Option<Secret>,
 }
 
 /// Where artifacts are kept.
@@ -107,5 +116,28 @@ impl std::fmt::Debug for AwsVariables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Their values are secrets.
         f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A text that no log shows.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
     }
 }

@@ -99,6 +99,28 @@ pub enum Error {
         path: String,
         source: Cause,
     },
+    /// The configuration of the external MLflow server cannot be used; nothing of it is shown.
+    #[error("{0}")]
+    ExternalSetting(&'static str),
+    /// The external MLflow server cannot be reached.
+    #[error("the MLflow server {url} (tracking.uri) cannot be reached")]
+    Unreachable { url: String, source: Cause },
+    /// The external MLflow server does not answer in time.
+    #[error("the MLflow server {url} (tracking.uri) did not answer within {waited_s} s")]
+    NoAnswer { url: String, waited_s: u64 },
+    /// The external MLflow server does not take asgard's credentials.
+    #[error(
+        "the MLflow server {url} (tracking.uri) does not take the credentials that asgard sends"
+    )]
+    ExternalCredentials { url: String },
+    /// The external MLflow server refused what asgard asked of it.
+    #[error("the MLflow server {url} (tracking.uri) refused: {message}")]
+    ExternalAnswer {
+        url: String,
+        status: u16,
+        error_code: Option<String>,
+        message: String,
+    },
     /// The operating system gives no random numbers.
     #[error("no random numbers to be had: {0}")]
     Random(String),
@@ -160,6 +182,18 @@ impl Error {
             Self::Storage { source, .. } if is_full(&**source) => Code::InsufficientStorage,
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
             Self::Bucket { .. } => Code::Unavailable,
+            Self::Unreachable { .. } | Self::NoAnswer { .. } => Code::Unavailable,
+            Self::ExternalCredentials { .. } => Code::BadGateway,
+            Self::ExternalAnswer { status, .. } => match status {
+                400 => Code::Invalid,
+                403 => Code::Forbidden,
+                404 => Code::NotFound,
+                409 => Code::Conflict,
+                429 => Code::TooMany,
+                503 => Code::Unavailable,
+                _ => Code::BadGateway,
+            },
+            Self::ExternalSetting(_) => Code::Internal,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::ArtifactStore { .. } | Self::Storage { .. } | Self::Random(_) | Self::Db(_) => {
                 Code::Internal
@@ -174,8 +208,71 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(io_kind(error), Some(StorageFull | QuotaExceeded))
 }
 
+impl Error {
+    /// What to do about a failure of the external MLflow server.
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unreachable { .. } => {
+                "start that server or correct tracking.uri; asgard goes on by itself when it is back"
+            }
+            Self::NoAnswer { .. } => {
+                "look at that server's load and log; asgard goes on by itself when it answers again"
+            }
+            Self::ExternalCredentials { .. } => {
+                "set tracking.token, or tracking.username and tracking.password, to what that server takes, and start asgard again"
+            }
+            Self::ExternalAnswer { status: 500.., .. } => "look at that server's log",
+            _ => return None,
+        })
+    }
+
+    /// Whether the external MLflow server is away for now, so that asking again may help.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::NoAnswer { .. } => true,
+            Self::ExternalAnswer { status, .. } => (502..=504).contains(status),
+            _ => false,
+        }
+    }
+
+    /// Whether the external MLflow server failed, not asgard or its caller.
+    fn is_external(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::NoAnswer { .. }
+                | Self::ExternalCredentials { .. }
+                | Self::ExternalAnswer { .. }
+        )
+    }
+
+    /// The message with what caused it, for a failure of the external server.
+    fn with_cause(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
+        if error.is_external() {
+            let text = error.with_cause();
+            tracing::warn!(error = text, "the external MLflow server failed or refused");
+            let answer = Self::new(error.code(), text).named("mlflow_server");
+            let answer = match error.code() {
+                Code::Unavailable => answer.retry_after(1),
+                _ => answer,
+            };
+            return match error.help() {
+                Some(help) => answer.help(help),
+                None => answer,
+            };
+        }
         match error.code() {
             Code::Internal => Self::internal(&error),
             Code::InsufficientStorage => Self::storage_full(&error),

@@ -114,6 +114,10 @@ impl Tracking {
             Some(_) => return Err(Error::ExperimentExists(name.to_owned(), true)),
             None => {}
         }
+        if let Some(external) = &self.external {
+            external.create_experiment(name).await?;
+            return self.get_experiment_by_name(name).await;
+        }
         let new = NewExperiment {
             name: name.to_owned(),
             ..NewExperiment::default()
@@ -162,6 +166,9 @@ impl Tracking {
 
     /// The experiment with this id, deleted ones included.
     pub async fn get_experiment(&self, experiment_id: &str) -> Result<Experiment, Error> {
+        if let Some(external) = &self.external {
+            return external.get_experiment(experiment_id).await;
+        }
         let id = parse_id(experiment_id)?;
         let mut conn = self.db.acquire().await?;
         experiments::find(&mut conn, id)
@@ -171,6 +178,9 @@ impl Tracking {
 
     /// The experiment of this name, deleted ones included.
     pub async fn find_experiment(&self, name: &str) -> Result<Option<Experiment>, Error> {
+        if let Some(external) = &self.external {
+            return external.find_experiment(name).await;
+        }
         let mut conn = self.db.acquire().await?;
         Ok(experiments::find_by_name(&mut conn, name).await?)
     }

@@ -5,6 +5,7 @@ mod assessments;
 mod datasets;
 mod download;
 mod experiments;
+mod external;
 mod histories;
 mod log;
 mod logged_models;
@@ -32,6 +33,13 @@ pub use download::download;
 
 /// MLflow's tracking routes.
 pub fn routes(tracking: Tracking) -> Routes {
+    match tracking.external().cloned() {
+        Some(external) => external::routes(external, embedded(tracking).table()),
+        None => embedded(tracking),
+    }
+}
+
+fn embedded(tracking: Tracking) -> Routes {
     let routes = under_both_prefixes(Routes::new(Style::Mlflow), |routes, prefix| {
         let routes = experiments::add(routes, prefix);
         let routes = runs::add(routes, prefix);

@@ -12,6 +12,7 @@ mod config;
 mod dataset;
 mod error;
 mod experiment;
+mod external;
 pub mod filter;
 mod history;
 mod http;
@@ -36,10 +37,11 @@ pub mod wire;
 
 pub use artifact::{ArtifactEntry, ArtifactFile, Artifacts};
 pub use batch::Batch;
-pub use config::{ArtifactsConfig, AwsVariables, Config, PresignedUrls};
+pub use config::{ArtifactsConfig, AwsVariables, Config, PresignedUrls, Secret};
 pub use dataset::{Dataset, DatasetInput, Direction};
 pub use error::Error;
 pub use experiment::{Experiment, NewExperiment};
+pub use external::{External, JobWrite, Kind, Stamp, is_missing, take};
 pub use http::{download, routes};
 pub use location::Location;
 pub use logged_model::{
@@ -65,6 +67,7 @@ pub struct Tracking {
     db: Db,
     artifacts: Artifacts,
     registered_at: Option<RegisteredAt>,
+    external: Option<External>,
 }
 
 /// How much there is.
@@ -83,6 +86,7 @@ impl Tracking {
             db,
             artifacts,
             registered_at: None,
+            external: None,
         }
     }
 
@@ -94,6 +98,33 @@ impl Tracking {
         self
     }
 
+    /// Tracking that an external MLflow server keeps.
+    pub fn at(external: External, db: Db) -> Self {
+        Self {
+            db,
+            artifacts: Artifacts::over(external.store()),
+            registered_at: None,
+            external: Some(external),
+        }
+    }
+
+    /// The external MLflow server, when one keeps what this tracking shows.
+    pub fn external(&self) -> Option<&External> {
+        self.external.as_ref()
+    }
+
+    /// Whether artifacts can be stored, as far as can be told without storing any elsewhere.
+    ///
+    /// # Errors
+    /// The store's reason.
+    pub async fn check_artifacts(&self) -> Result<(), Error> {
+        if self.external.is_none() {
+            return self.artifacts.check_writable().await;
+        }
+        let nothing = Location::root().join("asgard-looks-whether-artifacts-are-served")?;
+        self.artifacts.list(&nothing).await.map(|_| ())
+    }
+
     /// The store of artifacts.
     pub fn artifacts(&self) -> &Artifacts {
         &self.artifacts
@@ -101,6 +132,9 @@ impl Tracking {
 
     /// How many experiments and runs there are.
     pub async fn counts(&self) -> Result<Counts, Error> {
+        if let Some(external) = &self.external {
+            return external.counts().await;
+        }
         let mut conn = self.db.acquire().await?;
         Ok(Counts {
             active_experiments: store::experiments::count_active(&mut conn).await?,

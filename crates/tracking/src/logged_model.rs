@@ -229,18 +229,27 @@ impl Tracking {
     /// # Errors
     /// [`Error::LoggedModelNotFound`], also when it is deleted.
     pub async fn get_logged_model(&self, model_id: &str) -> Result<LoggedModel, Error> {
+        if let Some(external) = &self.external {
+            return external.get_logged_model(model_id).await;
+        }
         let mut conn = self.db.acquire().await?;
         find_active(&mut conn, model_id).await
     }
 
     /// The logged models that a job made, oldest first.
     pub async fn logged_models_of_job(&self, job_id: &str) -> Result<Vec<LoggedModel>, Error> {
+        if let Some(external) = &self.external {
+            return external.logged_models_of_job(job_id).await;
+        }
         let mut conn = self.db.acquire().await?;
         Ok(logged_models::list_of_job(&mut conn, job_id).await?)
     }
 
     /// The logged models of a run, newest first.
     pub async fn logged_models_of_run(&self, run_id: &str) -> Result<Vec<LoggedModel>, Error> {
+        if let Some(external) = &self.external {
+            return external.logged_models_of_run(run_id).await;
+        }
         let mut conn = self.db.acquire().await?;
         Ok(logged_models::list_of_run(&mut conn, run_id).await?)
     }
@@ -281,6 +290,9 @@ impl Tracking {
         tags: &[(String, String)],
         caller: &Identity,
     ) -> Result<LoggedModel, Error> {
+        if let Some(external) = &self.external {
+            return external.set_logged_model_tags(model_id, tags).await;
+        }
         check_tags(tags)?;
         let mut tx = self.db.begin().await?;
         let mut model = find_owned(&mut tx, model_id, caller).await?;

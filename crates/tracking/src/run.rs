@@ -179,6 +179,9 @@ pub(crate) async fn find_writable(
 impl Tracking {
     /// The run with this id, deleted ones included.
     pub async fn get_run(&self, run_id: &str) -> Result<Run, Error> {
+        if let Some(external) = &self.external {
+            return external.get_run(run_id).await;
+        }
         let mut conn = self.db.acquire().await?;
         runs::find(&mut conn, run_id)
             .await?
@@ -187,12 +190,18 @@ impl Tracking {
 
     /// The runs that a job made, oldest first.
     pub async fn runs_of_job(&self, job_id: &str) -> Result<Vec<Run>, Error> {
+        if let Some(external) = &self.external {
+            return external.runs_of_job(job_id).await;
+        }
         let mut conn = self.db.acquire().await?;
         Ok(runs::list_of_job(&mut conn, job_id).await?)
     }
 
     /// Ends those runs of a job that are still running, and tells how many.
     pub async fn end_runs_of_job(&self, job_id: &str, status: RunStatus) -> Result<u64, Error> {
+        if let Some(external) = &self.external {
+            return external.end_runs_of_job(job_id, status).await;
+        }
         let mut tx = self.db.begin().await?;
         let ended = Self::end_runs_of_job_in(&mut tx, job_id, status).await?;
         tx.commit().await?;

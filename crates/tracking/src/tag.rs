@@ -52,6 +52,9 @@ pub(crate) async fn write_of_run(
 impl Tracking {
     /// Sets tags of an active run.
     pub async fn set_run_tags(&self, run_id: &str, tags: &[(String, String)]) -> Result<(), Error> {
+        if let Some(external) = &self.external {
+            return external.set_run_tags(run_id, tags).await;
+        }
         let tags = check_all(tags.to_vec())?;
         let mut tx = self.db.begin().await?;
         let run = find_writable(&mut tx, run_id, None).await?;

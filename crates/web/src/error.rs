@@ -228,7 +228,7 @@ impl MlflowError {
 
 impl MlflowError {
     /// The same error with its help in the message: MLflow's clients show nothing else.
-    pub(crate) fn with_help(error: ApiError) -> Self {
+    pub fn with_help(error: ApiError) -> Self {
         match &error.0.help {
             Some(help) => Self::new(error.0.code, format!("{}; {help}", error.0.message)),
             None => Self::from(error),

@@ -21,6 +21,8 @@ pub(crate) struct StatusResponse {
     mlflow_tracking_uri: String,
     /// Whether tracking and registry answer.
     mlflow_available: bool,
+    /// Why they do not.
+    mlflow_error: Option<String>,
     /// Whether the feature store answers.
     feast_store_available: bool,
     registered_models: i64,
@@ -55,6 +57,7 @@ pub(crate) async fn get(State(status): State<Status>, headers: HeaderMap) -> Jso
     Json(StatusResponse {
         mlflow_tracking_uri: tracking_uri(&status, &headers),
         mlflow_available: counts.available,
+        mlflow_error: counts.error,
         // The feature store is not part of this version.
         feast_store_available: false,
         registered_models: counts.registered_models,

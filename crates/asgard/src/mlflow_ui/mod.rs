@@ -115,6 +115,7 @@ mod tests {
         }
         let config = tracking::Config {
             mlflow_ui: Some(dir.path().to_owned()),
+            ..tracking::Config::default()
         };
         let refused = MlflowUi::open(&config, dir.path()).unwrap_err();
         assert!(refused.to_string().contains("tracking.mlflow_ui"));

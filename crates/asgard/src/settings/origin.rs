@@ -36,7 +36,11 @@ fn walk(figment: &Figment, key: String, value: &Value, into: &mut Vec<Setting>) 
         return;
     }
     into.push(Setting {
-        value: shown(value),
+        value: match value {
+            Value::Empty(..) => shown(value),
+            _ if is_secret(&key) => "***".into(),
+            _ => shown(value),
+        },
         origin: figment
             .get_metadata(value.tag())
             .map_or_else(|| DEFAULT.to_owned(), name),
@@ -55,6 +59,12 @@ fn shown(value: &Value) -> serde_json::Value {
     let mut value = serde_json::to_value(value).unwrap_or_default();
     hide(&mut value);
     value
+}
+
+/// Whether a setting is a credential by its name.
+fn is_secret(key: &str) -> bool {
+    let name = key.rsplit('.').next().unwrap_or_default();
+    ["token", "password"].contains(&name)
 }
 
 /// Hides the password of every URL that has one.

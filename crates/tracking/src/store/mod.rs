@@ -14,6 +14,7 @@ pub(crate) mod search;
 mod search_access;
 pub(crate) mod search_traces;
 pub(crate) mod spans;
+pub(crate) mod stamps;
 mod statement;
 pub(crate) mod tags;
 pub(crate) mod traces;
@@ -37,6 +38,7 @@ pub const MIGRATIONS: Migrations = Migrations {
             postgres: include_str!("spans.postgres.sql"),
         },
         Migration::both("settled values", include_str!("settled_values.sql")),
+        Migration::both("stamps of an external server", include_str!("stamps.sql")),
     ],
 };
 

@@ -6,6 +6,7 @@ mod artifacts;
 mod buckets;
 mod datasets;
 mod experiments;
+mod external;
 mod histories;
 mod jobs;
 mod logged_models;

@@ -77,6 +77,12 @@ pub(crate) async fn in_bucket(presigned_urls: PresignedUrls) -> (Server, bucket:
     (Server::on(db, &config).await, bucket)
 }
 
+/// One server on each database, of another tracking than an empty one.
+pub(crate) async fn both_with(make: impl Fn(db::Db) -> Tracking) -> [Server; 2] {
+    let both = db::testing::both(&[tracking::MIGRATIONS]).await;
+    both.map(|db| Server::of(make((*db).clone()), db, tempfile::tempdir().unwrap()))
+}
+
 pub(crate) fn job(id: &str) -> Identity {
     Identity::Job {
         job_id: id.to_owned(),
@@ -89,6 +95,10 @@ impl Server {
         let artifacts = Artifacts::open(config, dir.path()).unwrap();
         let tracking = Tracking::new((*db).clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
+        Self::of(tracking, db, dir)
+    }
+
+    fn of(tracking: Tracking, db: TestDb, dir: TempDir) -> Self {
         Self {
             router: tracking::routes(tracking.clone()).into_router(),
             tracking,

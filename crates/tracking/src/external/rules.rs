@@ -1,0 +1,269 @@
+//! What a job may write on an external server: what it made itself. What is not named here is
+//! refused.
+
+use axum::body::Body;
+use axum::http::Method;
+use axum::response::Response;
+use serde_json::Value;
+use web::Identity;
+
+use super::forward::{JobWrite, check_names};
+use super::{External, Kind, Stamp, is_missing};
+use crate::error::Error;
+use crate::location::Location;
+use crate::owner::Owner;
+use crate::run::JOB_TAG;
+
+/// What a request that writes is about.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Write<'p> {
+    /// Makes something.
+    Create(Kind),
+    /// Changes what these fields of the body name.
+    Fields(Kind, &'static [&'static str]),
+    /// Changes what the path names.
+    Named(Kind, &'p str),
+    /// Stores or removes the file at this path.
+    File(String),
+    /// Sends a file in parts, whose place stands in the body too.
+    Parts,
+    /// Changes what belongs to no one.
+    Shared,
+}
+
+/// What a request is about, by its path below `/api/` or `/ajax-api/`, each name decoded.
+pub(crate) fn write_of<'p>(method: &Method, path: &'p [&'p str]) -> Option<Write<'p>> {
+    const RUN: &[&str] = &["run_id", "run_uuid"];
+    let (post, patch) = (method == Method::POST, method == Method::PATCH);
+    Some(match path {
+        ["2.0", "mlflow-artifacts", "artifacts", file @ ..] => Write::File(file.join("/")),
+        ["2.0", "mlflow-artifacts", "mpu", ..] => Write::Parts,
+        ["2.0", "mlflow", "runs", "create"] if post => Write::Create(Kind::Run),
+        ["2.0", "mlflow", "runs", _] if post => Write::Fields(Kind::Run, RUN),
+        ["2.0", "mlflow", "experiments", "create"] if post => Write::Create(Kind::Experiment),
+        ["2.0", "mlflow", "experiments", "update"] if post => {
+            Write::Fields(Kind::Experiment, &["experiment_id"])
+        }
+        [
+            "2.0",
+            "mlflow",
+            "experiments",
+            "set-experiment-tag" | "delete-experiment-tag",
+        ] if post => Write::Shared,
+        ["2.0", "mlflow", "logged-models"] if post => Write::Create(Kind::LoggedModel),
+        ["2.0", "mlflow", "logged-models", id, ..] => Write::Named(Kind::LoggedModel, id),
+        ["2.0" | "3.0", "mlflow", "traces"] if post => Write::Create(Kind::Trace),
+        ["2.0" | "3.0", "mlflow", "traces", id] if patch => Write::Named(Kind::Trace, id),
+        ["2.0" | "3.0", "mlflow", "traces", id, "tags"] => Write::Named(Kind::Trace, id),
+        _ => return None,
+    })
+}
+
+impl External {
+    /// Notes who made what a good answer tells of.
+    ///
+    /// # Errors
+    /// When it cannot be noted: then nobody may be told that it was made.
+    pub async fn create(
+        &self,
+        kind: Kind,
+        job_id: &str,
+        write: JobWrite,
+    ) -> Result<Response, Error> {
+        let (head, body) = self.forward_write(write).await?;
+        if head.status.is_success() {
+            let answer = self.upstream.json(head.status, &body)?;
+            let (id, artifact_uri) = made(kind, &answer);
+            if !id.is_empty() {
+                let job_id = job_id.to_owned();
+                let stamp = Stamp {
+                    id,
+                    job_id,
+                    artifact_uri,
+                };
+                self.stamp(kind, &stamp).await?;
+            }
+        }
+        Ok(Response::from_parts(head, Body::from(body)))
+    }
+
+    /// Passes on what a job writes, where that is its own.
+    pub(crate) async fn write_as_job(
+        &self,
+        caller: &Identity,
+        job_id: &str,
+        write: Write<'_>,
+        request: axum::extract::Request,
+    ) -> Result<Response, Error> {
+        let mut read = match write {
+            Write::File(path) => {
+                self.check_may_write_file(job_id, &path).await?;
+                return self.forward(request).await;
+            }
+            // Clients know this message by its beginning, and send the file in one request.
+            Write::Parts => {
+                let message =
+                    "Multipart upload is not supported for the current artifact repository";
+                return Err(Error::NotImplemented(message.to_owned()));
+            }
+            _ => JobWrite::read(request).await?,
+        };
+        match write {
+            Write::Create(kind) => {
+                self.check_create(caller, kind, &read).await?;
+                if matches!(kind, Kind::Run | Kind::LoggedModel) {
+                    read.tag(JOB_TAG, job_id);
+                }
+                return self.create(kind, job_id, read).await;
+            }
+            Write::Fields(kind, names) => {
+                let ids: Vec<String> = names.iter().map(|name| read.text(name)).collect();
+                if ids.iter().all(String::is_empty) {
+                    return Err(Error::Missing(names[0].to_owned()));
+                }
+                for id in &ids {
+                    if !id.is_empty() {
+                        self.check_made(caller, kind, id).await?;
+                    }
+                }
+            }
+            Write::Named(kind, id) => self.check_made(caller, kind, id).await?,
+            Write::Shared | Write::File(_) | Write::Parts => {}
+        }
+        let (head, body) = self.forward_write(read).await?;
+        Ok(Response::from_parts(head, Body::from(body)))
+    }
+
+    /// A logged model comes from a run of the same job, and a trace is not one that is there.
+    async fn check_create(
+        &self,
+        caller: &Identity,
+        kind: Kind,
+        write: &JobWrite,
+    ) -> Result<(), Error> {
+        if kind == Kind::LoggedModel {
+            let run_id = write.text("source_run_id");
+            return match run_id.is_empty() {
+                true => Ok(()),
+                false => self.check_made(caller, Kind::Run, &run_id).await,
+            };
+        }
+        let Some(trace) = write.fields.get("trace").filter(|_| kind == Kind::Trace) else {
+            return Ok(());
+        };
+        let info = &trace["trace_info"];
+        for object in [trace, info] {
+            object.as_object().map_or(Ok(()), check_names)?;
+        }
+        let trace_id = info["trace_id"].as_str().unwrap_or_default();
+        if trace_id.is_empty() {
+            return Err(Error::Missing("trace.trace_info.trace_id".to_owned()));
+        }
+        if self.stamp_of(kind, trace_id).await?.is_some() {
+            return self.check_made(caller, kind, trace_id).await;
+        }
+        let fields = [("trace_id", trace_id)];
+        match self.get("3.0/mlflow/traces/get", &fields).await {
+            Ok(_) => self.check_made(caller, kind, trace_id).await,
+            Err(error) if is_missing(&error) => Ok(()),
+            // Older servers have no such route.
+            Err(Error::ExternalAnswer {
+                status: 404 | 405, ..
+            }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn check_may_write_file(&self, job_id: &str, path: &str) -> Result<(), Error> {
+        let place = Location::root().join(path)?;
+        let stamp = match Owner::of(&place) {
+            Some(Owner::Run(id)) => self.stamp_of(Kind::Run, &id).await?,
+            Some(Owner::LoggedModel(id)) => self.stamp_of(Kind::LoggedModel, &id).await?,
+            Some(Owner::Trace(id)) => self.stamp_of(Kind::Trace, &id).await?,
+            None => None,
+        };
+        let inside =
+            |root: &str| Location::parse_uri(root).is_ok_and(|root| place.is_within(&root));
+        match stamp {
+            Some(stamp)
+                if stamp.job_id == job_id && stamp.artifact_uri.as_deref().is_some_and(inside) =>
+            {
+                Ok(())
+            }
+            _ => Err(Error::NotOwned {
+                what: format!("the artifact {:?}", place.key()),
+                job_id: job_id.to_owned(),
+            }),
+        }
+    }
+}
+
+/// The id and the place of what an answer says was made.
+fn made(kind: Kind, answer: &Value) -> (String, Option<String>) {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    };
+    let uri = |value: &Value| value.as_str().map(str::to_owned);
+    match kind {
+        Kind::Experiment => (text(&answer["experiment_id"]), None),
+        Kind::Run => {
+            let info = &answer["run"]["info"];
+            (text(&info["run_id"]), uri(&info["artifact_uri"]))
+        }
+        Kind::LoggedModel => {
+            let info = &answer["model"]["info"];
+            (text(&info["model_id"]), uri(&info["artifact_uri"]))
+        }
+        Kind::Trace => made_trace(answer),
+        Kind::RegisteredModel => (text(&answer["registered_model"]["name"]), None),
+        Kind::ModelVersion => {
+            let version = &answer["model_version"];
+            let id = format!("{}/{}", text(&version["name"]), text(&version["version"]));
+            (id, None)
+        }
+    }
+}
+
+/// Traces of 3.0 have a map of tags, those of 2.0 a list.
+fn made_trace(answer: &Value) -> (String, Option<String>) {
+    const PLACE: &str = "mlflow.artifactLocation";
+    let (info, id) = match answer.get("trace") {
+        Some(trace) => (&trace["trace_info"], "trace_id"),
+        None => (&answer["trace_info"], "request_id"),
+    };
+    let listed = || {
+        let tags = info["tags"].as_array()?;
+        let tag = tags.iter().find(|tag| tag["key"] == PLACE)?;
+        tag["value"].as_str()
+    };
+    let place = info["tags"][PLACE].as_str().or_else(listed);
+    let id = info[id].as_str().unwrap_or_default();
+    (id.to_owned(), place.map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_nothing_a_job_may_do() {
+        let post = Method::POST;
+        let of = |path: &[&str]| format!("{:?}", write_of(&post, path));
+        assert_eq!(
+            of(&["2.0", "mlflow", "runs", "create"]),
+            "Some(Create(Run))"
+        );
+        assert!(of(&["2.0", "mlflow", "runs", "log-batch"]).contains("Fields(Run"));
+        for path in [
+            &["2.0", "mlflow", "traces", "delete-traces"][..],
+            &["2.0", "mlflow", "gateway", "secrets"],
+            &["3.0", "mlflow", "traces", "tr-1", "assessments"],
+            &["2.0", "mlflow", "runs"],
+            &[],
+        ] {
+            assert_eq!(of(path), "None", "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Tracking that an external MLflow server keeps: a small server of this test stands for it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::State;
+use axum::http::{Method, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tracking::{Config, External, Kind, Location, RunStatus, Tracking};
+use web::Identity;
+
+use crate::server::{Answer, Server, job};
+
+const RUN: &str = "0123456789abcdef0123456789abcdef";
+const OTHER: &str = "fedcba9876543210fedcba9876543210";
+
+/// What the external server was asked: method, path with query, authorization, body.
+#[derive(Clone, Debug)]
+struct Asked {
+    method: Method,
+    path: String,
+    authorization: Option<String>,
+    cookie: bool,
+    bytes: usize,
+    body: Value,
+}
+
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<Asked>>>);
+
+impl Seen {
+    fn last(&self) -> Asked {
+        self.0.lock().unwrap().last().cloned().unwrap()
+    }
+
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+fn refused(status: StatusCode, code: &str) -> Response {
+    let body = json!({ "error_code": code, "message": format!("upstream says {code}") });
+    (status, Json(body)).into_response()
+}
+
+/// A server with one run, one file and its own way of refusing.
+async fn answer(State(seen): State<Seen>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let text = |name: header::HeaderName| {
+        let value = parts.headers.get(name)?;
+        Some(value.to_str().unwrap().to_owned())
+    };
+    let path = parts.uri.path().to_owned();
+    let bytes = match path.contains("mlflow-artifacts") {
+        true => count(body).await,
+        false => to_bytes(body, 1 << 20).await.unwrap(),
+    };
+    seen.0.lock().unwrap().push(Asked {
+        method: parts.method.clone(),
+        path: parts.uri.to_string(),
+        authorization: text(header::AUTHORIZATION),
+        cookie: parts.headers.contains_key(header::COOKIE),
+        bytes: bytes.len(),
+        body: serde_json::from_slice(&bytes).unwrap_or_default(),
+    });
+    let info = json!({
+        "run_id": RUN, "run_name": "n", "experiment_id": "1", "status": "RUNNING",
+        "lifecycle_stage": "active", "start_time": 1, "user_id": "",
+        "artifact_uri": format!("mlflow-artifacts:/1/{RUN}/artifacts"),
+    });
+    match path.trim_start_matches("/base/api/2.0/") {
+        "mlflow/runs/create" | "mlflow/runs/get" => {
+            Json(json!({ "run": { "info": info, "data": {}, "inputs": {} } })).into_response()
+        }
+        "mlflow/runs/search" => refused(StatusCode::BAD_REQUEST, "INVALID_PARAMETER_VALUE"),
+        "mlflow/experiments/search" => {
+            Json(json!({ "experiments": [{"experiment_id": "0"}, {"experiment_id": "1"}] }))
+                .into_response()
+        }
+        "mlflow/experiments/get" => StatusCode::UNAUTHORIZED.into_response(),
+        "mlflow-artifacts/artifacts" => {
+            Json(json!({ "files": [{ "path": "MLmodel", "is_dir": false, "file_size": 5 }] }))
+                .into_response()
+        }
+        path if path.ends_with("/torn/MLmodel") => "abc".into_response(),
+        path if path.ends_with("/MLmodel") => "hello".into_response(),
+        path if path.ends_with("/big") => {
+            let piece = Bytes::from(vec![7_u8; 1 << 20]);
+            let pieces = futures_util::stream::iter(
+                (0..64).map(move |_| Ok::<_, std::io::Error>(piece.clone())),
+            );
+            Body::from_stream(pieces).into_response()
+        }
+        _ => Json(json!({})).into_response(),
+    }
+}
+
+/// Reads a body piece by piece; keeps nothing but its length, as zeros.
+async fn count(body: Body) -> Bytes {
+    let mut pieces = body.into_data_stream();
+    let mut bytes = 0;
+    while let Some(piece) = pieces.next().await {
+        bytes += piece.unwrap().len();
+    }
+    vec![0; bytes].into()
+}
+
+struct Upstream {
+    url: String,
+    seen: Seen,
+    /// Its own, so that its connections end with it.
+    runtime: Option<Runtime>,
+}
+
+impl Upstream {
+    fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://me:pass@{}/base", listener.local_addr().unwrap());
+        let seen = Seen::default();
+        let router = Router::new().fallback(answer).with_state(seen.clone());
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, router).await.unwrap();
+        });
+        Self {
+            url,
+            seen,
+            runtime: Some(runtime),
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A server on each database, whose runs the upstream keeps.
+async fn both(url: &str) -> [Server; 2] {
+    let config = Config {
+        uri: Some(url.to_owned()),
+        ..Config::default()
+    };
+    crate::server::both_with(|db| {
+        let external = External::of(&config, db.clone()).unwrap().unwrap();
+        Tracking::at(external, db)
+    })
+    .await
+}
+
+async fn post(server: &Server, caller: Identity, path: &str, body: Value) -> Answer {
+    server.json_as(caller, Method::POST, path, body).await
+}
+
+#[tokio::test]
+async fn requests_and_refusals_pass_as_they_are() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/api/2.0/mlflow/runs/search?x=%20y")
+            .header(header::AUTHORIZATION, "Bearer of-asgard")
+            .header(header::COOKIE, "a=b")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(r#"{"filter":"nonsense"}"#))
+            .unwrap();
+        let refused = server.ask(Identity::Local, request).await;
+        assert_eq!(refused.error(), (400, "INVALID_PARAMETER_VALUE".to_owned()));
+        assert_eq!(
+            refused.json()["message"],
+            "upstream says INVALID_PARAMETER_VALUE"
+        );
+        let asked = upstream.seen.last();
+        assert_eq!(
+            asked.path, "/base/api/2.0/mlflow/runs/search?x=%20y",
+            "{}",
+            server.name
+        );
+        assert_eq!((asked.method, asked.bytes), (Method::POST, 21));
+        assert_eq!(asked.body["filter"], "nonsense");
+        assert_eq!(asked.authorization.as_deref(), Some("Basic bWU6cGFzcw=="));
+        assert!(!asked.cookie);
+        // A route that asgard does not have.
+        let newer = server
+            .send(Method::GET, "/api/9.0/mlflow/new?a=1", "")
+            .await;
+        newer.ok();
+        assert_eq!(upstream.seen.last().path, "/base/api/9.0/mlflow/new?a=1");
+    }
+}
+
+#[tokio::test]
+async fn what_a_job_makes_is_stamped_and_nothing_else_is_its_own() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let tags = json!([{"key": "asgard.job_id", "value": "other"}, {"key": "a", "value": "b"}]);
+        let body = json!({ "experiment_id": "1", "tags": tags });
+        post(&server, job("j1"), "runs/create", body).await.ok();
+        let sent = upstream.seen.last().body;
+        assert_eq!(
+            sent["tags"],
+            json!([{"key": "a", "value": "b"}, {"key": "asgard.job_id", "value": "j1"}])
+        );
+        let external = server.tracking.external().unwrap();
+        let stamp = external.stamp_of(Kind::Run, RUN).await.unwrap().unwrap();
+        assert_eq!(stamp.job_id, "j1");
+        let runs = server.tracking.runs_of_job("j1").await.unwrap();
+        assert_eq!(runs[0].job_id.as_deref(), Some("j1"));
+        let metric = |fields: Value| {
+            let mut body = json!({ "key": "m", "value": 1.5, "timestamp": 1 });
+            body.as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+            body
+        };
+        let own = metric(json!({ "run_id": RUN, "run_uuid": RUN }));
+        post(&server, job("j1"), "runs/log-metric", own).await.ok();
+        let before = upstream.seen.count();
+        for (caller, fields, status) in [
+            ("j2", json!({ "run_id": RUN }), 403),
+            ("j1", json!({ "run_id": OTHER }), 403),
+            ("j1", json!({ "run_id": RUN, "run_uuid": OTHER }), 403),
+            ("j1", json!({ "run_id": "", "run_uuid": OTHER }), 403),
+            ("j1", json!({ "run_id": RUN, "runId": OTHER }), 400),
+            ("j1", json!({}), 400),
+        ] {
+            let answer = post(
+                &server,
+                job(caller),
+                "runs/log-metric",
+                metric(fields.clone()),
+            );
+            assert_eq!(answer.await.status.as_u16(), status, "{caller} {fields}");
+        }
+        for (method, path) in [
+            (Method::POST, "/api/2.0/mlflow/experiments/delete"),
+            (Method::POST, "/api/2.0/mlflow/new-thing"),
+            (Method::PUT, "/api/2.0/mlflow-artifacts/artifacts/1/x"),
+            (Method::PATCH, "/api/2.0/mlflow/logged-models/m-1"),
+        ] {
+            let refused = server.send_as(job("j1"), method, path, "{}").await;
+            assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}");
+        }
+        let parts = "/api/2.0/mlflow-artifacts/mpu/create/1/x";
+        let refused = server.send_as(job("j1"), Method::POST, parts, "{}").await;
+        assert_eq!(refused.status, StatusCode::NOT_IMPLEMENTED);
+        assert_eq!(
+            upstream.seen.count(),
+            before,
+            "a refused request was passed on"
+        );
+        let ended = server.tracking.end_runs_of_job("j1", RunStatus::Killed);
+        assert_eq!(ended.await.unwrap(), 1);
+        assert_eq!(upstream.seen.last().body["status"], "KILLED");
+    }
+}
+
+#[tokio::test]
+async fn files_stream_both_ways_and_only_into_the_jobs_own_folder() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let made = post(
+            &server,
+            job("j1"),
+            "runs/create",
+            json!({"experiment_id": "1"}),
+        );
+        made.await.ok();
+        let store = "/api/2.0/mlflow-artifacts/artifacts";
+        let piece = Bytes::from(vec![1_u8; 1 << 20]);
+        let pieces = (0..64).map(move |_| Ok::<_, std::io::Error>(piece.clone()));
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        let path = format!("{store}/1/{RUN}/artifacts/a%20b/big");
+        let put = server.send_as(job("j1"), Method::PUT, &path, body).await;
+        assert_eq!(put.status, StatusCode::OK);
+        assert_eq!(upstream.seen.last().bytes, 64 << 20);
+        assert!(upstream.seen.last().path.ends_with("/artifacts/a%20b/big"));
+        let before = upstream.seen.count();
+        for place in [
+            format!("1/{OTHER}/artifacts/x"),
+            format!("2/{RUN}/artifacts/x"),
+            format!("1/{RUN}/artifacts/%2e%2e/%2e%2e/{OTHER}/artifacts/x"),
+            format!("1/{RUN}/artifacts%2f..%2fx"),
+        ] {
+            let path = format!("{store}/{place}");
+            let refused = server.send_as(job("j1"), Method::PUT, &path, "x").await;
+            assert!(refused.status.is_client_error(), "{place}");
+        }
+        assert_eq!(upstream.seen.count(), before);
+        let got = server.send(Method::GET, &path, "").await;
+        assert_eq!(got.body.len(), 64 << 20);
+        assert_eq!(
+            got.header(header::CONTENT_SECURITY_POLICY),
+            "sandbox; default-src 'none'"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_comes_torn_is_an_error() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let read = async |folder: &str| {
+            let file = Location::root()
+                .join(folder)
+                .unwrap()
+                .join("MLmodel")
+                .unwrap();
+            server.tracking.artifacts().read(&file, 100).await
+        };
+        assert_eq!(read("1").await.unwrap(), "hello");
+        assert!(read("torn").await.is_err());
+        let missing = Location::root().join("1/other").unwrap();
+        let missing = server.tracking.artifacts().read(&missing, 100).await;
+        assert!(matches!(
+            missing,
+            Err(tracking::Error::ArtifactNotFound { .. })
+        ));
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_are_refused_are_told_as_asgards_own() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let refused = server.get("experiments/get?experiment_id=1").await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        let message = refused.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("tracking.token"), "{message}");
+        assert!(!message.contains("pass@"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_is_told_and_comes_back() {
+    let mut upstream = Upstream::start();
+    let servers = both(&upstream.url).await;
+    let address = upstream.url.rsplit('@').next().unwrap();
+    let address = address.trim_end_matches("/base").to_owned();
+    for server in &servers {
+        assert_eq!(
+            server.tracking.counts().await.unwrap().active_experiments,
+            2
+        );
+    }
+    upstream.stop();
+    while TcpStream::connect(&address).await.is_ok() {}
+    for server in &servers {
+        let asked = Instant::now();
+        let gone = server.get(&format!("runs/get?run_id={RUN}")).await;
+        assert_eq!(gone.status, StatusCode::SERVICE_UNAVAILABLE);
+        let message = gone.json()["message"].as_str().unwrap().to_owned();
+        assert!(
+            message.contains("cannot be reached") && message.contains("start that server"),
+            "{message}"
+        );
+        assert!(asked.elapsed() < Duration::from_secs(10));
+    }
+    // Taken, but nobody answers: as a stopped process.
+    let listener = TcpListener::bind(&address).await.unwrap();
+    for server in &servers {
+        let asked = Instant::now();
+        let error = server.tracking.counts().await.unwrap_err();
+        assert!(matches!(error, tracking::Error::NoAnswer { .. }), "{error}");
+        assert!(asked.elapsed() < Duration::from_secs(10));
+    }
+    let router = Router::new().fallback(answer).with_state(Seen::default());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    for server in &servers {
+        assert_eq!(
+            server.tracking.counts().await.unwrap().active_experiments,
+            2
+        );
+    }
+}
