@@ -1,7 +1,7 @@
 //! A built environment.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sandbox::Mount;
@@ -46,9 +46,7 @@ pub struct Environment {
 /// Keeps an environment from being removed while anybody has it: its description, with a lock
 /// that others may share.
 #[derive(Debug, Clone)]
-pub(crate) struct Hold(
-    #[expect(dead_code, reason = "the lock ends with the file")] pub(crate) Arc<File>,
-);
+pub(crate) struct Hold(pub(crate) Arc<File>);
 
 impl PartialEq for Hold {
     fn eq(&self, _: &Self) -> bool {
@@ -59,6 +57,13 @@ impl PartialEq for Hold {
 impl Eq for Hold {}
 
 impl Environment {
+    /// A complete environment by its folder, whose name is its key; for processes that use one
+    /// and have no store.
+    pub fn at(root: &Path) -> Option<Self> {
+        let key = root.file_name()?.to_str()?;
+        crate::store::read(root, key)
+    }
+
     /// What a sandbox must mount, read-only, to run [`Self::python`].
     pub fn mounts(&self) -> Vec<Mount> {
         std::iter::once(&self.root)

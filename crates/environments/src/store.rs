@@ -92,31 +92,11 @@ impl Store {
         if !is_key(key) {
             return None;
         }
-        let root = self.complete.join(key);
-        let mut file = File::open(root.join(DESCRIPTION)).ok()?;
-        // Held by others who use it, or by who removes it.
-        flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
-        let mut text = Vec::new();
-        io::Read::read_to_end(&mut file, &mut text).ok()?;
-        let description: Description = serde_json::from_slice(&text).ok()?;
-        let python = root.join("bin/python");
-        // The base interpreter may have been removed since, or the environment before it was held.
-        if !python.exists() {
-            return None;
-        }
-        if let Err(error) = file.set_modified(SystemTime::now()) {
+        let found = read(&self.complete.join(key), key)?;
+        if let Err(error) = found.hold.0.set_modified(SystemTime::now()) {
             tracing::warn!(key, %error, "noting that an environment is used failed");
         }
-        Some(Environment {
-            key: key.to_owned(),
-            python,
-            root,
-            python_version: description.python_version,
-            packages: description.lock.packages(),
-            lock: description.lock.text,
-            prefixes: description.prefixes,
-            hold: Hold(Arc::new(file)),
-        })
+        Some(found)
     }
 
     /// A new folder to build `key` in.
@@ -304,6 +284,28 @@ impl Drop for Building {
 
 fn is_key(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The complete environment in a folder, which is kept as long as it is held.
+pub(crate) fn read(root: &Path, key: &str) -> Option<Environment> {
+    let mut file = File::open(root.join(DESCRIPTION)).ok()?;
+    // Held by others who use it, or by who removes it.
+    flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
+    let mut text = Vec::new();
+    io::Read::read_to_end(&mut file, &mut text).ok()?;
+    let description: Description = serde_json::from_slice(&text).ok()?;
+    let python = root.join("bin/python");
+    // The base interpreter may have been removed since, or the environment before it was held.
+    python.exists().then(|| Environment {
+        key: key.to_owned(),
+        python,
+        root: root.to_owned(),
+        python_version: description.python_version,
+        packages: description.lock.packages(),
+        lock: description.lock.text,
+        prefixes: description.prefixes,
+        hold: Hold(Arc::new(file)),
+    })
 }
 
 fn with_lock_ending(folder: &Path) -> PathBuf {

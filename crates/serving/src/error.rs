@@ -25,6 +25,13 @@ pub enum Error {
     /// The model has no such version, alias or version in this stage.
     #[error("model {name:?} has no version {version:?}")]
     VersionNotFound { name: String, version: String },
+    /// A model server answers for one version only.
+    #[error("this server answers for version {served} of {name:?}, not for version {version:?}")]
+    OtherVersion {
+        name: String,
+        version: String,
+        served: i64,
+    },
     /// The columns do not fit the model.
     #[error("the columns do not fit the model")]
     Inputs(Vec<Problem>),
@@ -102,9 +109,10 @@ impl Error {
     /// The kind of failure.
     pub fn code(&self) -> Code {
         match self {
-            Self::NoModels | Self::ModelNotFound { .. } | Self::VersionNotFound { .. } => {
-                Code::NotFound
-            }
+            Self::NoModels
+            | Self::ModelNotFound { .. }
+            | Self::VersionNotFound { .. }
+            | Self::OtherVersion { .. } => Code::NotFound,
             Self::Inputs(_)
             | Self::NotAModel { .. }
             | Self::NoEnvironment { .. }
@@ -130,7 +138,7 @@ impl Error {
         match self {
             Self::NoModels => "no_models",
             Self::ModelNotFound { .. } => "model_not_found",
-            Self::VersionNotFound { .. } => "version_not_found",
+            Self::VersionNotFound { .. } | Self::OtherVersion { .. } => "version_not_found",
             Self::NotAModel { .. } => "not_a_model",
             Self::Environment { .. } | Self::NoEnvironment { .. } => "model_environment",
             Self::Load { .. } | Self::LoadTimeout { .. } => "model_load_failed",
@@ -143,7 +151,8 @@ impl Error {
         }
     }
 
-    fn help(&self) -> Option<String> {
+    /// What to do about it.
+    pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::NoModels => "run a training script with 'asgard run train.py --model-name NAME', or log a model with registered_model_name=NAME".to_owned(),
             Self::ModelNotFound { existing, .. } => {
@@ -152,6 +161,7 @@ impl Error {
             Self::VersionNotFound { name, .. } => format!(
                 "GET /mlops/models/{name} lists its versions, stages and aliases; leave model_version out for the latest"
             ),
+            Self::OtherVersion { .. } => "leave model_version out, or ask the server of that version".to_owned(),
             Self::NotAModel { .. } => "register what mlflow.<flavor>.log_model(model, \"model\") has logged: its folder holds an MLmodel file".to_owned(),
             Self::Environment { source, .. } => source.help()?.to_owned(),
             Self::NoEnvironment { .. } => "log the model with mlflow.<flavor>.log_model, which writes its requirements.txt beside it".to_owned(),

@@ -51,6 +51,18 @@ pub(crate) async fn of(
     }
 }
 
+/// The names in a folder, for telling what is there in place of a model.
+pub(crate) async fn names(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Ok(mut entries) = tokio::fs::read_dir(folder).await {
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    names
+}
+
 /// A folder name for these files at this place.
 fn name(key: &str, files: &[String]) -> String {
     use sha2::{Digest as _, Sha256};

@@ -7,6 +7,7 @@
 //! Invariants: no model code runs in this process; an answer has the same bits as the same call of
 //! the model in Python; a request that fails says why and what to do; workers die with the server.
 
+mod answer;
 mod config;
 mod convert;
 mod datetime;
@@ -22,19 +23,23 @@ mod inference;
 mod inputs;
 mod load;
 mod mlmodel;
+mod model_server;
 mod models;
 mod resolve;
 mod serving;
 mod signature;
+mod tabular;
+mod tensor;
 mod values;
 mod worker;
 
 pub use config::Config;
 pub use error::Error;
 pub use fit::Problem;
-pub use http::{openapi, routes};
+pub use http::{model_server_routes, openapi, routes};
 pub use inference::{Engine, Inference, Prediction};
 pub use inputs::Inputs;
+pub use model_server::{ModelFolder, ModelServer};
 pub use serving::Serving;
 pub use values::Values;
 pub use worker::{Death, Raised};

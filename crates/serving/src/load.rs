@@ -1,6 +1,6 @@
-//! Bringing a model version from the registry to a running worker.
+//! Bringing a model from its files to a running worker.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use crate::fit::fit;
 use crate::folder;
 use crate::inputs::Inputs;
 use crate::mlmodel::{self, MlModel};
+use crate::model_server::ModelFolder;
 use crate::signature::Signature;
 use crate::worker::{Facts, Failure, Launch, Worker, write_program};
 
@@ -31,21 +32,39 @@ const WARM_UP: Duration = Duration::from_secs(20);
 /// After how long without a call the worker of a natively answered model is stopped.
 const REST_AFTER: Duration = Duration::from_secs(60);
 
-/// What loading needs.
+/// Loads versions of the registry.
 #[derive(Clone)]
 pub(crate) struct Loader {
     pub(crate) registry: Registry,
-    pub(crate) environments: Environments,
+    pub(crate) maker: Maker,
+}
+
+/// Makes running models of folders.
+#[derive(Clone)]
+pub(crate) struct Maker {
+    /// Absent where nothing may be built: the environment is given then.
+    pub(crate) environments: Option<Environments>,
     pub(crate) sandbox: Sandbox,
     pub(crate) config: Config,
-    /// The folder of serving in the data directory.
+    /// A folder for what loading writes.
     pub(crate) home: PathBuf,
+}
+
+/// The files of a model on this machine, and what it is called.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    pub(crate) name: String,
+    pub(crate) version: i64,
+    pub(crate) folder: PathBuf,
+    /// The environment that it was trained in, where that is known.
+    pub(crate) environment: Option<Environment>,
 }
 
 /// A model version that answers.
 #[derive(Debug)]
 pub(crate) struct Model {
-    pub(crate) signature: Signature,
+    /// What its MLmodel file says.
+    pub(crate) described: MlModel,
     pub(crate) facts: Facts,
     /// Answers without Python what it has been proven on.
     pub(crate) native: Option<Arc<Native>>,
@@ -76,23 +95,82 @@ impl Loader {
     /// # Errors
     /// What is missing, in words that name the model.
     pub(crate) async fn load(&self, version: &ModelVersion) -> Result<Model, Error> {
-        let began = Instant::now();
+        let files = self.files(version).await?;
+        self.maker.make(files).await
+    }
+
+    /// Brings the files of a version to this machine.
+    async fn files(&self, version: &ModelVersion) -> Result<Files, Error> {
         let location = self.registry.location(version).await?;
-        let described = self.describe(version, &location).await?;
-        let folder = self.folder(version, &location).await?;
-        let environment = self.environment(version, &location, &described).await?;
+        Ok(Files {
+            name: version.name.clone(),
+            version: version.version,
+            folder: self.folder(version, &location).await?,
+            environment: match (version.tags.get(ENVIRONMENT_TAG), &self.maker.environments) {
+                (Some(key), Some(environments)) => environments.find(key).await,
+                _ => None,
+            },
+        })
+    }
+
+    /// The model's folder on this machine, where it may have to be brought to.
+    async fn folder(&self, version: &ModelVersion, location: &Location) -> Result<PathBuf, Error> {
+        let home = self.maker.home.join("models");
+        let after = self.maker.config.load_timeout();
+        let brought = folder::of(&self.registry, location, &home);
+        match tokio::time::timeout(after, brought).await {
+            Ok(folder) => folder,
+            Err(_) => Err(Error::LoadTimeout {
+                model: label(&version.name, version.version),
+                after,
+            }),
+        }
+    }
+
+    /// Has all on this machine that a process needs to serve a version.
+    ///
+    /// # Errors
+    /// What is missing, in words that name the model.
+    pub(crate) async fn prepare(&self, version: &ModelVersion) -> Result<ModelFolder, Error> {
+        let files = self.files(version).await?;
+        let described = describe(&files).await?;
+        let environment = match &files.environment {
+            Some(known) => known.clone(),
+            None => self.maker.environment(&files, &described).await?,
+        };
+        Ok(ModelFolder {
+            name: files.name,
+            version: files.version,
+            folder: files.folder,
+            environment: Some(environment),
+        })
+    }
+}
+
+impl Maker {
+    /// Starts the worker of a model, and proves its engine if there is one.
+    ///
+    /// # Errors
+    /// What is missing, in words that name the model.
+    pub(crate) async fn make(&self, files: Files) -> Result<Model, Error> {
+        let began = Instant::now();
+        let described = describe(&files).await?;
+        let environment = match &files.environment {
+            Some(known) => known.clone(),
+            None => self.environment(&files, &described).await?,
+        };
         let launch = Launch {
             sandbox: self.sandbox.clone(),
             environment,
-            folder,
+            folder: files.folder.clone(),
             program: self.program().await?,
             scratch: self.home.join("work"),
             memory_bytes: self.config.worker_memory_bytes(),
             flavors: flavors(&described),
-            label: label(version),
+            label: label(&files.name, files.version),
         };
         let (mut worker, facts) = start(&launch, self.config.load_timeout()).await?;
-        if let Some(example) = self.example(&location, &described).await?
+        if let Some(example) = input_example(&files.folder, &described).await?
             && !warm_up(&mut worker, example, &described.signature, &facts).await
         {
             (worker, _) = start(&launch, self.config.load_timeout()).await?;
@@ -133,7 +211,7 @@ impl Loader {
             "a model is ready"
         );
         Ok(Model {
-            signature: described.signature,
+            described,
             facts,
             native,
             queue: Queue::new(worker, launch, rules),
@@ -143,95 +221,30 @@ impl Loader {
         })
     }
 
-    async fn describe(
-        &self,
-        version: &ModelVersion,
-        location: &Location,
-    ) -> Result<MlModel, Error> {
-        let reason = match self.read(location, mlmodel::FILE).await? {
-            Some(text) => match MlModel::parse(&text) {
-                Ok(described) => return Ok(described),
-                Err(wrong) => format!("its MLmodel file cannot be read: {wrong}"),
-            },
-            None => "it has no MLmodel file".to_owned(),
-        };
-        let artifacts = self.registry.tracking().artifacts();
-        let files = artifacts.list(location).await.unwrap_or_default();
-        Err(Error::NotAModel {
-            name: version.name.clone(),
-            version: version.version,
-            reason,
-            files: files.into_iter().map(|entry| entry.path).collect(),
-        })
-    }
-
-    /// The model's folder on this machine, where it may have to be brought to.
-    async fn folder(&self, version: &ModelVersion, location: &Location) -> Result<PathBuf, Error> {
-        let (home, after) = (self.home.join("models"), self.config.load_timeout());
-        let brought = folder::of(&self.registry, location, &home);
-        match tokio::time::timeout(after, brought).await {
-            Ok(folder) => folder,
-            Err(_) => Err(Error::LoadTimeout {
-                model: label(version),
-                after,
-            }),
-        }
-    }
-
-    /// The environment that the model was trained in, else one made of its own requirements.
-    async fn environment(
-        &self,
-        version: &ModelVersion,
-        location: &Location,
-        described: &MlModel,
-    ) -> Result<Environment, Error> {
-        if let Some(key) = version.tags.get(ENVIRONMENT_TAG)
-            && let Some(environment) = self.environments.find(key).await
-        {
-            return Ok(environment);
-        }
-        let Some(listed) = self.read(location, "requirements.txt").await? else {
+    /// An environment made of the model's own requirements.
+    async fn environment(&self, files: &Files, described: &MlModel) -> Result<Environment, Error> {
+        let listed = read(&files.folder, "requirements.txt").await?;
+        let (Some(environments), Some(listed)) = (&self.environments, listed) else {
             return Err(Error::NoEnvironment {
-                name: version.name.clone(),
-                version: version.version,
+                name: files.name.clone(),
+                version: files.version,
             });
         };
-        let python = self.read(location, "python_env.yaml").await?;
+        let python = read(&files.folder, "python_env.yaml").await?;
         let request = EnvironmentRequest {
             requirements: needed(mlmodel::requirements(&listed), described),
             python: python.as_deref().and_then(mlmodel::python_version),
             probe: probes(described),
         };
         let progress = |step| {
-            tracing::info!(model = %version.name, ?step, "preparing the environment of a model");
+            tracing::info!(model = %files.name, ?step, "preparing the environment of a model");
         };
-        let made = self.environments.ensure(&request, &progress).await;
+        let made = environments.ensure(&request, &progress).await;
         made.map_err(|source| Error::Environment {
-            name: version.name.clone(),
-            version: version.version,
+            name: files.name.clone(),
+            version: files.version,
             source,
         })
-    }
-
-    async fn example(
-        &self,
-        location: &Location,
-        described: &MlModel,
-    ) -> Result<Option<Inputs>, Error> {
-        let Some(file) = &described.example else {
-            return Ok(None);
-        };
-        let text = self.read(location, file).await?;
-        Ok(text.as_deref().and_then(example::parse))
-    }
-
-    async fn read(&self, location: &Location, file: &str) -> Result<Option<String>, Error> {
-        let artifacts = self.registry.tracking().artifacts();
-        match artifacts.read(&location.join(file)?, FILE_BYTES).await {
-            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            Err(tracking::Error::ArtifactNotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
     }
 
     async fn program(&self) -> Result<PathBuf, Error> {
@@ -241,6 +254,50 @@ impl Loader {
             source,
         })
     }
+}
+
+async fn describe(files: &Files) -> Result<MlModel, Error> {
+    let reason = match read(&files.folder, mlmodel::FILE).await? {
+        Some(text) => match MlModel::parse(&text) {
+            Ok(described) => return Ok(described),
+            Err(wrong) => format!("its MLmodel file cannot be read: {wrong}"),
+        },
+        None => "it has no MLmodel file".to_owned(),
+    };
+    Err(Error::NotAModel {
+        name: files.name.clone(),
+        version: files.version,
+        reason,
+        files: folder::names(&files.folder).await,
+    })
+}
+
+async fn input_example(folder: &Path, described: &MlModel) -> Result<Option<Inputs>, Error> {
+    let Some(file) = &described.example else {
+        return Ok(None);
+    };
+    let text = read(folder, file).await?;
+    Ok(text.as_deref().and_then(example::parse))
+}
+
+/// Reads a file of a model. What leads out of its folder, or is larger than such files are, is
+/// as good as absent.
+async fn read(folder: &Path, file: &str) -> Result<Option<String>, Error> {
+    let inside = Path::new(file)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    let path = folder.join(file);
+    let failed = |source| Error::Io {
+        attempt: format!("read {}", path.display()),
+        source,
+    };
+    match tokio::fs::symlink_metadata(&path).await {
+        Ok(found) if inside && found.is_file() && found.len() <= FILE_BYTES => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => return Ok(None),
+    }
+    let bytes = tokio::fs::read(&path).await.map_err(failed)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Has the model answer once, so that what Python does only on the first call is done; whether the
@@ -260,8 +317,8 @@ async fn warm_up(
 }
 
 /// A version, for logs and messages.
-fn label(version: &ModelVersion) -> String {
-    format!("{:?} version {}", version.name, version.version)
+fn label(name: &str, version: i64) -> String {
+    format!("{name:?} version {version}")
 }
 
 fn flavors(described: &MlModel) -> serde_json::Value {

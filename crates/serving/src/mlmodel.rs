@@ -18,10 +18,15 @@ pub(crate) struct MlModel {
     pub(crate) signature: Signature,
     /// The file in the model's folder with an input example.
     pub(crate) example: Option<String>,
+    pub(crate) run_id: Option<String>,
+    /// The signature as MLflow wrote it, for people to read.
+    pub(crate) inputs: Option<Value>,
+    pub(crate) outputs: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct File {
+    run_id: Option<String>,
     #[serde(default)]
     flavors: BTreeMap<String, Value>,
     signature: Option<SignatureText>,
@@ -31,6 +36,7 @@ struct File {
 #[derive(Deserialize)]
 struct SignatureText {
     inputs: Option<String>,
+    outputs: Option<String>,
 }
 
 impl MlModel {
@@ -40,16 +46,23 @@ impl MlModel {
     /// What is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let file: File = serde_yaml_ng::from_str(text).map_err(|e| e.to_string())?;
-        let signature = match file.signature.and_then(|s| s.inputs) {
-            Some(inputs) => Signature::parse(&inputs).map_err(|e| format!("its signature: {e}"))?,
+        let (inputs, outputs) = file
+            .signature
+            .map_or((None, None), |s| (s.inputs, s.outputs));
+        let signature = match &inputs {
+            Some(inputs) => Signature::parse(inputs).map_err(|e| format!("its signature: {e}"))?,
             None => Signature::Absent,
         };
+        let shown = |text: Option<String>| serde_json::from_str(&text?).ok();
         if file.flavors.is_empty() {
             return Err("it names no flavor that could load the model".to_owned());
         }
         Ok(Self {
             flavors: file.flavors,
             signature,
+            run_id: file.run_id,
+            inputs: shown(inputs),
+            outputs: shown(outputs),
             example: file
                 .saved_input_example_info
                 .and_then(|info| Some(info.get("artifact_path")?.as_str()?.to_owned())),

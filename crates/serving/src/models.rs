@@ -65,7 +65,7 @@ pub(crate) struct Models {
 
 impl Models {
     pub(crate) fn new(loader: Loader) -> Self {
-        let memory_bytes = loader.config.memory_bytes();
+        let memory_bytes = loader.maker.config.memory_bytes();
         Self {
             loader,
             slots: Mutex::new(HashMap::new()),
@@ -86,6 +86,10 @@ impl Models {
             self.shrink();
         }
         Ok((model, !ready))
+    }
+
+    pub(crate) fn loader(&self) -> &Loader {
+        &self.loader
     }
 
     fn slot(&self, version: &ModelVersion) -> (Loading, bool) {
@@ -137,7 +141,7 @@ impl Models {
         for (at, (key, _, held)) in ready.into_iter().enumerate() {
             count += 1;
             bytes += held;
-            let within = count <= self.loader.config.max_models && bytes <= self.memory_bytes;
+            let within = count <= self.loader.maker.config.max_models && bytes <= self.memory_bytes;
             if at > 0 && !within {
                 tracing::info!(model = %key.name, version = key.version, "a model is stopped to make room");
                 slots.remove(&key);
@@ -166,7 +170,7 @@ impl Models {
     }
 
     fn drop_idle(&self) {
-        let timeout = self.loader.config.idle_timeout();
+        let timeout = self.loader.maker.config.idle_timeout();
         self.lock().retain(|key, slot| {
             let idle = slot.model().is_some_and(|model| model.idle() > timeout);
             if idle {

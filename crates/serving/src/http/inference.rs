@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 use web::{ApiError, Json, Permission, Routes, Style, Timestamp};
 
-use crate::inference::{Engine, Inference};
+use crate::inference::{Engine, Inference, Prediction};
 use crate::inputs::Inputs;
 use crate::serving::Serving;
 use crate::values::Values;
@@ -50,14 +50,23 @@ struct InferenceRequest {
 /// A version as text; a bare number is taken too.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Version {
+pub(super) enum Version {
     Text(String),
     Number(i64),
 }
 
+impl Version {
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
 /// The model's answer.
 #[derive(Debug, Serialize, ToSchema)]
-struct InferenceResponse {
+pub(super) struct InferenceResponse {
     model_name: String,
     /// The version that answered.
     model_version: String,
@@ -97,22 +106,25 @@ async fn infer(
     let prediction = serving
         .predict(Inference {
             model_name: request.model_name,
-            model_version: request.model_version.map(|version| match version {
-                Version::Text(text) => text,
-                Version::Number(number) => number.to_string(),
-            }),
+            model_version: request.model_version.map(Version::into_text),
             inputs: request.inputs,
             return_probabilities: request.return_probabilities,
         })
         .await?;
-    Ok(Json(InferenceResponse {
-        model_name: prediction.model_name,
-        model_version: prediction.model_version.to_string(),
-        predictions: prediction.predictions,
-        probabilities: prediction.probabilities,
-        notes: prediction.notes,
-        inference_time_ms: prediction.inference_time_ms,
-        timestamp: Timestamp::now(),
-        engine: prediction.engine,
-    }))
+    Ok(Json(prediction.into()))
+}
+
+impl From<Prediction> for InferenceResponse {
+    fn from(prediction: Prediction) -> Self {
+        Self {
+            model_name: prediction.model_name,
+            model_version: prediction.model_version.to_string(),
+            predictions: prediction.predictions,
+            probabilities: prediction.probabilities,
+            notes: prediction.notes,
+            inference_time_ms: prediction.inference_time_ms,
+            timestamp: Timestamp::now(),
+            engine: prediction.engine,
+        }
+    }
 }

@@ -5,5 +5,6 @@
 mod engines;
 mod failures;
 mod lifecycle;
+mod model_server;
 mod parity;
 mod setup;

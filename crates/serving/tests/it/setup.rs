@@ -11,7 +11,7 @@ use environments::{Environment, EnvironmentRequest, Environments, HostEnvironmen
 use registry::{NewVersion, Registry};
 use sandbox::Sandbox;
 use serde_json::Value;
-use serving::{Config, Serving};
+use serving::{Config, ModelFolder, ModelServer, Serving};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -37,7 +37,7 @@ pub(crate) struct Stage {
     trained: PathBuf,
     stop: CancellationToken,
     _db: db::testing::TestDb,
-    _data_dir: TempDir,
+    data_dir: TempDir,
 }
 
 impl Drop for Stage {
@@ -79,7 +79,7 @@ impl Stage {
             trained,
             stop,
             _db: db,
-            _data_dir: data_dir,
+            data_dir,
         }
     }
 
@@ -120,6 +120,21 @@ impl Stage {
     /// Where the files of a trained model are.
     pub(crate) fn folder(&self, model: &str) -> PathBuf {
         self.trained.join(model)
+    }
+
+    /// A trained model as a model server has it, under its own name as version 7.
+    pub(crate) async fn model_server(&self, model: &str) -> ModelServer {
+        let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
+        let folder = ModelFolder {
+            name: model.to_owned(),
+            version: 7,
+            folder: self.folder(model),
+            environment: Environment::at(&self.environment.root),
+        };
+        let home = self.data_dir.path().join("model-server");
+        ModelServer::load(folder, None, sandbox, Config::default(), home)
+            .await
+            .unwrap()
     }
 
     /// The columns of a request to a trained model. They are text: their order counts.

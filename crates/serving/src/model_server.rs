@@ -1,0 +1,135 @@
+//! One model out of a folder, without a registry: what a deployed model's process answers with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use environments::{Environment, Environments};
+use sandbox::Sandbox;
+
+use crate::answer::count;
+use crate::config::Config;
+use crate::error::Error;
+use crate::inference::{Inference, Prediction};
+use crate::load::{Files, Maker, Model};
+
+/// A model's folder, and under which name and version it answers.
+#[derive(Debug, Clone)]
+pub struct ModelFolder {
+    pub name: String,
+    pub version: i64,
+    /// Holds the MLmodel file.
+    pub folder: PathBuf,
+    /// The Python environment to load it in; absent: one made of its own requirements.
+    pub environment: Option<Environment>,
+}
+
+/// A loaded model that answers until it is dropped; cheap to clone.
+#[derive(Clone)]
+pub struct ModelServer(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    version: i64,
+    model: Model,
+    config: Config,
+    draining: AtomicBool,
+}
+
+impl ModelServer {
+    /// Loads the model of a folder. `home` is a folder for what that writes; without
+    /// `environments` nothing is built, and the folder's environment must be given.
+    ///
+    /// # Errors
+    /// What is missing, in words that name the model.
+    pub async fn load(
+        model: ModelFolder,
+        environments: Option<Environments>,
+        sandbox: Sandbox,
+        config: Config,
+        home: PathBuf,
+    ) -> Result<Self, Error> {
+        let maker = Maker {
+            environments,
+            sandbox,
+            config: config.clone(),
+            home,
+        };
+        let (name, version) = (model.name.clone(), model.version);
+        let files = Files {
+            name: model.name,
+            version,
+            folder: model.folder,
+            environment: model.environment,
+        };
+        Ok(Self(Arc::new(Inner {
+            name,
+            version,
+            model: maker.make(files).await?,
+            config,
+            draining: AtomicBool::new(false),
+        })))
+    }
+
+    /// Asks the model.
+    ///
+    /// # Errors
+    /// When another model or version is asked for, the columns do not fit, or its code fails.
+    pub async fn predict(&self, inference: Inference) -> Result<Prediction, Error> {
+        let began = Instant::now();
+        let result = self.answer(inference).await;
+        count(self.0.name.clone(), &result, began.elapsed());
+        result
+    }
+
+    async fn answer(&self, inference: Inference) -> Result<Prediction, Error> {
+        let Inner { name, version, .. } = &*self.0;
+        if inference.model_name != *name {
+            return Err(Error::ModelNotFound {
+                name: inference.model_name,
+                existing: vec![name.clone()],
+            });
+        }
+        if let Some(wanted) = inference.model_version
+            && wanted != version.to_string()
+        {
+            return Err(Error::OtherVersion {
+                name: name.clone(),
+                version: wanted,
+                served: *version,
+            });
+        }
+        let wanted = inference.return_probabilities;
+        let timeout = self.0.config.request_timeout();
+        let answered = self
+            .0
+            .model
+            .answer(inference.inputs, wanted, timeout)
+            .await?;
+        Ok(answered.of(name.clone(), *version))
+    }
+
+    /// Says in its health that no more requests should come, for a process that is about to stop.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The model's version.
+    pub fn version(&self) -> i64 {
+        self.0.version
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.0.model
+    }
+}

@@ -1,0 +1,152 @@
+//! One model without a registry, through the routes of a model server.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use serde_json::{Value, json};
+use serving::{Config, ModelServer};
+use tower::ServiceExt as _;
+use web::{Door, Identity};
+
+use crate::setup::Stage;
+
+fn router(server: &ModelServer) -> Router {
+    let nobody = std::sync::Arc::new(|_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+        Box::pin(async { Ok(None) })
+    });
+    let routes = serving::model_server_routes(server.clone());
+    Door::new(nobody)
+        .open_to(Identity::Local)
+        .guard(routes.into_router())
+}
+
+async fn send(router: &Router, request: Request<Body>) -> (StatusCode, Value) {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
+        .await
+        .unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap())
+}
+
+async fn get(router: &Router, path: &str) -> (StatusCode, Value) {
+    let request = Request::get(path).header(header::HOST, "localhost");
+    send(router, request.body(Body::empty()).unwrap()).await
+}
+
+async fn post(router: &Router, path: &str, body: &Value) -> (StatusCode, Value) {
+    post_text(router, path, body.to_string()).await
+}
+
+async fn post_text(router: &Router, path: &str, body: String) -> (StatusCode, Value) {
+    let request = Request::post(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body))
+        .unwrap();
+    send(router, request).await
+}
+
+#[tokio::test]
+async fn every_protocol_gives_the_answer_of_python() {
+    let stage = Stage::new(Config::default()).await;
+    for model in ["iris", "logistic"] {
+        let server = stage.model_server(model).await;
+        let router = router(&server);
+        // As text: the order of the columns counts where the model knows no names.
+        let inputs = stage.inputs(model);
+        let expected = stage.answers(model);
+
+        let body = format!(r#"{{"inputs": {inputs}, "return_probabilities": true}}"#);
+        let (status, answer) = post_text(&router, "/predict", body).await;
+        assert_eq!(status, StatusCode::OK, "{answer:#}");
+        assert_eq!(answer["predictions"], expected["predictions"]);
+        assert_eq!(answer["probabilities"], expected["probabilities"]);
+        assert_eq!(
+            (&answer["model_name"], &answer["model_version"]),
+            (&json!(model), &json!("7"))
+        );
+
+        let body = format!(r#"{{"inputs": {inputs}}}"#);
+        let (status, answer) = post_text(&router, "/invocations", body).await;
+        assert_eq!(status, StatusCode::OK, "{answer:#}");
+        assert_eq!(answer, json!({ "predictions": expected["predictions"] }));
+
+        let columns: Value = serde_json::from_str(&inputs).unwrap();
+        let mut columns: Vec<_> = columns.as_object().unwrap().iter().collect();
+        columns.sort_by_key(|(name, _)| inputs.find(&format!("{name:?}:")));
+        let tensors: Vec<Value> = columns
+            .into_iter()
+            .map(|(name, data)| {
+                let rows = data.as_array().unwrap().len();
+                json!({ "name": name, "shape": [rows], "datatype": "FP64", "data": data })
+            })
+            .collect();
+        let path = format!("/v2/models/{model}/versions/7/infer");
+        let (status, answer) = post(&router, &path, &json!({ "id": "a", "inputs": tensors })).await;
+        assert_eq!(status, StatusCode::OK, "{answer:#}");
+        assert_eq!(answer["id"], "a");
+        assert_eq!(answer["outputs"][0]["data"], expected["predictions"]);
+    }
+}
+
+#[tokio::test]
+async fn it_tells_what_it_is_and_when_it_stops() {
+    let stage = Stage::new(Config::default()).await;
+    let server = stage.model_server("iris").await;
+    let router = router(&server);
+    let (_, about) = get(&router, "/").await;
+    assert_eq!(about["endpoints"]["predict"], "/predict");
+    let (_, metadata) = get(&router, "/metadata").await;
+    assert_eq!(metadata["engine"], "native", "{metadata:#}");
+    let (_, metadata) = get(&router, "/v2/models/iris").await;
+    assert_eq!(metadata["versions"], json!(["7"]));
+    let (status, health) = get(&router, "/health").await;
+    assert_eq!(
+        (status, &health["status"]),
+        (StatusCode::OK, &json!("healthy"))
+    );
+    server.drain();
+    assert_eq!(
+        get(&router, "/health").await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(
+        get(&router, "/v2/health/ready").await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(get(&router, "/v2/health/live").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn another_model_or_wrong_columns_are_refused() {
+    let stage = Stage::new(Config::default()).await;
+    let router = router(&stage.model_server("iris").await);
+    let inputs: Value = serde_json::from_str(&stage.inputs("iris")).unwrap();
+    for body in [
+        json!({ "model_name": "rose", "inputs": inputs }),
+        json!({ "model_version": 6, "inputs": inputs }),
+    ] {
+        let (status, answer) = post(&router, "/mlops/inference", &body).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{answer:#}");
+    }
+    let (status, _) = post(&router, "/v2/models/rose/infer", &json!({ "inputs": [] })).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    for (path, body) in [
+        ("/predict", json!({ "inputs": { "x": [1] } })),
+        ("/predict", json!({ "rows": [] })),
+        ("/invocations", json!({ "data": [[1]] })),
+        (
+            "/invocations",
+            json!({ "dataframe_split": { "columns": ["x"], "data": [[1]] } }),
+        ),
+    ] {
+        let (status, answer) = post(&router, path, &body).await;
+        assert_eq!(
+            status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{path}: {answer:#}"
+        );
+        assert!(answer["message"].is_string(), "{answer:#}");
+    }
+}
