@@ -41,6 +41,7 @@ pub use http::openapi;
 pub use job::{Facts, Job, JobRequest, Phase, Problem, Reason, Status};
 pub use listing::{Filter, Page};
 pub use log::{Chunk, Excerpt, Stream};
+pub use memory::parse as parse_memory;
 pub use script::ScriptEncoding;
 pub use store::MIGRATIONS;
 pub use submission::Submission;

@@ -1,7 +1,7 @@
 //! Amounts of memory as people write them.
 
 /// Reads `512Mi`, `2GiB`, `1.5GB`, `300m` (megabytes) or a number of bytes.
-pub(crate) fn parse(text: &str) -> Option<u64> {
+pub fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')

@@ -1,6 +1,7 @@
 //! Putting jobs in, reading them, cancelling them.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use web::{Identity, Permission, Timestamp};
@@ -17,6 +18,8 @@ use crate::{Jobs, store};
 
 /// How many chunks of a log are read at once.
 const CHUNKS: i64 = 256;
+/// How often a job that is waited for is looked at though nothing told of a change.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Jobs {
     /// Stores a job and puts it into the queue. The same idempotency key from the same caller
@@ -85,6 +88,25 @@ impl Jobs {
         store::jobs::find(&mut conn, job_id)
             .await?
             .ok_or_else(|| Error::NotFound(job_id.to_owned()))
+    }
+
+    /// Waits until a job has ended.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn ended(&self, job_id: &str) -> Result<Job, Error> {
+        let mut changes = self.signals().follow(job_id);
+        loop {
+            changes.mark_unchanged();
+            let job = self.get(job_id).await?;
+            if job.status.is_final() {
+                return Ok(job);
+            }
+            // It may run on another server, whose signals are not seen here.
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await {
+                changes = self.signals().follow(job_id);
+            }
+        }
     }
 
     /// A page of jobs, newest first, and whether more follow.

@@ -25,6 +25,10 @@ pub enum Permission {
     ReportProgress,
     /// Ask a model for predictions.
     Predict,
+    /// Read deployments and their logs.
+    ReadDeployments,
+    /// Deploy models, which trains scripts, and change what is deployed.
+    Deploy,
     /// Read feature definitions and values.
     ReadFeatures,
     /// Define features, load tables, write values.
@@ -52,13 +56,16 @@ impl Role {
             Permission::Public
             | Permission::ReadTracking
             | Permission::ReadJobs
+            | Permission::ReadDeployments
             | Permission::ReadFeatures
             | Permission::ReadPlatform => Self::Viewer,
             Permission::RunJobs
             | Permission::Predict
             | Permission::WriteTracking
             | Permission::WriteFeatures => Self::Runner,
-            Permission::PromoteVersions | Permission::ManageModels => Self::Editor,
+            Permission::PromoteVersions | Permission::ManageModels | Permission::Deploy => {
+                Self::Editor
+            }
             Permission::ReportProgress | Permission::Administer => Self::Admin,
         }
     }
@@ -158,6 +165,8 @@ mod tests {
             Permission::ReadJobs,
             Permission::ManageModels,
             Permission::Predict,
+            Permission::ReadDeployments,
+            Permission::Deploy,
             Permission::WriteFeatures,
             Permission::Administer,
         ] {

@@ -1,0 +1,158 @@
+//! Putting deployments in, and waiting for their end.
+
+use std::time::Duration;
+
+use registry::Selector;
+use web::Timestamp;
+
+use crate::deployment::{Deployment, Order, State};
+use crate::error::Error;
+use crate::order::{Request, Source};
+use crate::store::deployments::NewRow;
+use crate::{Deployments, store};
+
+/// How often a deployment is looked at though nothing told of a change: it may be made by another
+/// server.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Who asks, and under which key the same request is found again.
+pub(crate) struct Caller<'c> {
+    /// Whose keys these are; names may be taken twice.
+    pub(crate) id: &'c str,
+    pub(crate) label: &'c str,
+    pub(crate) idempotency_key: Option<&'c str>,
+}
+
+impl Deployments {
+    /// Stores what a request asks for. The same idempotency key from the same caller gives the
+    /// deployment that it made.
+    ///
+    /// # Errors
+    /// When there is no such model or version, or the key was used for another request.
+    pub(crate) async fn create(
+        &self,
+        request: Request,
+        caller: &Caller<'_>,
+    ) -> Result<Deployment, Error> {
+        let (training, model_version) = match &request.source {
+            Source::Script(body) => (serde_json::to_string(body).ok(), None),
+            Source::Registered(wanted) => {
+                let version = self.version(&request.model_name, wanted.as_deref()).await?;
+                (None, Some(version))
+            }
+        };
+        let order = Order {
+            trains: training.is_some(),
+            model_version,
+            namespace: request.namespace.clone(),
+            model_name: request.model_name.clone(),
+            target: request.target,
+            replicas: request.replicas,
+            memory_bytes: request.memory_bytes,
+            cpus: request.cpus,
+            canary_percent: request.canary_percent,
+            rollback_to: None,
+        };
+        let hash = request.hash().to_owned();
+        self.insert(order, training.as_deref(), &hash, caller).await
+    }
+
+    async fn version(&self, name: &str, wanted: Option<&str>) -> Result<i64, Error> {
+        let selector = Selector::parse(wanted)?;
+        let registry = &self.inner.parts.registry;
+        Ok(registry.resolve(name, &selector).await?.version)
+    }
+
+    /// Stores an order and has it carried out.
+    pub(crate) async fn insert(
+        &self,
+        order: Order,
+        training: Option<&str>,
+        request_hash: &str,
+        caller: &Caller<'_>,
+    ) -> Result<Deployment, Error> {
+        let label = caller.label;
+        let key = caller
+            .idempotency_key
+            .map(|key| format!("{} {key}", caller.id));
+        let id = ulid::Ulid::new().to_string().to_lowercase();
+        let mut tx = self.db().begin().await?;
+        let (namespace, model_name) = (&order.namespace, &order.model_name);
+        let machine =
+            store::endpoints::machine_of(&mut tx, namespace, model_name, &self.inner.machine)
+                .await?;
+        let row = NewRow {
+            id: &id,
+            order: &order,
+            machine: &machine,
+            training,
+            state: if order.trains {
+                State::Training
+            } else {
+                State::Building
+            },
+            idempotency_key: key.as_deref(),
+            request_hash,
+            created_by: label,
+            now: Timestamp::now().0,
+        };
+        let inserted = store::deployments::insert(&mut tx, &row).await?;
+        let deployment = match &key {
+            Some(key) if !inserted => {
+                let found = store::deployments::find_by_idempotency_key(&mut tx, key).await?;
+                let (hash, deployment) = found.ok_or_else(|| Error::NotFound(id.clone()))?;
+                if hash != request_hash {
+                    let key = caller.idempotency_key.unwrap_or_default();
+                    return Err(Error::IdempotencyKey(key.to_owned()));
+                }
+                deployment
+            }
+            _ => store::deployments::find(&mut tx, &id)
+                .await?
+                .ok_or(Error::NotFound(id))?,
+        };
+        tx.commit().await?;
+        if inserted {
+            tracing::info!(
+                deployment_id = %deployment.id, model = %deployment.order.model_name,
+                created_by = label, "a deployment waits"
+            );
+            self.inner.arrived.notify_one();
+        }
+        Ok(deployment)
+    }
+
+    /// Waits until a deployment has ended, for `limit` at most; then as it stands.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is removed meanwhile.
+    pub(crate) async fn ended(&self, id: &str, limit: Duration) -> Result<Deployment, Error> {
+        let mut changes = self.inner.changes.subscribe();
+        let ended = tokio::time::timeout(limit, async {
+            loop {
+                changes.mark_unchanged();
+                let deployment = self.get(id).await?;
+                if deployment.state.is_final() {
+                    return Ok(deployment);
+                }
+                // The sender lives as long as these deployments do.
+                let _ = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await;
+            }
+        });
+        match ended.await {
+            Ok(ended) => ended,
+            Err(_) => self.get(id).await,
+        }
+    }
+
+    /// A deployment by its id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) async fn get(&self, id: &str) -> Result<Deployment, Error> {
+        let mut conn = self.db().acquire().await?;
+        store::deployments::find(&mut conn, id)
+            .await?
+            .ok_or_else(|| Error::NotFound(id.to_owned()))
+    }
+}

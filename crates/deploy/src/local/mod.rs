@@ -1,0 +1,277 @@
+//! The target `local`: sandboxed model servers on this machine, as many as there should be,
+//! behind one port for each endpoint.
+
+mod front;
+mod group;
+mod launch;
+mod pool;
+mod replica;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, TcpListener};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use registry::{Registry, Selector};
+use serving::{ModelFolder, Serving};
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::deployment::{Deployment, Failure};
+use crate::error::Error;
+use crate::{Deployments, Parts};
+use front::{Front, Share};
+use group::Group;
+use launch::Launcher;
+
+/// How long a deployment waits that could not be prepared after a start of the server.
+const PREPARE_AGAIN: Duration = Duration::from_secs(10);
+
+/// An endpoint that should be reached, and who answers for it.
+pub(crate) struct Endpoint {
+    pub(crate) namespace: String,
+    pub(crate) model_name: String,
+    pub(crate) port: u16,
+    /// Deployments and their percents.
+    pub(crate) shares: Vec<(String, u32)>,
+}
+
+/// What runs here.
+pub(crate) struct Local {
+    launcher: Launcher,
+    listen_host: String,
+    request_timeout: Duration,
+    registry: Registry,
+    serving: Serving,
+    serve: crate::Serve,
+    groups: Mutex<HashMap<String, Slot>>,
+    fronts: Mutex<HashMap<u16, Front>>,
+}
+
+/// The group of a deployment, or its making.
+#[derive(Clone)]
+enum Slot {
+    Preparing,
+    Running(Arc<Group>),
+}
+
+/// How the replicas of a deployment are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Health {
+    pub(crate) ready: usize,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Local {
+    pub(crate) fn new(parts: &Parts, config: &Config, home: &Path) -> Self {
+        Self {
+            launcher: Launcher {
+                program: parts.program.clone(),
+                sandbox: parts.sandbox.clone(),
+                // Beside the rest, for a backup leaves out what ends with the processes.
+                home: home.with_file_name("replicas"),
+            },
+            listen_host: config.listen_host.clone(),
+            request_timeout: config.request_timeout(),
+            registry: parts.registry.clone(),
+            serving: parts.serving.clone(),
+            serve: Arc::clone(&parts.serve),
+            groups: Mutex::default(),
+            fronts: Mutex::default(),
+        }
+    }
+
+    /// Starts the replicas of a deployment and waits until they are ready.
+    ///
+    /// # Errors
+    /// Why one of them is not; then none is left.
+    pub(crate) async fn start(
+        &self,
+        deployments: &Deployments,
+        deployment: &Deployment,
+        model: ModelFolder,
+    ) -> Result<(), Failure> {
+        let group = Group::new(deployments, deployment, self.launcher.clone(), model);
+        group.scale(deployment.replicas);
+        group.ready().await?;
+        let slot = Slot::Running(Arc::new(group));
+        self.groups().insert(deployment.id.clone(), slot);
+        Ok(())
+    }
+
+    /// Has a deployed deployment run, with as many replicas as it should have.
+    pub(crate) fn want(&self, deployments: &Deployments, deployment: &Deployment) {
+        let mut groups = self.groups();
+        match groups.get(&deployment.id) {
+            Some(Slot::Running(group)) => group.scale(deployment.replicas),
+            Some(Slot::Preparing) => {}
+            None => {
+                groups.insert(deployment.id.clone(), Slot::Preparing);
+                let (deployments, deployment) = (deployments.clone(), deployment.clone());
+                tokio::spawn(async move {
+                    deployments
+                        .inner
+                        .local
+                        .bring_back(&deployments, &deployment)
+                        .await;
+                });
+            }
+        }
+    }
+
+    /// Starts a deployment again that ran before the server stopped.
+    async fn bring_back(&self, deployments: &Deployments, deployment: &Deployment) {
+        let prepared = self.prepare(deployment).await;
+        let model = match prepared {
+            Ok(model) => model,
+            Err(error) => {
+                tracing::error!(deployment_id = %deployment.id, %error, "a deployment cannot run again");
+                let lines = vec![format!("✗ cannot run again: {error}")];
+                deployments
+                    .say(&deployment.id, crate::log::PLATFORM, lines)
+                    .await;
+                tokio::time::sleep(PREPARE_AGAIN).await;
+                self.groups().remove(&deployment.id);
+                return;
+            }
+        };
+        let group = Group::new(deployments, deployment, self.launcher.clone(), model);
+        group.scale(deployment.replicas);
+        let mut groups = self.groups();
+        // It may have been removed meanwhile.
+        if let Some(slot) = groups.get_mut(&deployment.id) {
+            *slot = Slot::Running(Arc::new(group));
+        }
+        drop(groups);
+        deployments.rouse();
+    }
+
+    async fn prepare(&self, deployment: &Deployment) -> Result<ModelFolder, String> {
+        let number = deployment.model_version.unwrap_or_default();
+        let name = &deployment.order.model_name;
+        let found = self.registry.resolve(name, &Selector::Number(number)).await;
+        let version = found.map_err(|e| e.to_string())?;
+        let prepared = self.serving.prepare(&version).await;
+        prepared.map_err(|e| e.to_string())
+    }
+
+    /// Binds the port of an endpoint, unless it is bound already.
+    ///
+    /// # Errors
+    /// When the port is taken or the address is not this machine's.
+    pub(crate) fn bind(&self, model_name: &str, port: u16) -> io::Result<()> {
+        let mut fronts = self.fronts();
+        if fronts.contains_key(&port) {
+            return Ok(());
+        }
+        let host = self.listen_host.trim_matches(['[', ']']);
+        let ip: IpAddr = host.parse().map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("deploy.listen_host {host:?} is no IP address"),
+            )
+        })?;
+        let listener = TcpListener::bind((ip, port))?;
+        let front = Front::open(model_name, listener, self.request_timeout, &*self.serve);
+        fronts.insert(port, front.map_err(io::Error::other)?);
+        Ok(())
+    }
+
+    /// Has each endpoint reached at its port by whoever is ready to answer for it.
+    pub(crate) fn open(&self, endpoints: &[Endpoint]) {
+        for endpoint in endpoints {
+            if let Err(error) = self.bind(&endpoint.model_name, endpoint.port) {
+                tracing::error!(
+                    namespace = %endpoint.namespace, model = %endpoint.model_name,
+                    port = endpoint.port, %error, "the port of a deployment cannot be used"
+                );
+                continue;
+            }
+            let groups = self.groups();
+            let shares = endpoint.shares.iter().filter_map(|(id, percent)| {
+                let Some(Slot::Running(group)) = groups.get(id) else {
+                    return None;
+                };
+                Some(Share {
+                    deployment_id: id.clone(),
+                    percent: *percent,
+                    group: Arc::clone(group),
+                })
+            });
+            let shares = shares.collect();
+            drop(groups);
+            if let Some(front) = self.fronts().get(&endpoint.port) {
+                front.share(shares);
+            }
+        }
+    }
+
+    /// Stops what is not wanted any more: ports at once, replicas when they have answered.
+    pub(crate) fn keep_only(&self, deployments: &[&str], ports: &[u16], tasks: &TaskTracker) {
+        self.fronts().retain(|port, front| {
+            let kept = ports.contains(port);
+            if !kept {
+                front.close();
+            }
+            kept
+        });
+        self.groups().retain(|id, slot| {
+            let kept = deployments.contains(&id.as_str());
+            if let (false, Slot::Running(group)) = (kept, slot) {
+                let (group, limit) = (Arc::clone(group), self.request_timeout);
+                tasks.spawn(async move { group.drain(limit).await });
+            }
+            kept
+        });
+    }
+
+    /// How a deployment's replicas are; nothing is known of those on another machine.
+    pub(crate) fn health(&self, deployment_id: &str) -> Option<Health> {
+        match self.groups().get(deployment_id)? {
+            Slot::Preparing => Some(Health::default()),
+            Slot::Running(group) => Some(Health {
+                ready: group.ready_count(),
+                failure: group.failure(),
+            }),
+        }
+    }
+
+    /// Stops everything, for a server that stops.
+    pub(crate) fn stop(&self) {
+        for (_, front) in self.fronts().drain() {
+            front.close();
+        }
+        self.groups().clear();
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fronts(&self) -> MutexGuard<'_, HashMap<u16, Front>> {
+        self.fronts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name of this machine among those that share a database, made when there is none yet.
+pub(crate) fn machine(home: &Path) -> Result<String, Error> {
+    let path = home.join("machine");
+    let failed = |source| Error::Io {
+        attempt: format!("read or write {}", path.display()),
+        source,
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let name = ulid::Ulid::new().to_string().to_lowercase();
+    std::fs::create_dir_all(home).map_err(failed)?;
+    let part = path.with_extension("part");
+    std::fs::write(&part, &name).map_err(failed)?;
+    std::fs::rename(&part, &path).map_err(failed)?;
+    Ok(name)
+}

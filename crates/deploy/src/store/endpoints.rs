@@ -1,0 +1,93 @@
+//! The table `deployment_endpoints`: on which machine and port the deployments of a model are
+//! reached.
+
+use std::collections::BTreeSet;
+
+use db::{Conn, Error as DbError, query};
+
+/// The machine of an endpoint, which becomes `machine` when there is none yet.
+pub(crate) async fn machine_of(
+    conn: &mut Conn,
+    namespace: &str,
+    model_name: &str,
+    machine: &str,
+) -> Result<String, DbError> {
+    query(
+        "INSERT INTO deployment_endpoints (namespace, model_name, machine) VALUES ($1, $2, $3)
+         ON CONFLICT (namespace, model_name) DO NOTHING",
+    )
+    .bind(namespace)
+    .bind(model_name)
+    .bind(machine)
+    .execute(conn)
+    .await?;
+    let row =
+        query("SELECT machine FROM deployment_endpoints WHERE namespace = $1 AND model_name = $2")
+            .bind(namespace)
+            .bind(model_name)
+            .fetch_optional(conn)
+            .await?;
+    Ok(row.map_or_else(|| machine.to_owned(), |row| row.get(0)))
+}
+
+/// The port of an endpoint, once it has one.
+pub(crate) async fn find_port(
+    conn: &mut Conn,
+    namespace: &str,
+    model_name: &str,
+) -> Result<Option<u16>, DbError> {
+    let row =
+        query("SELECT port FROM deployment_endpoints WHERE namespace = $1 AND model_name = $2")
+            .bind(namespace)
+            .bind(model_name)
+            .fetch_optional(conn)
+            .await?;
+    let port = row.and_then(|row| row.get::<Option<i64>, _>(0));
+    Ok(port.and_then(|port| u16::try_from(port).ok()))
+}
+
+/// The ports of a machine that belong to an endpoint.
+pub(crate) async fn list_ports(conn: &mut Conn, machine: &str) -> Result<BTreeSet<u16>, DbError> {
+    let rows =
+        query("SELECT port FROM deployment_endpoints WHERE machine = $1 AND port IS NOT NULL")
+            .bind(machine)
+            .fetch_all(conn)
+            .await?;
+    let ports = rows.iter().map(|row| row.get::<i64, _>(0));
+    Ok(ports.filter_map(|port| u16::try_from(port).ok()).collect())
+}
+
+/// Gives an endpoint a port.
+pub(crate) async fn set_port(
+    conn: &mut Conn,
+    namespace: &str,
+    model_name: &str,
+    port: u16,
+) -> Result<(), DbError> {
+    query("UPDATE deployment_endpoints SET port = $1 WHERE namespace = $2 AND model_name = $3")
+        .bind(i64::from(port))
+        .bind(namespace)
+        .bind(model_name)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Removes an endpoint that no deployment needs any more.
+pub(crate) async fn delete_unused(
+    conn: &mut Conn,
+    namespace: &str,
+    model_name: &str,
+) -> Result<bool, DbError> {
+    let n = query(
+        "DELETE FROM deployment_endpoints WHERE namespace = $1 AND model_name = $2
+            AND NOT EXISTS (SELECT 1 FROM deployments
+                WHERE namespace = $1 AND model_name = $2 AND removed_at IS NULL
+                    AND retired_at IS NULL AND status <> 'failed')",
+    )
+    .bind(namespace)
+    .bind(model_name)
+    .execute(conn)
+    .await?;
+    Ok(n == 1)
+}

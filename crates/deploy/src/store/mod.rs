@@ -1,0 +1,18 @@
+//! All SQL of this crate.
+
+pub(crate) mod changes;
+pub(crate) mod deployments;
+pub(crate) mod endpoints;
+pub(crate) mod logs;
+
+use db::{Migration, Migrations};
+
+/// The tables of this crate.
+pub const MIGRATIONS: Migrations = Migrations {
+    domain: "deploy",
+    steps: &[Migration {
+        name: "deployments, their endpoints and logs",
+        sqlite: include_str!("migrations/1.sql"),
+        postgres: include_str!("migrations/1.sql"),
+    }],
+};

@@ -1,0 +1,118 @@
+//! The loop that makes what runs on this machine what the rows say.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::create::LOOK_AGAIN;
+use crate::deployment::Deployment;
+use crate::error::Error;
+use crate::local::Endpoint;
+use crate::{Deployments, store};
+
+impl Deployments {
+    /// Leads deployments to their ends and keeps those that are deployed running, until
+    /// `shutdown`; what is on its way then goes on when a server starts again.
+    pub async fn work(self, shutdown: CancellationToken) {
+        let tasks = TaskTracker::new();
+        while !shutdown.is_cancelled() {
+            if let Err(error) = self.look(&tasks, &shutdown).await {
+                tracing::error!(%error, "looking at the deployments failed");
+            }
+            tokio::select! {
+                () = self.inner.arrived.notified() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
+        self.inner.local.stop();
+    }
+
+    async fn look(&self, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<(), Error> {
+        let machine = &self.inner.machine;
+        let _sharing = self.inner.sharing.lock().await;
+        let mut conn = self.db().acquire().await?;
+        let open = store::deployments::list_open(&mut conn, machine).await?;
+        let live = store::deployments::list_live(&mut conn, machine).await?;
+        let endpoints = endpoints(&mut conn, &live).await?;
+        let mut ports: Vec<u16> = endpoints.iter().map(|e| e.port).collect();
+        for Deployment { order, .. } in &open {
+            let (namespace, name) = (&order.namespace, &order.model_name);
+            ports.extend(store::endpoints::find_port(&mut conn, namespace, name).await?);
+        }
+        drop(conn);
+        self.drop_removed(&open);
+        for deployment in &open {
+            self.take_up(deployment, tasks, shutdown);
+        }
+        for deployment in &live {
+            self.inner.local.want(self, deployment);
+        }
+        self.inner.local.open(&endpoints);
+        let wanted: Vec<&str> = open.iter().chain(&live).map(|d| d.id.as_str()).collect();
+        self.inner.local.keep_only(&wanted, &ports, tasks);
+        Ok(())
+    }
+
+    /// Stops leading deployments that were removed, perhaps by another server.
+    fn drop_removed(&self, open: &[Deployment]) {
+        for (id, stop) in self.running().iter() {
+            if !open.iter().any(|deployment| deployment.id == *id) {
+                stop.cancel();
+            }
+        }
+    }
+
+    /// Begins to lead a deployment to its end, unless that is going on.
+    fn take_up(&self, deployment: &Deployment, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        let stop = shutdown.child_token();
+        {
+            let mut running = self.running();
+            if running.contains_key(&deployment.id) {
+                return;
+            }
+            running.insert(deployment.id.clone(), stop.clone());
+        }
+        let span = tracing::info_span!("deployment", deployment_id = %deployment.id);
+        let (deployments, deployment) = (self.clone(), deployment.clone());
+        let shutdown = shutdown.clone();
+        let lead = async move {
+            let id = deployment.id.clone();
+            deployments.lead(deployment, stop, &shutdown).await;
+            // A failure to write is tried again, not at once.
+            if !shutdown.is_cancelled() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            deployments.running().remove(&id);
+            deployments.rouse();
+        };
+        tasks.spawn(lead.instrument(span));
+    }
+}
+
+/// The endpoints of live deployments that have a port.
+async fn endpoints(conn: &mut db::Conn, live: &[Deployment]) -> Result<Vec<Endpoint>, Error> {
+    let mut found: Vec<Endpoint> = Vec::new();
+    for Deployment {
+        id, order, traffic, ..
+    } in live
+    {
+        let (namespace, model_name) = (&order.namespace, &order.model_name);
+        let same = |e: &&mut Endpoint| e.namespace == *namespace && e.model_name == *model_name;
+        if let Some(known) = found.iter_mut().find(same) {
+            known.shares.push((id.clone(), *traffic));
+        } else if let Some(port) = store::endpoints::find_port(conn, namespace, model_name).await? {
+            found.push(Endpoint {
+                namespace: namespace.clone(),
+                model_name: model_name.clone(),
+                port,
+                shares: vec![(id.clone(), *traffic)],
+            });
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,134 @@
+//! Asking for deployments: what is refused, repeated, held, and why one fails.
+
+use axum::http::Method;
+use serde_json::json;
+
+use crate::server::{at, both};
+
+#[tokio::test]
+async fn what_cannot_be_deployed_is_refused_with_its_cause() {
+    for server in both().await {
+        let unknown = server
+            .post("/mlops/deploy", json!({"model_name": "none"}))
+            .await;
+        let unknown = unknown.expect(404);
+        assert!(
+            unknown["message"].as_str().unwrap().contains("none"),
+            "{unknown:#}"
+        );
+        let wrong = json!({"model_name": "m", "replicas": 99, "namespace": "Not This"});
+        let wrong = server.post("/mlops/deploy", wrong).await.expect(422);
+        assert_eq!(wrong["detail"].as_array().unwrap().len(), 2, "{wrong:#}");
+        let script = json!({"model_name": "m", "script_content": "print('no model')"});
+        let script = server.post("/mlops/deploy", script).await.expect(422);
+        assert_eq!(script["code"], "no_mlflow");
+        assert!(
+            script["help"].as_str().unwrap().contains("log_model"),
+            "{script:#}"
+        );
+        let missing = server.get("/mlops/deployments/nothing").await.expect(404);
+        assert_eq!(missing["code"], "deployment_not_found");
+        let list = server.get("/mlops/deployments").await.expect(200);
+        assert_eq!(list["deployments"], json!([]));
+        server
+            .get("/mlops/deployments?status=lost")
+            .await
+            .expect(400);
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_request_finds_its_deployment() {
+    for server in both().await {
+        server.register("m", &[]).await;
+        let send = async |body: serde_json::Value| {
+            let headers = [("idempotency-key", "k1"), ("prefer", "respond-async")];
+            server
+                .send(Method::POST, "/mlops/deploy", &headers, Some(body))
+                .await
+        };
+        let first = send(json!({"model_name": "m"})).await;
+        let location = first.headers["location"].to_str().unwrap().to_owned();
+        let first = first.expect(202);
+        assert_eq!(first["status"], "building");
+        assert_eq!(location, at(&first["deployment_id"], ""));
+        let again = send(json!({"model_name": "m"})).await.expect(202);
+        assert_eq!(again["deployment_id"], first["deployment_id"]);
+        let other = send(json!({"model_name": "m", "replicas": 2}))
+            .await
+            .expect(409);
+        assert_eq!(other["code"], "idempotency_key_reused");
+        let list = server
+            .get("/mlops/deployments?model_name=m")
+            .await
+            .expect(200);
+        assert_eq!(list["deployments"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_served_fails_with_its_cause() {
+    for server in both().await {
+        let worker = server.work();
+        server.register("bare", &[]).await;
+        let failed = server
+            .post("/mlops/deploy", json!({"model_name": "bare"}))
+            .await;
+        let location = failed.headers["location"].to_str().unwrap().to_owned();
+        let failed = failed.expect(422);
+        assert_eq!(failed["code"], "deployment_failed");
+        assert!(failed["help"].is_string(), "{failed:#}");
+        let stored = server.get(&location).await.expect(200);
+        assert_eq!(stored["status"], "failed");
+        assert_eq!(stored["error"], failed["message"]);
+        assert!(stored["phases"][0]["seconds"].is_number(), "{stored:#}");
+
+        let broken = [("requirements.txt", ""), ("broken", "")];
+        server.register("broken", &broken).await;
+        let failed = server
+            .post("/mlops/deploy", json!({"model_name": "broken"}))
+            .await;
+        let failed = failed.expect(422);
+        assert_eq!(failed["message"], "the model is broken", "{failed:#}");
+        assert_eq!(failed["help"], "mend it");
+        let id = &failed["details"]["deployment_id"];
+        let log = server.get(&at(id, "/logs")).await.expect(200).to_string();
+        assert!(log.contains("help: mend it"), "{log}");
+        for (part, body) in [
+            ("/scale", json!({"replicas": 1})),
+            ("/traffic", json!({"percent": 50})),
+        ] {
+            let refused = server.post(&at(id, part), body).await.expect(409);
+            assert_eq!(refused["code"], "deployment_not_live");
+        }
+        let refused = server
+            .post(&at(id, "/rollback"), json!({}))
+            .await
+            .expect(409);
+        assert_eq!(refused["code"], "nothing_to_roll_back_to");
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_that_nobody_carried_out_can_be_removed() {
+    for server in both().await {
+        server.register("m", &[]).await;
+        let asked = server
+            .post("/mlops/deploy?wait=false", json!({"model_name": "m"}))
+            .await;
+        let id = asked.expect(202)["deployment_id"].clone();
+        server
+            .send(Method::DELETE, &at(&id, ""), &[], None)
+            .await
+            .expect(200);
+        server.get(&at(&id, "")).await.expect(404);
+        server
+            .send(Method::DELETE, &at(&id, ""), &[], None)
+            .await
+            .expect(404);
+        let worker = server.work();
+        worker.stop().await;
+        server.get(&at(&id, "")).await.expect(404);
+    }
+}

@@ -1,0 +1,113 @@
+//! What is deployed: it answers at one address through crashes, restarts and new versions.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use crate::server::{ask, at, both};
+
+/// Which version answers.
+async fn version(url: &Value) -> String {
+    let (status, answer) = ask(url, &json!({})).await;
+    assert_eq!(status, 200, "{answer:#}");
+    answer["version"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_deployed_model_answers_and_survives_crashes_and_restarts() {
+    for server in both().await {
+        let worker = server.work();
+        let deployed = server.deploy("m", json!({"replicas": 2})).await;
+        assert_eq!(deployed["status"], "deployed");
+        assert_eq!(deployed["ready_replicas"], 2, "{deployed:#}");
+        assert!(deployed["deployment_time_seconds"].as_f64().unwrap() > 0.0);
+        let (id, url) = (&deployed["deployment_id"], &deployed["inference_url"]);
+        assert_eq!(version(url).await, "1");
+
+        // Each replica that gets it dies; then nobody is left until they are started again.
+        let (status, answer) = ask(url, &json!({"die": true})).await;
+        assert!(status == 502 || status == 503, "{answer:#}");
+        server.wait(id, |d| d["ready_replicas"] == 2).await;
+        assert_eq!(version(url).await, "1");
+
+        worker.stop().await;
+        let server = server.restarted();
+        let worker = server.work();
+        server.wait(id, |d| d["ready_replicas"] == 2).await;
+        assert_eq!(version(url).await, "1", "the address stays");
+
+        let scaled = server.post(&at(id, "/scale"), json!({"replicas": 1})).await;
+        assert_eq!(scaled.expect(200)["replicas"], 1);
+        server.wait(id, |d| d["ready_replicas"] == 1).await;
+        server
+            .send(Method::DELETE, &at(id, ""), &[], None)
+            .await
+            .expect(200);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_version_takes_over_and_can_be_taken_back() {
+    for server in both().await {
+        let worker = server.work();
+        let first = server.deploy("m", json!({})).await;
+        let second = server.deploy("m", json!({})).await;
+        let url = &second["inference_url"];
+        assert_eq!(url, &first["inference_url"], "one address for one model");
+        assert_eq!(version(url).await, "2");
+        let replaced = server.deployment(&first["deployment_id"]).await;
+        assert_eq!(
+            (&replaced["live"], &replaced["traffic_percent"]),
+            (&json!(false), &json!(0))
+        );
+
+        let path = at(&second["deployment_id"], "/rollback");
+        let back = server.post(&path, json!({})).await.expect(200);
+        assert_eq!(back["rollback_to"], first["deployment_id"]);
+        assert_eq!(back["model_version"], "1");
+        assert_eq!(version(url).await, "1");
+        let live = server.get("/mlops/deployments?live=true").await.expect(200);
+        assert_eq!(live["deployments"].as_array().unwrap().len(), 1);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_canary_gets_its_share_and_is_promoted() {
+    for server in both().await {
+        let worker = server.work();
+        let first = server.deploy("m", json!({})).await;
+        let canary = server.deploy("m", json!({"canary_percent": 20})).await;
+        let (id, url) = (&canary["deployment_id"], &canary["inference_url"]);
+        let mut counts = [0, 0];
+        for _ in 0..100 {
+            counts[version(url).await.parse::<usize>().unwrap() - 1] += 1;
+        }
+        assert_eq!(counts, [80, 20], "{}", server.name);
+        let rest = server.deployment(&first["deployment_id"]).await;
+        assert_eq!(rest["traffic_percent"], 80);
+
+        let promoted = server
+            .post(&at(id, "/traffic"), json!({"percent": 100}))
+            .await;
+        assert_eq!(promoted.expect(200)["traffic_percent"], 100);
+        server
+            .wait(&first["deployment_id"], |d| d["live"] == false)
+            .await;
+        for _ in 0..20 {
+            // The loop that changes the shares is told at once, and takes its moment.
+            if version(url).await == "2" {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        for _ in 0..10 {
+            assert_eq!(version(url).await, "2");
+        }
+        let alone = server
+            .post(&at(id, "/traffic"), json!({"percent": 50}))
+            .await;
+        assert_eq!(alone.expect(409)["code"], "only_deployment");
+        worker.stop().await;
+    }
+}

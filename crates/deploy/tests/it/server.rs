@@ -1,0 +1,311 @@
+//! Deployments with an empty database and everything they are built on.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use db::testing::TestDb;
+use deploy::{Config, Deployments, Parts};
+use environments::{Environments, HostEnvironment};
+use jobs::{JobDoor, Jobs};
+use registry::{NewVersion, Registry};
+use sandbox::Sandbox;
+use serde_json::{Value, json};
+use serving::Serving;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tracking::{Artifacts, Location, NewRun, Tracking};
+use web::{Door, Identity, Routes};
+
+const STAND_IN: &str = include_str!("stand_in.py");
+
+pub(crate) struct Server {
+    pub(crate) registry: Registry,
+    /// `sqlite` or `postgres`, for messages.
+    pub(crate) name: &'static str,
+    deployments: Deployments,
+    parts: Parts,
+    dir: TempDir,
+    _db: TestDb,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    /// The JSON of an answer that must have this status.
+    pub(crate) fn expect(self, status: u16) -> Value {
+        let text = String::from_utf8_lossy(&self.body).into_owned();
+        assert_eq!(self.status.as_u16(), status, "{text}");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
+    }
+}
+
+/// One server on each database; nothing is carried out yet.
+pub(crate) async fn both() -> [Server; 2] {
+    let migrations = [
+        tracking::MIGRATIONS,
+        registry::MIGRATIONS,
+        jobs::MIGRATIONS,
+        deploy::MIGRATIONS,
+    ];
+    let [sqlite, postgres] = db::testing::both(&migrations).await;
+    [Server::on(sqlite).await, Server::on(postgres).await]
+}
+
+fn config() -> Config {
+    Config {
+        replicas: 1,
+        // Tests run beside each other; each finds what is free.
+        first_port: 20_000,
+        last_port: 29_999,
+        start_timeout_s: 120,
+        ..Config::default()
+    }
+}
+
+impl Server {
+    async fn on(db: TestDb) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(&tracking::ArtifactsConfig::default(), dir.path()).unwrap();
+        let tracking = Tracking::new((*db).clone(), artifacts);
+        tracking.ensure_default_experiment().await.unwrap();
+        let registry = Registry::new((*db).clone(), tracking.clone());
+        let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
+        let environments = environments::Config {
+            host: HostEnvironment::from_variables(std::env::vars()),
+            ..environments::Config::default()
+        };
+        let environments = Environments::open(&environments, dir.path(), sandbox.clone())
+            .await
+            .unwrap();
+        let serving = Serving::new(
+            registry.clone(),
+            environments.clone(),
+            sandbox.clone(),
+            serving::Config::default(),
+            dir.path(),
+        );
+        let jobs = Jobs::new(
+            jobs::Parts {
+                db: (*db).clone(),
+                tracking,
+                registry: registry.clone(),
+                environments,
+                sandbox: sandbox.clone(),
+                door: JobDoor {
+                    url: "http://127.0.0.1:9".to_owned(),
+                    serve: Arc::new(|_, _, _| {}),
+                },
+            },
+            jobs::Config::default(),
+            dir.path(),
+        );
+        let parts = Parts {
+            db: (*db).clone(),
+            jobs,
+            registry: registry.clone(),
+            serving,
+            sandbox,
+            program: stand_in(&dir),
+            serve: Arc::new(serve),
+        };
+        let deployments = Deployments::open(parts.clone(), config(), dir.path()).unwrap();
+        Self {
+            registry,
+            name: db.name,
+            deployments,
+            parts,
+            dir,
+            _db: db,
+        }
+    }
+
+    /// Starts to carry deployments out.
+    pub(crate) fn work(&self) -> Worker {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(self.deployments.clone().work(stop.clone()));
+        Worker { stop, task }
+    }
+
+    /// The same server after its process has ended and begun again.
+    pub(crate) fn restarted(mut self) -> Self {
+        let parts = self.parts.clone();
+        self.deployments = Deployments::open(parts, config(), self.dir.path()).unwrap();
+        self
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = match body {
+            Some(body) => request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Body::from(body.to_string()))
+                .unwrap(),
+            None => request.body(Body::empty()).unwrap(),
+        };
+        request.extensions_mut().insert(Identity::Local);
+        let router = deploy::routes(self.deployments.clone()).into_router();
+        let response = router.oneshot(request).await.unwrap();
+        Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body: to_bytes(response.into_body(), usize::MAX).await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, &[], Some(body)).await
+    }
+
+    /// Registers the next version of `name`, a folder with these files beside an MLmodel.
+    pub(crate) async fn register(&self, name: &str, files: &[(&str, &str)]) -> i64 {
+        let tracking = self.registry.tracking();
+        self.registry
+            .create_model_if_missing(name, None)
+            .await
+            .unwrap();
+        let run = NewRun {
+            experiment_id: "0".to_owned(),
+            ..NewRun::default()
+        };
+        let run = tracking.create_run(run).await.unwrap();
+        let location = Location::parse_uri(&run.artifact_uri).unwrap();
+        let location = location.join("model").unwrap();
+        let folder = tracking.artifacts().local_dir(&location).unwrap();
+        std::fs::create_dir_all(&folder).unwrap();
+        let flavors = "flavors: {python_function: {loader_module: mine}}\n";
+        for (file, content) in [("MLmodel", flavors)].iter().chain(files) {
+            std::fs::write(folder.join(file), content).unwrap();
+        }
+        let version = NewVersion {
+            name: name.to_owned(),
+            source: location.uri(),
+            run_id: Some(run.run_id),
+            ..NewVersion::default()
+        };
+        self.registry.create_version(version).await.unwrap().version
+    }
+
+    /// Registers a version that can be served and deploys it.
+    pub(crate) async fn deploy(&self, name: &str, more: Value) -> Value {
+        self.register(name, &[("requirements.txt", "")]).await;
+        let mut body = json!({ "model_name": name });
+        for (key, value) in more.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        self.post("/mlops/deploy", body).await.expect(200)
+    }
+
+    pub(crate) async fn deployment(&self, id: &Value) -> Value {
+        self.get(&at(id, "")).await.expect(200)
+    }
+
+    /// Waits until a deployment is as `wanted`.
+    pub(crate) async fn wait(&self, id: &Value, wanted: impl Fn(&Value) -> bool) -> Value {
+        let patience = Instant::now() + Duration::from_secs(120);
+        loop {
+            let deployment = self.deployment(id).await;
+            if wanted(&deployment) {
+                return deployment;
+            }
+            assert!(
+                Instant::now() < patience,
+                "{}: still {deployment:#}",
+                self.name
+            );
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+}
+
+/// The path of a deployment, or of a part of it.
+pub(crate) fn at(id: &Value, part: &str) -> String {
+    format!("/mlops/deployments/{}{part}", id.as_str().unwrap())
+}
+
+/// Work on deployments in the background.
+pub(crate) struct Worker {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Worker {
+    /// Stops as a server does on SIGTERM.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn stand_in(dir: &TempDir) -> PathBuf {
+    let path = dir.path().join("stand-in");
+    std::fs::write(&path, STAND_IN).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// Serves a deployment's address, open to everyone on this machine.
+fn serve(listener: TcpListener, routes: Routes, stop: CancellationToken) -> Result<(), String> {
+    listener.set_nonblocking(true).map_err(|e| e.to_string())?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(|e| e.to_string())?;
+    let nobody = Arc::new(|_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+        Box::pin(async { Ok(None) })
+    });
+    let router: Router = Door::new(nobody)
+        .open_to(Identity::Local)
+        .guard(routes.into_router());
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        served.await.unwrap();
+    });
+    Ok(())
+}
+
+/// Posts to a deployed model over a real connection; its status and answer.
+pub(crate) async fn ask(url: &Value, body: &Value) -> (u16, Value) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = url.as_str().unwrap().trim_start_matches("http://");
+    let patience = Instant::now() + Duration::from_secs(30);
+    let mut stream = loop {
+        // After a restart the address is bound again when the one before has let it go.
+        match tokio::net::TcpStream::connect(address).await {
+            Ok(stream) => break stream,
+            Err(error) => assert!(Instant::now() < patience, "{address}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    };
+    let body = body.to_string();
+    let request = format!(
+        "POST /predict HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap())
+}

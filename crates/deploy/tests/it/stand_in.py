@@ -1,0 +1,47 @@
+#!/usr/bin/python3
+"""Stands in for `asgard model-server`: the same arguments, a socket, and an answer that tells the
+version. A request for /die ends it, as a crash would."""
+
+import json
+import os
+import socketserver
+import sys
+from http.server import BaseHTTPRequestHandler
+
+options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+version = options["--model-version"]
+if os.path.exists(options["--model"] + "/broken"):
+    sys.exit("error: the model is broken\nhelp: mend it")
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        length = int(self.headers.get("content-length", 0))
+        body = json.loads(self.rfile.read(length) or b"{}")
+        if body.get("die"):
+            os._exit(3)
+        text = json.dumps({"version": version, "path": self.path}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *_):
+        pass
+
+    def address_string(self):
+        return "local"
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+print("stand-in starts", file=sys.stderr, flush=True)
+Server(options["--listen"].removeprefix("unix:"), Handler).serve_forever()
