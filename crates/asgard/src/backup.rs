@@ -34,6 +34,7 @@ const LEFT_OUT: &[&str] = &[
     "cache",
     "environments",
     "jobs",
+    "replicas",
     "runner",
     "serving",
     "tools",

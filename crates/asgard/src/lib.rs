@@ -12,6 +12,7 @@ mod http;
 mod import;
 pub mod key;
 pub mod mlflow_ui;
+pub mod model_server;
 pub mod openapi;
 pub mod platform;
 mod retention;

@@ -1,10 +1,11 @@
 //! All parts of one server, built from the ground up, and their routes put together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use db::{Backend, Db};
+use deploy::Deployments;
 use environments::Environments;
 use jobs::{JobDoor, Jobs};
 use registry::Registry;
@@ -22,7 +23,7 @@ use crate::key::{self, Keys};
 use crate::mlflow_ui::MlflowUi;
 use crate::openapi;
 use crate::retention::Retention;
-use crate::server::{JobServer, Metrics};
+use crate::server::{DeploymentServer, JobServer, Metrics};
 use crate::settings::Settings;
 use crate::status::{About, Counts, Sources, Status};
 
@@ -35,6 +36,7 @@ pub struct Platform {
     pub jobs: Jobs,
     pub serving: Serving,
     pub webhooks: Webhooks,
+    pub deployments: Deployments,
     pub status: Status,
     examined: Examined,
     retention: Retention,
@@ -52,6 +54,9 @@ pub struct Ground<'a> {
     pub about: About,
     pub metrics: Metrics,
     pub job_server: JobServer,
+    pub deployment_server: DeploymentServer,
+    /// This program.
+    pub program: PathBuf,
     /// Where jobs without a network of their own reach this server.
     pub jobs_url: String,
 }
@@ -63,6 +68,7 @@ pub const MIGRATIONS: &[db::Migrations] = &[
     registry::MIGRATIONS,
     webhooks::MIGRATIONS,
     jobs::MIGRATIONS,
+    deploy::MIGRATIONS,
 ];
 
 impl Platform {
@@ -101,8 +107,9 @@ impl Platform {
             data_dir,
         );
         let job_server = ground.job_server;
+        let sandbox = ground.sandbox.clone();
         let parts = jobs::Parts {
-            db,
+            db: db.clone(),
             tracking: tracking.clone(),
             registry: registry.clone(),
             environments: environments.clone(),
@@ -120,6 +127,20 @@ impl Platform {
             registry: registry.clone(),
             jobs: jobs.clone(),
         };
+        let deployment_server = ground.deployment_server;
+        let parts = deploy::Parts {
+            db,
+            jobs: jobs.clone(),
+            registry: registry.clone(),
+            serving: serving.clone(),
+            sandbox,
+            program: ground.program,
+            serve: Arc::new(move |listener, routes, stop| {
+                deployment_server.serve(listener, routes, stop)
+            }),
+        };
+        let deployments = Deployments::open(parts, settings.deploy.clone(), data_dir)
+            .context("cannot prepare deployments")?;
         let status = Status::new(ground.about, sources(&tracking, &registry, &jobs));
         Ok(Self {
             keys,
@@ -128,6 +149,7 @@ impl Platform {
             jobs,
             serving,
             webhooks,
+            deployments,
             status,
             examined,
             retention,
@@ -150,11 +172,13 @@ impl Platform {
             .merge(http::metrics::routes(self.metrics.clone()))
             .merge(http::mlflow_ui::routes(self.mlflow_ui.clone()))
             .merge(http::graphql::routes(self.mlflow_routes().into_router()))
+            .merge(deploy::routes(self.deployments.clone()))
             .merge(jobs::routes(self.jobs.clone()))
             .merge(serving::routes(self.serving.clone()))
             .merge(webhooks::routes(self.webhooks.clone()))
             .merge(self.mlflow_routes());
         let documents = [
+            deploy::openapi(),
             jobs::openapi(),
             registry::openapi(),
             serving::openapi(),
@@ -175,6 +199,7 @@ impl Platform {
         tasks.spawn(self.serving.clone().work(stop.clone()));
         tasks.spawn(self.retention.clone().work(stop.clone()));
         tasks.spawn(self.webhooks.clone().work(stop.clone()));
+        tasks.spawn(self.deployments.clone().work(stop.clone()));
         self.status.begin();
     }
 

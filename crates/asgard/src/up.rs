@@ -15,7 +15,7 @@ use web::{Door, Timestamp};
 use crate::failure::{Exit, Failure};
 use crate::mlflow_ui;
 use crate::platform::{self, Ground, Platform};
-use crate::server::{self, Address, Exposure, JobServer, Listener, Metrics};
+use crate::server::{self, Address, DeploymentServer, Exposure, JobServer, Listener, Metrics};
 use crate::settings::Settings;
 use crate::status::About;
 use crate::surroundings::Surroundings;
@@ -47,6 +47,9 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     let metrics = Metrics::install()?;
     let sandbox = Sandbox::detect(&settings.sandbox).await?;
     let job_server = JobServer::new(tasks.clone());
+    let scripts_inside = settings.jobs.network == jobs::Network::Host;
+    let deployment_server =
+        DeploymentServer::new(tasks.clone(), config.clone(), scripts_inside, keyed);
     let platform = Platform::build(Ground {
         settings: &settings,
         data_dir: &data_dir,
@@ -60,6 +63,8 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
         },
         metrics,
         job_server: job_server.clone(),
+        deployment_server: deployment_server.clone(),
+        program: std::env::current_exe().context("cannot find this program")?,
         jobs_url: url(for_jobs.address()?),
     })
     .await?;
@@ -67,6 +72,7 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     let router = platform.routes().into_router();
     let authenticate = platform.authenticate();
     job_server.set_routes(router.clone(), authenticate.clone());
+    deployment_server.set_authenticate(authenticate.clone());
     let guarded = |exposure: Exposure| {
         let door = exposure.open(Door::new(authenticate.clone()), config);
         door.guard(router.clone())
@@ -205,7 +211,7 @@ fn greet(url: &str, data_dir: &Path, exposure: Exposure, started: Instant) -> an
 }
 
 /// Waits for SIGTERM or SIGINT.
-async fn wait_for_signal() -> anyhow::Result<()> {
+pub(crate) async fn wait_for_signal() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -216,7 +222,7 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 }
 
 /// Waits until every task has ended; a second interrupt, or the time limit, cuts it short.
-async fn finish(tasks: &TaskTracker, limit: Duration) {
+pub(crate) async fn finish(tasks: &TaskTracker, limit: Duration) {
     tokio::select! {
         () = tasks.wait() => {}
         () = tokio::time::sleep(limit) => {

@@ -6,7 +6,10 @@ use clap::{Args, Parser, Subcommand};
 use figment::value::Value;
 
 use super::output::OutputArgs;
-use super::{backup, encode, gc, import, jobs, keys, migrate, mlflow_ui, predict, run};
+use super::{
+    backup, deploy, deployments, encode, gc, import, jobs, keys, migrate, mlflow_ui, model_server,
+    predict, run,
+};
 use crate::settings::Flags;
 
 /// A Python training script becomes a tracked, registered, served model.
@@ -18,7 +21,8 @@ use crate::settings::Flags;
     after_help = "\
 Environment: ASGARD_URL and ASGARD_TOKEN name the server and the key that commands use,
 ASGARD_CONFIG the configuration file, ASGARD__SECTION__KEY sets one setting.
-Exit codes: 0 ok, 1 failure, 2 usage, 3 cancelled, 4 not allowed, 5 the job failed,
+Exit codes: 0 ok, 1 failure, 2 usage, 3 cancelled, 4 not allowed, 5 the job
+or deployment failed,
 6 not found, 7 conflict, 8 still pending, 9 server unreachable, 130 interrupted."
 )]
 pub(crate) struct Cli {
@@ -37,6 +41,10 @@ pub(crate) enum Command {
     Run(run::RunArgs),
     /// List, read, follow and stop training jobs
     Jobs(jobs::JobsArgs),
+    /// Train a script, or take a registered model, and have it answer at a URL
+    Deploy(deploy::DeployArgs),
+    /// List, read and change what is deployed
+    Deployments(deployments::DeploymentsArgs),
     /// List and read registered models
     Models(ModelsArgs),
     /// Ask a model for predictions
@@ -47,6 +55,8 @@ pub(crate) enum Command {
     Encode(encode::EncodeArgs),
     /// Take over what another server kept
     Import(import::ImportArgs),
+    /// Answer for one model out of a folder, without a database
+    ModelServer(model_server::ModelServerArgs),
     /// Create, list and revoke API keys
     Keys(keys::KeysArgs),
     /// Copy the data directory into one file, also while a server runs

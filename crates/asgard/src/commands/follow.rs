@@ -76,7 +76,12 @@ pub(crate) async fn follow(
     }
 }
 
-async fn read(client: &Client, job_id: &str, from: i64, view: &mut View) -> anyhow::Result<()> {
+pub(super) async fn read(
+    client: &Client,
+    job_id: &str,
+    from: i64,
+    view: &mut View,
+) -> anyhow::Result<()> {
     let path = format!(
         "/mlops/training/jobs/{}/logs",
         super::models::segment(job_id)

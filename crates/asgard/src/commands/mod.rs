@@ -4,6 +4,8 @@ mod backup;
 mod cli;
 mod columns;
 mod config;
+mod deploy;
+mod deployments;
 mod doctor;
 mod encode;
 mod follow;
@@ -13,6 +15,7 @@ mod jobs;
 mod keys;
 mod migrate;
 mod mlflow_ui;
+mod model_server;
 mod models;
 mod output;
 mod phases;
@@ -96,6 +99,8 @@ fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
         Command::Up(args) => up(context, &args.flags()),
         Command::Run(args) => wait_for(run::run(context, &args)),
         Command::Jobs(args) => wait_for(jobs::run(context, &args)),
+        Command::Deploy(args) => wait_for(deploy::run(context, &args)),
+        Command::Deployments(args) => wait_for(deployments::run(context, &args)),
         Command::Models(args) => wait_for(models::run(context, &args)),
         Command::Predict(args) => wait_for(predict::run(context, &args)),
         Command::Status(remote) => wait_for(status(context, &remote)),
@@ -107,6 +112,7 @@ fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
         Command::Doctor(args) => wait_for(doctor::run(context, &args)),
         Command::MlflowUi(args) => wait_for(mlflow_ui::run(context, &args)),
         Command::Import(args) => wait_for(import::run(context, &args)),
+        Command::ModelServer(args) => model_server::run(context, &args),
         Command::Encode(args) => encode::run(&args),
         Command::Config(ConfigCommand::Show { origin, output }) => {
             config::show(context, origin, output)
@@ -125,10 +131,15 @@ fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
 fn up(context: &Context, flags: &Flags) -> anyhow::Result<()> {
     let Loaded { settings, .. } = context.load(flags)?;
     crate::server::log_to_stderr(&settings.server, !context.surroundings.no_color)?;
+    serve(crate::up::up(settings, context.surroundings))
+}
+
+/// Runs a server, on all processors.
+fn serve(server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let result = runtime.block_on(crate::up::up(settings, context.surroundings));
+    let result = runtime.block_on(server);
     // What did not end in time is not waited for again.
     runtime.shutdown_background();
     result

@@ -142,7 +142,7 @@ fn map(pairs: &[(String, String)]) -> Value {
     Value::Object(pairs.collect())
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} is not NAME=VALUE")),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use futures_util::StreamExt as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,7 +27,12 @@ use super::Address;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// A bound address that is not served yet.
-pub struct Listener(TcpListener);
+pub struct Listener(Socket);
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
 
 /// Why an address could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +67,23 @@ impl Listener {
     /// When the address is taken, forbidden, or not this machine's.
     pub async fn bind(address: Address) -> Result<Self, BindError> {
         let bound = TcpListener::bind(address.0).await;
-        bound.map(Self).map_err(|source| BindError {
+        let bound = bound.map(|listener| Self(Socket::Tcp(listener)));
+        bound.map_err(|source| BindError {
             address: address.0,
             source,
         })
+    }
+
+    /// Binds a local socket, in place of what a process before may have left there.
+    ///
+    /// # Errors
+    /// When its folder cannot be written.
+    pub fn bind_local(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        UnixListener::bind(path).map(|listener| Self(Socket::Unix(listener)))
     }
 
     /// Takes a listener that was bound elsewhere, such as inside a job's network.
@@ -72,12 +92,41 @@ impl Listener {
     /// When it cannot be made non-blocking.
     pub fn adopt(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener).map(Self)
+        TcpListener::from_std(listener).map(|listener| Self(Socket::Tcp(listener)))
     }
 
     /// The bound address, with the port that the system chose for port 0.
+    ///
+    /// # Errors
+    /// For a local socket, which has none.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        match &self.0 {
+            Socket::Tcp(listener) => listener.local_addr(),
+            Socket::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Accepts a connection and serves it in `tasks`.
+    async fn accept(
+        &self,
+        router: &Router,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> io::Result<()> {
+        let (router, stop) = (router.clone(), stop.clone());
+        match &self.0 {
+            Socket::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Fails only when the other side is gone, which the first read tells as well.
+                let _ = stream.set_nodelay(true);
+                tasks.spawn(connection(stream, router, stop));
+            }
+            Socket::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                tasks.spawn(connection(stream, router, stop));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -92,13 +141,11 @@ pub async fn serve(
     let router = router.layer(from_fn_with_state(stop.clone(), end_streams));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.0.accept() => accepted,
+            accepted = listener.accept(&router, &tasks, &stop) => accepted,
             () = stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
-                tasks.spawn(connection(stream, router.clone(), stop.clone()));
-            }
+            Ok(()) => {}
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 // Out of file descriptors, most likely: some connection must end first.
@@ -109,11 +156,10 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "the connection is gone already");
-        return;
-    }
+async fn connection<S>(stream: S, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

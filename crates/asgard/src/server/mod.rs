@@ -1,6 +1,7 @@
 //! The running server: where it listens, what it logs and measures, how it stops.
 
 mod config;
+mod deployment_server;
 mod exposure;
 mod job_server;
 mod listener;
@@ -9,7 +10,8 @@ mod metrics;
 mod open_files;
 
 pub use config::{Config, LogFormat};
-pub use exposure::{Address, Exposure};
+pub use deployment_server::DeploymentServer;
+pub use exposure::{Address, Exposure, Refused};
 pub use job_server::JobServer;
 pub use listener::{Listener, serve};
 pub use logging::log_to_stderr;

@@ -21,6 +21,7 @@ pub struct Settings {
     pub sandbox: sandbox::Config,
     pub serving: serving::Config,
     pub webhooks: webhooks::Config,
+    pub deploy: deploy::Config,
 }
 
 /// Settings with the origin of each.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use asgard::mlflow_ui;
 use asgard::platform::{Ground, MIGRATIONS, Platform};
-use asgard::server::{JobServer, Metrics};
+use asgard::server::{DeploymentServer, JobServer, Metrics};
 use asgard::settings::Settings;
 use asgard::status::About;
 use axum::Router;
@@ -63,6 +63,13 @@ impl Site {
             about,
             metrics: Metrics::detached().unwrap(),
             job_server: JobServer::new(TaskTracker::new()),
+            deployment_server: DeploymentServer::new(
+                TaskTracker::new(),
+                settings.server.clone(),
+                false,
+                false,
+            ),
+            program: env!("CARGO_BIN_EXE_asgard").into(),
             jobs_url: "http://127.0.0.1:8001".to_owned(),
         })
         .await

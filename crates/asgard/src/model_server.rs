@@ -1,0 +1,193 @@
+//! `asgard model-server`: one model out of a folder on one address, without a database.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use environments::{Environment, Environments};
+use sandbox::Sandbox;
+use serving::{ModelFolder, ModelServer};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use web::{Authenticate, Code, Door, Identity};
+
+use crate::failure::{Exit, Failure};
+use crate::http;
+use crate::server::{self, Address, Exposure, Listener, Metrics};
+use crate::settings::Settings;
+use crate::surroundings::Surroundings;
+use crate::up::{data_dir, finish, wait_for_signal};
+
+/// What to serve, and where.
+#[derive(Debug)]
+pub struct Start {
+    pub folder: PathBuf,
+    pub name: String,
+    pub version: i64,
+    pub listen: Listen,
+    /// A complete environment; absent: one is made of the model's requirements.
+    pub environment: Option<PathBuf>,
+    pub drain_delay: Duration,
+}
+
+/// Where a model server listens.
+#[derive(Debug)]
+pub enum Listen {
+    Tcp(Address),
+    Local(PathBuf),
+}
+
+impl Listen {
+    /// Reads `HOST:PORT` or `unix:PATH`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Local(path.into()));
+        }
+        let refused =
+            |e: server::Refused| Failure::new(Exit::Usage, format!("--listen: {e}")).help(e.help());
+        Address::parse(text).map(Self::Tcp).map_err(refused)
+    }
+}
+
+/// Serves the model until SIGTERM or an interrupt.
+///
+/// # Errors
+/// When the model cannot be loaded or the address cannot be used.
+pub async fn run(
+    settings: Settings,
+    surroundings: &Surroundings,
+    start: Start,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let exposure = expose(&start.listen, &settings)?;
+    let metrics = Metrics::install()?;
+    let model = load(&settings, surroundings, &start).await?;
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let routes =
+        serving::model_server_routes(model.clone()).merge(http::metrics::routes(metrics.clone()));
+    let door = exposure.open(Door::new(nobody()), &settings.server);
+    let router = door.guard(routes.into_router());
+    let (listener, place) = bind(&start.listen).await?;
+    tasks.spawn(metrics.upkeep(stop.clone()));
+    tasks.spawn(server::serve(listener, router, tasks.clone(), stop.clone()));
+    greet(&model, &place, started)?;
+
+    wait_for_signal().await?;
+    tracing::info!("draining");
+    model.drain();
+    tokio::time::sleep(start.drain_delay).await;
+    stop.cancel();
+    tasks.close();
+    let limit = Duration::from_millis(settings.server.stop_timeout_ms);
+    finish(&tasks, limit).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn load(
+    settings: &Settings,
+    surroundings: &Surroundings,
+    start: &Start,
+) -> anyhow::Result<ModelServer> {
+    let sandbox = Sandbox::detect(&settings.sandbox).await?;
+    let data_dir = data_dir(settings, surroundings)?;
+    let environment = match &start.environment {
+        Some(root) => Some(Environment::at(root).ok_or_else(|| {
+            let message = format!("{} is no complete environment", root.display());
+            Failure::new(Exit::NotFound, message).help(
+                "name a folder below environments/ of a data directory, or leave the flag out",
+            )
+        })?),
+        None => None,
+    };
+    let environments = match &environment {
+        Some(_) => None,
+        None => {
+            let opened = Environments::open(&settings.environments, &data_dir, sandbox.clone());
+            Some(
+                opened
+                    .await
+                    .context("cannot open the store of Python environments")?,
+            )
+        }
+    };
+    let model = ModelFolder {
+        name: start.name.clone(),
+        version: start.version,
+        folder: start.folder.clone(),
+        environment,
+    };
+    let home = data_dir.join("serving");
+    let loaded = ModelServer::load(model, environments, sandbox, settings.serving.clone(), home);
+    Ok(loaded.await.map_err(told)?)
+}
+
+/// A failure to load in the words that the HTTP answer would have.
+fn told(error: serving::Error) -> Failure {
+    let exit = match error.code() {
+        Code::NotFound => Exit::NotFound,
+        _ => Exit::Failure,
+    };
+    let failure = Failure::of(exit, &error);
+    match error.help() {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}
+
+fn expose(listen: &Listen, settings: &Settings) -> Result<Exposure, Failure> {
+    let Listen::Tcp(address) = listen else {
+        return Ok(Exposure::Local);
+    };
+    Exposure::of(*address, &settings.server, false, false).map_err(|_| {
+        let message = format!(
+            "refusing to listen on {}: others can reach that address, and a model server knows no keys",
+            address.0
+        );
+        Failure::new(Exit::Failure, message).help(
+            "listen on 127.0.0.1; or, inside a container or on a closed network, pass --insecure-allow-anonymous",
+        )
+    })
+}
+
+/// No credentials are known here: who may come in is decided by the address.
+fn nobody() -> Authenticate {
+    Arc::new(|_| Box::pin(async { Ok(Some(Identity::Local)) }))
+}
+
+async fn bind(listen: &Listen) -> anyhow::Result<(Listener, String)> {
+    match listen {
+        Listen::Tcp(address) => {
+            let listener = Listener::bind(*address).await.map_err(|e| {
+                let help = e.help();
+                Failure::of(Exit::Failure, &e).help(help)
+            })?;
+            let place = format!("http://{}", listener.address()?);
+            Ok((listener, place))
+        }
+        Listen::Local(path) => {
+            let listener = Listener::bind_local(path)
+                .with_context(|| format!("cannot listen at {}", path.display()))?;
+            Ok((listener, format!("unix:{}", path.display())))
+        }
+    }
+}
+
+fn greet(model: &ModelServer, place: &str, started: Instant) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{} version {} answers at {place} after {:.2} s",
+        model.name(),
+        model.version(),
+        started.elapsed().as_secs_f64()
+    )?;
+    out.flush()
+}

@@ -1,0 +1,189 @@
+"""POST /mlops/deploy with the real binary: script to URL, model to URL, crashes of the server."""
+
+import base64
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+from test_documents_002 import TEST_TRAIN
+from training import LONGEST_S, ROOT
+
+INPUTS = {f"x{n}": [0.1 * n, -0.2 * n] for n in range(20)}
+
+
+def predict(url, **more):
+    response = requests.post(url + "/predict", json={"inputs": INPUTS, **more}, timeout=60)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def central(server, model, version):
+    body = {"model_name": model, "model_version": version, "inputs": INPUTS}
+    answer = requests.post(server.url + "/mlops/inference", json=body, timeout=LONGEST_S)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def remove(server, deployment):
+    url = f"{server.url}/mlops/deployments/{deployment['deployment_id']}"
+    assert requests.delete(url, timeout=60).status_code == 200
+    assert requests.get(url, timeout=60).status_code == 404
+
+
+@pytest.fixture(scope="module")
+def deployed(server, tmp_path_factory):
+    """The document's own example, as printed: encode_script.py > request.json, then curl -d @request.json."""
+    folder = tmp_path_factory.mktemp("deploy")
+    (folder / "test_train.py").write_text(TEST_TRAIN)
+    tool = ROOT / "ml_deployment/encode_script.py"
+    command = [sys.executable, str(tool), "test_train.py", "--deploy", "--model-name", "deployed_model"]
+    with open(folder / "request.json", "w") as request:
+        subprocess.run(command, cwd=folder, stdout=request, check=True)
+    curl = ["curl", "-sS", "-X", "POST", server.url + "/mlops/deploy", "-H", "Content-Type: application/json"]
+    answer = subprocess.run(
+        [*curl, "-d", "@request.json"], cwd=folder, check=True, capture_output=True, timeout=LONGEST_S
+    )
+    return json.loads(answer.stdout)
+
+
+def test_the_printed_request_is_trained_and_deployed(server, deployed):
+    assert deployed["status"] == "deployed", deployed
+    assert deployed["model_version"] == "1"
+    assert deployed["run_id"]
+    assert deployed["deployment_time_seconds"] > 0
+    assert [phase["phase"] for phase in deployed["phases"]] == ["training", "building", "deploying"]
+    answer = predict(deployed["inference_url"])
+    assert answer["predictions"] == central(server, "deployed_model", "1")["predictions"]
+    job = requests.get(
+        f"{server.url}/mlops/training/jobs/{deployed['training_job_id']}", timeout=60
+    ).json()
+    assert job["run_id"] == deployed["run_id"]
+
+
+def test_a_deployment_tells_its_steps(server, deployed):
+    url = f"{server.url}/mlops/deployments/{deployed['deployment_id']}"
+    assert requests.get(url, timeout=60).json()["ready_replicas"] == 2
+    log = requests.get(url + "/logs", timeout=60).json()
+    text = "\n".join(line["text"] for line in log["lines"])
+    for step in ("training as job", "environment of", "replica 0 ready", "deployed: answers at"):
+        assert step in text, text
+    events = requests.get(url + "/logs?follow=true", timeout=60).text
+    assert "event: end" in events
+
+
+def test_a_deployed_model_speaks_all_protocols(deployed):
+    url = deployed["inference_url"]
+    expected = predict(url, return_probabilities=True)
+    assert len(expected["probabilities"]) == 2
+    for path in ("/", "/health", "/metadata", "/v2/health/ready"):
+        assert requests.get(url + path, timeout=60).status_code == 200, path
+    answer = requests.post(url + "/invocations", json={"inputs": INPUTS}, timeout=60).json()
+    assert answer == {"predictions": expected["predictions"]}
+    tensors = [
+        {"name": name, "shape": [2], "datatype": "FP64", "data": data}
+        for name, data in INPUTS.items()
+    ]
+    answer = requests.post(
+        url + "/v2/models/deployed_model/infer", json={"inputs": tensors}, timeout=60
+    ).json()
+    assert answer["outputs"][0]["data"] == expected["predictions"]
+    wrong = requests.post(url + "/predict", json={"inputs": {"a": [1]}}, timeout=60)
+    assert wrong.status_code == 422
+    assert wrong.json()["message"]
+
+
+def test_the_command_line_deploys_and_takes_back(server, deployed, tmp_path):
+    binary = os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard")
+    environment = {**os.environ, "ASGARD_URL": server.url, "HOME": str(tmp_path)}
+
+    def run(*arguments):
+        return subprocess.run(
+            [str(binary), *arguments], env=environment, capture_output=True, text=True, timeout=LONGEST_S
+        )
+
+    made = run("deploy", "deployed_model/1", "--replicas", "1", "--canary", "10%")
+    assert made.returncode == 0, made.stderr
+    assert "✓ replicas" in made.stderr and "/predict" in made.stderr
+    live = json.loads(run("deployments", "list", "--live", "--json").stdout)["deployments"]
+    mine = [d for d in live if d["model_name"] == "deployed_model"]
+    assert [d["traffic_percent"] for d in mine] == [10, 90]
+    promoted = run("deployments", "traffic", mine[0]["deployment_id"], "100", "--json")
+    assert json.loads(promoted.stdout)["traffic_percent"] == 100, promoted.stderr
+    back = run("deployments", "rollback", mine[0]["deployment_id"])
+    assert back.returncode == 0, back.stderr
+    missing = run("deploy", "no_such_model")
+    assert missing.returncode == 6, missing.stderr
+
+
+def test_a_script_without_a_model_is_refused_before_it_runs(server):
+    script = base64.b64encode(b"print('hello')").decode()
+    body = {"model_name": "m", "script_content": script}
+    answer = requests.post(server.url + "/mlops/deploy", json=body, timeout=60)
+    assert answer.status_code == 422
+    assert "log_model" in answer.json()["help"]
+
+
+def test_a_failing_script_is_the_deployments_failure(server):
+    script = "import mlflow\nraise ValueError('no data today')\nmlflow.autolog()\n"
+    body = {"model_name": "failing", "script_content": script}
+    answer = requests.post(server.url + "/mlops/deploy", json=body, timeout=LONGEST_S)
+    assert answer.status_code == 422, answer.text
+    assert "no data today" in answer.text
+    assert answer.json()["details"]["training_job_id"]
+
+
+def left_over(data_dir):
+    """Model servers of this data directory that are alive."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if b"model-server" in command and str(data_dir).encode() in command:
+            found.append(command)
+    return found
+
+
+def test_deployments_survive_kill_9_in_every_phase(server):
+    """Kills the server once in each phase that it is seen in, and once when all is deployed."""
+    url = server.url
+    live = requests.get(url + "/mlops/deployments?live=true", timeout=60).json()["deployments"]
+    for deployment in live:
+        remove(server, deployment)
+    seen = set()
+    for phase in ("training", "building", "deploying", "deployed"):
+        body = {"model_name": "killed_model", "replicas": 1}
+        if phase == "training":
+            body["script_content"] = TEST_TRAIN
+        started = requests.post(url + "/mlops/deploy?wait=false", json=body, timeout=60).json()
+        path = f"{url}/mlops/deployments/{started['deployment_id']}"
+        deadline = time.monotonic() + LONGEST_S
+        while time.monotonic() < deadline:
+            state = requests.get(path, timeout=60).json()["status"]
+            if state == phase or state in ("deployed", "failed"):
+                seen.add(state)
+                break
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait(30)
+        deadline = time.monotonic() + 20
+        while left_over(server.data_dir) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not left_over(server.data_dir)
+        server.start()
+        while time.monotonic() < deadline + LONGEST_S:
+            document = requests.get(path, timeout=60).json()
+            if document["status"] == "failed" or document["ready_replicas"]:
+                break
+            time.sleep(0.1)
+        assert document["status"] == "deployed", document
+        assert predict(document["inference_url"])["model_name"] == "killed_model"
+    assert {"training", "deploying", "deployed"} <= seen
+    remove(server, document)
