@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Where feature tables are.
+/// Where feature tables are, and how their values are served.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Iceberg catalogs by the name that feature views call them. Besides these there is always
     /// `iceberg`, a SQL catalog on SQLite in the data directory, unless that name is given here.
     pub catalogs: BTreeMap<String, CatalogConfig>,
+    /// Whether online reads leave out values that are older than their view's ttl. Feast's own
+    /// servers answer them.
+    pub enforce_ttl: bool,
 }
 
 /// An Iceberg SQL catalog, as pyiceberg's `sql` catalog has it.

@@ -95,6 +95,8 @@ impl NewFeatureView {
             project: project.to_owned(),
             entities: self.entities,
             join_keys,
+            join_key_types: key_types.clone(),
+            push_source: None,
             features,
             source,
             ttl_us: self

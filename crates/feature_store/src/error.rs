@@ -68,6 +68,9 @@ pub enum Error {
     /// A view that something else still uses.
     #[error("{0}")]
     InUse(String),
+    /// Something else is doing it.
+    #[error("{0}")]
+    Busy(String),
     /// A part of Feast that asgard does not have.
     #[error("{0}")]
     Unsupported(String),
@@ -100,6 +103,12 @@ pub enum Error {
     Io {
         what: String,
         source: std::io::Error,
+    },
+    /// The file of the online store failed.
+    #[error("{what}")]
+    Online {
+        what: String,
+        source: Option<Box<redb::Error>>,
     },
     /// The catalog's database failed.
     #[error("the database of catalog {catalog:?} does not answer")]
@@ -159,6 +168,26 @@ impl Error {
         move |source| Self::Io { what, source }
     }
 
+    pub(crate) fn online(what: impl Into<String>) -> impl FnOnce(redb::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Online {
+            what,
+            source: Some(Box::new(source)),
+        }
+    }
+
+    /// A read that names neither features nor a service, or both.
+    pub(crate) fn nothing_asked() -> Self {
+        Self::Invalid("give either features, a list of VIEW:FEATURE, or feature_service".to_owned())
+    }
+
+    /// A read whose answer would have a column twice.
+    pub(crate) fn same_name(name: &str) -> Self {
+        Self::Invalid(format!(
+            "two features would be called {name:?}; ask for full_feature_names"
+        ))
+    }
+
     pub(crate) fn value(what: impl Into<String>) -> impl FnOnce(arrow_schema::ArrowError) -> Self {
         let what = what.into();
         move |source| Self::Value { what, source }
@@ -169,7 +198,7 @@ impl Error {
         match self {
             Self::NotFound { .. } | Self::UnknownTable { .. } => Code::NotFound,
             Self::Exists { .. } => Code::AlreadyExists,
-            Self::InUse(_) => Code::Conflict,
+            Self::InUse(_) | Self::Busy(_) => Code::Conflict,
             Self::UnknownCatalog { .. }
             | Self::UnknownColumn { .. }
             | Self::UnknownFeature { .. }
@@ -182,7 +211,7 @@ impl Error {
             Self::Unsupported(_) => Code::NotImplemented,
             Self::Iceberg { .. } | Self::CatalogDatabase { .. } => Code::BadGateway,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
-            Self::Arrow(_) | Self::Io { .. } | Self::Db(_) => Code::Internal,
+            Self::Arrow(_) | Self::Io { .. } | Self::Db(_) | Self::Online { .. } => Code::Internal,
         }
     }
 
@@ -202,6 +231,7 @@ impl Error {
                 ..
             } => "GET /feast/features lists the feature views, POST /feast/features creates one"
                 .to_owned(),
+            Self::Busy(_) => "wait until it is done; nothing is lost by asking again".to_owned(),
             Self::Exists { .. } => {
                 "delete it first (DELETE /feast/features/NAME) or choose another name".to_owned()
             }

@@ -15,6 +15,8 @@ const DUMMY_ENTITY_ID: &str = "__dummy_id";
 
 /// `SourceType.BATCH_FILE`, the kind of source that every SDK version can read.
 const BATCH_FILE: i32 = 1;
+/// `SourceType.PUSH_SOURCE`.
+const PUSH_SOURCE: i32 = 9;
 const FILE_SOURCE_CLASS: &str = "feast.infra.offline_stores.file_source.FileSource";
 
 /// A feature view.
@@ -26,6 +28,10 @@ pub struct FeatureView {
     pub entities: Vec<String>,
     /// The columns that say which entity a row is about.
     pub join_keys: Vec<String>,
+    /// The types of the join keys, where the definition tells them.
+    pub join_key_types: Vec<Dtype>,
+    /// The push source that feeds it, if one does.
+    pub push_source: Option<String>,
     pub features: Vec<Feature>,
     pub source: Source,
     /// How old a value may be, in microseconds; `None`: any age.
@@ -64,7 +70,7 @@ pub struct Source {
 }
 
 impl Source {
-    fn from_proto(source: &proto::DataSource) -> Self {
+    pub(crate) fn from_proto(source: &proto::DataSource) -> Self {
         // A stream or push source reads its history from its batch source.
         if let Some(batch) = &source.batch_source
             && source.file_options.is_none()
@@ -144,7 +150,11 @@ impl FeatureView {
             dtype: Dtype::from_number(feature.value_type),
             column: source.column_of(&feature.name),
         });
-        let join_keys = spec.entity_columns.iter().map(|column| column.name.clone());
+        let keys = spec.entity_columns.iter();
+        let keys = keys.filter(|column| column.name != DUMMY_ENTITY_ID);
+        let key_types = keys.clone().map(|key| Dtype::from_number(key.value_type));
+        let push_source = spec.stream_source.as_ref();
+        let push_source = push_source.filter(|source| source.kind == PUSH_SOURCE);
         let ttl = spec.ttl.unwrap_or_default();
         let ttl_us = ttl.seconds.saturating_mul(1_000_000) + i64::from(ttl.nanos) / 1000;
         let meta = view.meta.clone().unwrap_or_default();
@@ -160,7 +170,9 @@ impl FeatureView {
                 .filter(|e| *e != DUMMY_ENTITY)
                 .cloned()
                 .collect(),
-            join_keys: join_keys.filter(|key| key != DUMMY_ENTITY_ID).collect(),
+            join_key_types: key_types.collect(),
+            join_keys: keys.map(|key| key.name.clone()).collect(),
+            push_source: push_source.map(|source| source.name.clone()),
             features: features.collect(),
             ttl_us: (ttl_us > 0).then_some(ttl_us),
             online: spec.online,

@@ -62,8 +62,28 @@ impl Catalogs {
         format: FileFormat,
         into: &TableRef,
     ) -> Result<Imported, Error> {
+        self.append_source(Source::open(file, format)?, into).await
+    }
+
+    /// Puts rows into a table, which is made when it is not there. All or nothing.
+    ///
+    /// # Errors
+    /// When their columns do not fit an existing table.
+    pub(crate) async fn append(
+        &self,
+        into: &TableRef,
+        rows: RecordBatch,
+    ) -> Result<Imported, Error> {
+        let source = Source {
+            schema: Arc::new(importable(&rows.schema())?),
+            batches: Box::new(std::iter::once(Ok(rows))),
+            format: "rows",
+        };
+        self.append_source(source, into).await
+    }
+
+    async fn append_source(&self, source: Source, into: &TableRef) -> Result<Imported, Error> {
         into.check()?;
-        let source = Source::open(file, format)?;
         let (table, created) = match self.table(into).await {
             Ok(table) => (table, false),
             Err(Error::UnknownTable { .. }) => (self.create(into, &source.schema).await?, true),

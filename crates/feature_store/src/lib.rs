@@ -18,6 +18,7 @@ mod import;
 mod json;
 mod migrations;
 mod offline;
+mod online;
 mod proto;
 mod registry;
 mod store;
@@ -33,6 +34,7 @@ pub use historical::{EntityRows, FeatureRef, Historical, HistoricalRequest, View
 pub use http::{feature_store_yaml, openapi, routes};
 pub use import::{FileFormat, Imported};
 pub use migrations::MIGRATIONS;
+pub use online::{Destination, Materialized, Mode, OnlineColumns, OnlineRequest, Span, Written};
 pub use registry::{Counts, Created, PROJECT};
 pub use table::{Column, TableRef, columns};
 
@@ -45,6 +47,8 @@ use db::Db;
 pub struct FeatureStore {
     db: Db,
     catalogs: Catalogs,
+    online: online::Online,
+    enforce_ttl: bool,
 }
 
 impl FeatureStore {
@@ -53,6 +57,8 @@ impl FeatureStore {
         Self {
             db,
             catalogs: Catalogs::new(config, data_dir),
+            online: online::Online::new(data_dir),
+            enforce_ttl: config.enforce_ttl,
         }
     }
 

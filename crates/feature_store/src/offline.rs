@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use crate::FeatureStore;
 use crate::error::{Error, Kind};
-use crate::feature_view::FeatureView;
+use crate::feature_view::{FeatureView, Source};
 use crate::historical::{EntityRows, FeatureRef, HistoricalRequest, ViewUse};
+use crate::online::{LatestRequest, Span, parse_time};
 use crate::proto;
 use crate::registry::PROJECT;
 use crate::table::{self, TableRef};
@@ -36,6 +37,20 @@ pub(crate) struct Command {
     entity_df_sql: Option<String>,
     #[serde(default)]
     data_source_proto: String,
+    #[serde(default)]
+    data_source_name: String,
+    #[serde(default)]
+    join_key_columns: Vec<String>,
+    #[serde(default)]
+    feature_name_columns: Vec<String>,
+    #[serde(default)]
+    timestamp_field: String,
+    #[serde(default)]
+    created_timestamp_column: Option<String>,
+    #[serde(default)]
+    start_date: String,
+    #[serde(default)]
+    end_date: String,
 }
 
 impl Command {
@@ -80,6 +95,9 @@ impl FeatureStore {
             "get_table_column_names_and_types_from_data_source" => {
                 self.offline_columns(command).await
             }
+            "pull_latest_from_table_or_query" | "pull_all_from_table_or_query" => {
+                self.offline_latest(command).await
+            }
             other => Err(unsupported(other)),
         }
     }
@@ -121,6 +139,36 @@ impl FeatureStore {
             full_feature_names: command.full_feature_names,
         };
         named_utc(self.historical(request).await?.rows)
+    }
+
+    async fn offline_latest(&self, command: &Command) -> Result<RecordBatch, Error> {
+        let name = &command.data_source_name;
+        let row = self
+            .object(command.project(), Kind::DataSource, name)
+            .await?;
+        let source = Source::from_proto(&proto::DataSource::decode(&*row.spec)?);
+        let table = source.table.ok_or_else(|| {
+            Error::Unsupported(format!(
+                "data source {name:?} is no Iceberg table: use FileSource(path=\"iceberg://SCHEMA/TABLE\", timestamp_field=...)"
+            ))
+        })?;
+        let time = |text: &str| {
+            parse_time(text).ok_or_else(|| Error::Invalid(format!("{text:?} is not ISO 8601")))
+        };
+        let created = command.created_timestamp_column.clone();
+        let request = LatestRequest {
+            table,
+            keys: command.join_key_columns.clone(),
+            features: command.feature_name_columns.clone(),
+            timestamp: command.timestamp_field.clone(),
+            created: created.filter(|name| !name.is_empty()),
+            span: Span {
+                start_us: Some(time(&command.start_date)?),
+                end_us: time(&command.end_date)?,
+            },
+            all: command.api.starts_with("pull_all"),
+        };
+        named_utc(self.latest(request).await?)
     }
 
     async fn views_of(

@@ -23,6 +23,13 @@ impl Timestamp {
         }
     }
 
+    pub(crate) fn from_us(us: i64) -> Self {
+        Self {
+            seconds: us.div_euclid(1_000_000),
+            nanos: us.rem_euclid(1_000_000) as i32 * 1000,
+        }
+    }
+
     pub(crate) fn us(self) -> i64 {
         self.seconds
             .saturating_mul(1_000_000)

@@ -117,6 +117,7 @@ impl FeatureStore {
         let bytes = message.encode_to_vec();
         write(&mut tx, PROJECT, Kind::FeatureView, &view.name, bytes, now).await?;
         tx.commit().await?;
+        self.online.definitions_changed();
         let view = FeatureView {
             created_at: now,
             updated_at: now,
@@ -226,7 +227,41 @@ impl FeatureStore {
         crate::definition::check_name("name", name)?;
         let mut tx = self.db.begin().await?;
         write(&mut tx, project, kind, name, bytes, now).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.online.definitions_changed();
+        Ok(())
+    }
+
+    /// Notes that the times of an interval, in microseconds, were materialized.
+    ///
+    /// # Errors
+    /// When the view is not there any more.
+    pub(crate) async fn add_interval(
+        &self,
+        project: &str,
+        view: &str,
+        (start_us, end_us): (i64, i64),
+        now: i64,
+    ) -> Result<(), Error> {
+        let interval = proto::Interval {
+            start_time: Some(proto::Timestamp::from_us(start_us)),
+            end_time: Some(proto::Timestamp::from_us(end_us)),
+        };
+        let meta = proto::Meta {
+            materialization_intervals: vec![interval],
+            ..proto::Meta::default()
+        };
+        let kind = Kind::FeatureView;
+        // In one transaction, so that a definition that comes meanwhile is not undone.
+        let mut tx = self.db.begin().await?;
+        if let Some(row) = objects::find(&mut tx, project, kind.key(), view).await? {
+            let object = proto::with_meta(row.spec, meta);
+            write(&mut tx, project, kind, view, object, now).await?;
+            tx.commit().await?;
+            return Ok(());
+        }
+        drop(tx);
+        self.object(project, kind, view).await.map(|_| ())
     }
 
     pub(crate) async fn delete_object(
@@ -235,9 +270,16 @@ impl FeatureStore {
         kind: Kind,
         name: &str,
     ) -> Result<(), Error> {
+        let views_rows =
+            kind == Kind::FeatureView && self.find_object(project, kind, name).await?.is_some();
+        if views_rows {
+            // First, so that a view of the same name never finds them.
+            self.online.forget(project, name).await?;
+        }
         let mut tx = self.db.begin().await?;
         let deleted = objects::delete(&mut tx, project, kind.key(), name).await?;
         tx.commit().await?;
+        self.online.definitions_changed();
         if deleted {
             return Ok(());
         }

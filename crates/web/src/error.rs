@@ -147,6 +147,11 @@ impl ApiError {
         self.0.code
     }
 
+    /// What to do next, if the error says.
+    pub(crate) fn help_text(&self) -> Option<&str> {
+        self.0.help.as_deref()
+    }
+
     /// The message.
     pub fn message(&self) -> &str {
         &self.0.message

@@ -19,6 +19,8 @@ use crate::identity::{Identity, Permission, Role};
 pub enum Style {
     Asgard,
     Mlflow,
+    /// Calls of gRPC, which no OpenAPI describes.
+    Grpc,
 }
 
 impl Style {
@@ -29,13 +31,19 @@ impl Style {
             || path.starts_with("/ajax-api/")
             || path.starts_with("/v1/traces")
             || BARE.contains(&path);
-        if mlflow { Self::Mlflow } else { Self::Asgard }
+        let grpc = path.starts_with("/feast.registry.") || path.starts_with("/arrow.flight.");
+        match (mlflow, grpc) {
+            (true, _) => Self::Mlflow,
+            (_, true) => Self::Grpc,
+            _ => Self::Asgard,
+        }
     }
 
     pub(crate) fn respond(self, error: ApiError) -> Response {
         match self {
             Self::Asgard => error.into_response(),
             Self::Mlflow => MlflowError::with_help(error).into_response(),
+            Self::Grpc => crate::grpc::refusal(&error),
         }
     }
 }
@@ -228,6 +236,8 @@ async fn not_found(request: Request) -> Response {
             message,
         )
         .into_response(),
+        // The status by which gRPC clients know that a server lacks a call.
+        Style::Grpc => Style::Grpc.respond(ApiError::new(Code::NotImplemented, message)),
     }
 }
 
@@ -246,6 +256,7 @@ async fn method_not_allowed(request: Request) -> Response {
             message,
         )
         .into_response(),
+        Style::Grpc => Style::Grpc.respond(ApiError::new(Code::NotImplemented, message)),
     };
     *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
     response

@@ -13,11 +13,12 @@ use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use futures_util::StreamExt as _;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +26,15 @@ use super::Address;
 
 /// How long a connection may take to send a request's head, also between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// What a client of HTTP/2 sends first (RFC 9113, 3.4); no request of HTTP/1 begins like it.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How often a silent HTTP/2 connection is asked whether its client is still there.
+const HTTP2_PING: Duration = Duration::from_secs(60);
+
+/// How many requests a client may have open on one HTTP/2 connection.
+const HTTP2_STREAMS: u32 = 256;
 
 /// A bound address that is not served yet.
 pub struct Listener(Socket);
@@ -117,13 +127,11 @@ impl Listener {
         match &self.0 {
             Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Fails only when the other side is gone, which the first read tells as well.
-                let _ = stream.set_nodelay(true);
                 tasks.spawn(connection(stream, router, stop));
             }
             Socket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                tasks.spawn(connection(stream, router, stop));
+                tasks.spawn(speak_http1(stream, router, stop));
             }
         }
         Ok(())
@@ -156,15 +164,61 @@ pub async fn serve(
     }
 }
 
-async fn connection<S>(stream: S, router: Router, stop: CancellationToken)
+/// Serves a connection by the protocol that its client speaks.
+async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the connection is gone already");
+        return;
+    }
+    let speaks_http2 = tokio::select! {
+        answer = tokio::time::timeout(HEAD_TIMEOUT, speaks_http2(&stream)) => answer,
+        () = stop.cancelled() => return,
+    };
+    match speaks_http2 {
+        Ok(Ok(false)) => speak_http1(stream, router, stop).await,
+        Ok(Ok(true)) => {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(HTTP2_PING)
+                .max_concurrent_streams(HTTP2_STREAMS)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            until_stopped(connection, stop).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a connection ended before its first byte"),
+        Err(_) => tracing::debug!("a connection said nothing for too long"),
+    }
+}
+
+async fn speak_http1<S>(stream: S, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    until_stopped(connection, stop).await;
+}
+
+/// Whether the client speaks HTTP/2 in clear text, which gRPC does and tells by its first bytes.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut head = [0; HTTP2_PREFACE.len()];
+    loop {
+        let read = stream.peek(&mut head).await?;
+        let alike = head[..read] == HTTP2_PREFACE[..read];
+        if !alike || read == 0 || read == head.len() {
+            return Ok(alike && read > 0);
+        }
+        // The bytes stay where they are, so that the socket cannot tell when more come.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Serves a connection to its end; after `stop` it ends with the requests it is answering.
+async fn until_stopped<C>(connection: C, stop: CancellationToken)
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -5,6 +5,7 @@
 //! latest counts, of the same time the one created last; a null in that row is the value.
 
 mod as_of;
+mod columns;
 #[cfg(test)]
 mod contract;
 mod entities;
@@ -16,3 +17,6 @@ mod scan;
 pub use entities::EntityRows;
 pub use read::Historical;
 pub use request::{FeatureRef, HistoricalRequest, ViewUse};
+
+pub(crate) use columns::Columns;
+pub(crate) use scan::{Only, Scan, Times};

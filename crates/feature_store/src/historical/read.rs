@@ -2,23 +2,22 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
-use tokio::task::JoinSet;
+use arrow_schema::{ArrowError, Field, Schema};
 
 use super::as_of::{AsOf, Rows, Slots};
+use super::columns::Columns;
 use super::keys::Keys;
 use super::request::{HistoricalRequest, ViewUse};
-use super::scan::{Scan, Times};
+use super::scan::{Only, Scan, Times};
 use crate::FeatureStore;
 use crate::error::Error;
-use crate::table::{self, Column, TableRef};
+use crate::table::{self, TableRef};
 
 /// The answer of a read.
 #[derive(Debug, Clone)]
@@ -74,7 +73,11 @@ impl FeatureStore {
             first,
             last,
         });
-        let scan = Scan::plan(name, &table, &columns.all(), times.as_ref(), used.snapshot).await?;
+        let only = Only {
+            snapshot: used.snapshot,
+            files: None,
+        };
+        let scan = Scan::plan(name, &table, &columns.all(), times.as_ref(), only).await?;
         let snapshot = scan.snapshot_id;
         let found = if times.is_some() {
             join(scan, Arc::new(keys), slots, columns.clone()).await?
@@ -99,88 +102,6 @@ impl FeatureStore {
                 )))
             });
         Ok((found.collect::<Result<_, _>>()?, snapshot))
-    }
-}
-
-/// The columns of the table that a read of a view needs.
-#[derive(Debug, Clone)]
-struct Columns {
-    keys: Vec<String>,
-    key_types: Vec<DataType>,
-    timestamp: String,
-    created: Option<String>,
-    features: Vec<String>,
-    schema: SchemaRef,
-}
-
-impl Columns {
-    fn find(used: &ViewUse, name: &TableRef, there: &[Column]) -> Result<Self, Error> {
-        let view = &used.view;
-        let find = |column: &str, role: &'static str| {
-            there
-                .iter()
-                .find(|c| c.name == column)
-                .ok_or_else(|| Error::UnknownColumn {
-                    table: Box::new(name.clone()),
-                    column: column.to_owned(),
-                    role,
-                    columns: there.iter().map(|c| c.name.clone()).collect(),
-                })
-        };
-        let keys = view.join_keys.iter().map(|key| view.source.column_of(key));
-        let keys: Vec<String> = keys.collect();
-        let key_types = keys.iter().map(|key| find(key, "a join key")?.arrow_type());
-        for column in [
-            Some(&view.source.timestamp_column),
-            view.source.created_column.as_ref(),
-        ] {
-            let Some(column) = column else { continue };
-            let found = find(column, "a time")?;
-            if !found.is_timestamp() {
-                return Err(Error::NoTimestamp {
-                    table: Box::new(name.clone()),
-                    reason: format!("column {column:?} is {}, not a timestamp", found.kind),
-                });
-            }
-        }
-        let features = used
-            .features
-            .iter()
-            .map(|name| Ok(view.feature(name)?.column.clone()));
-        let features = features.collect::<Result<Vec<_>, Error>>()?;
-        let fields = features.iter().zip(&used.features).map(|(column, feature)| {
-            let found = find(column, "a feature")?;
-            let dtype = view.feature(feature)?.dtype;
-            if !dtype.fits(&found.kind) {
-                return Err(Error::Invalid(format!(
-                    "feature {feature:?} of view '{}' is declared {dtype} but column {column:?} of {name} is {} now",
-                    view.name, found.kind
-                )));
-            }
-            Ok(Field::new(feature, found.arrow_type()?, true))
-        });
-        Ok(Self {
-            key_types: key_types.collect::<Result<_, _>>()?,
-            schema: Arc::new(Schema::new(fields.collect::<Result<Vec<_>, Error>>()?)),
-            keys,
-            timestamp: view.source.timestamp_column.clone(),
-            created: view.source.created_column.clone(),
-            features,
-        })
-    }
-
-    /// Each column once.
-    fn all(&self) -> Vec<String> {
-        let mut seen = HashSet::new();
-        let all = self
-            .keys
-            .iter()
-            .chain([&self.timestamp])
-            .chain(&self.created)
-            .chain(&self.features);
-        all.filter(|name| seen.insert(name.as_str()))
-            .cloned()
-            .collect()
     }
 }
 
@@ -211,15 +132,9 @@ fn output_names(request: &HistoricalRequest) -> Result<Vec<String>, Error> {
     let mut features: HashSet<String> = HashSet::new();
     for used in &request.views {
         for feature in &used.features {
-            let name = if request.full_feature_names {
-                format!("{}__{feature}", used.alias)
-            } else {
-                feature.clone()
-            };
+            let name = used.answer_name(feature, request.full_feature_names);
             if !features.insert(name.clone()) {
-                return Err(Error::Invalid(format!(
-                    "two features would be called {name:?}; ask for full_feature_names"
-                )));
+                return Err(Error::same_name(&name));
             }
             names.push(if entity_columns.contains(&name) {
                 format!("{name}__")
@@ -231,45 +146,20 @@ fn output_names(request: &HistoricalRequest) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Reads all pieces of a table, as many at once as there are processors.
+/// Reads a table, and keeps of its rows those that are the newest for some entity row.
 async fn join(
     scan: Scan,
     keys: Arc<Keys>,
     slots: Arc<Slots>,
     columns: Columns,
 ) -> Result<AsOf, Error> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = workers.min(scan.pieces()).max(1);
-    let (scan, columns) = (Arc::new(scan), Arc::new(columns));
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut tasks: JoinSet<Result<AsOf, Error>> = JoinSet::new();
-    for _ in 0..workers {
-        let (scan, keys, slots) = (scan.clone(), keys.clone(), slots.clone());
-        let (columns, next) = (columns.clone(), next.clone());
-        tasks.spawn(async move {
-            let mut found = AsOf::new(slots, columns.schema.clone());
-            loop {
-                let piece = next.fetch_add(1, Ordering::Relaxed);
-                if piece >= scan.pieces() {
-                    return Ok(found);
-                }
-                let each = |batch| push(&mut found, &batch, &keys, &columns, piece as u32);
-                scan.read(piece, each).await?;
-            }
-        });
-    }
-    let mut all: Option<AsOf> = None;
-    while let Some(ended) = tasks.join_next().await {
-        let found = match ended {
-            Ok(found) => found?,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
-        match &mut all {
-            Some(all) => all.merge(found),
-            None => all = Some(found),
-        }
-    }
-    Ok(all.unwrap_or_else(|| AsOf::new(slots, columns.schema.clone())))
+    let schema = columns.schema.clone();
+    let new = move || AsOf::new(slots.clone(), schema.clone());
+    let each = move |found: &mut AsOf, batch, piece| push(found, &batch, &keys, &columns, piece);
+    let mut parts = scan.in_parallel(new.clone(), each).await?.into_iter();
+    let mut all = parts.next().unwrap_or_else(new);
+    parts.for_each(|part| all.merge(part));
+    Ok(all)
 }
 
 fn push(

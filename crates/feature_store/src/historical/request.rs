@@ -67,6 +67,15 @@ impl ViewUse {
             snapshot: None,
         }
     }
+
+    /// What a feature is called in an answer.
+    pub(crate) fn answer_name(&self, feature: &str, full: bool) -> String {
+        if full {
+            format!("{}__{feature}", self.alias)
+        } else {
+            feature.to_owned()
+        }
+    }
 }
 
 impl FeatureStore {

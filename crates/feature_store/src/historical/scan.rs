@@ -1,6 +1,8 @@
 //! Reading a view's table: which files, which columns, in how many streams.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::RecordBatch;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -9,6 +11,7 @@ use iceberg::expr::Reference;
 use iceberg::scan::FileScanTask;
 use iceberg::spec::{Datum, PrimitiveType, Type};
 use iceberg::table::Table;
+use tokio::task::JoinSet;
 
 use crate::error::Error;
 use crate::table::TableRef;
@@ -26,6 +29,15 @@ pub(crate) struct Scan {
     pieces: Arc<Vec<FileScanTask>>,
     pub(crate) snapshot_id: Option<i64>,
     name: TableRef,
+}
+
+/// What a read is limited to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Only<'f> {
+    /// Absent: the newest snapshot.
+    pub(crate) snapshot: Option<i64>,
+    /// Absent: all data files.
+    pub(crate) files: Option<&'f HashSet<String>>,
 }
 
 /// The times that a read needs of a column, in microseconds, both inclusive.
@@ -46,11 +58,11 @@ impl Scan {
         table: &Table,
         columns: &[String],
         times: Option<&Times<'_>>,
-        snapshot: Option<i64>,
+        only: Only<'_>,
     ) -> Result<Self, Error> {
         let failed = || format!("table {name} cannot be read");
         let mut scan = table.scan().select(columns);
-        if let Some(id) = snapshot {
+        if let Some(id) = only.snapshot {
             scan = scan.snapshot_id(id);
         }
         if let Some(times) = times {
@@ -80,7 +92,12 @@ impl Scan {
                 "table {name} has deletion vectors (Iceberg v3), which cannot be read yet; compact the table, or write deletes as position delete files (format version 2)"
             )));
         }
-        let mut pieces: Vec<FileScanTask> = tasks.into_iter().flat_map(split).collect();
+        let wanted = |task: &FileScanTask| {
+            only.files
+                .is_none_or(|files| files.contains(&task.data_file_path))
+        };
+        let tasks = tasks.into_iter().filter(wanted);
+        let mut pieces: Vec<FileScanTask> = tasks.flat_map(split).collect();
         pieces.sort_by(|a, b| (&a.data_file_path, a.start).cmp(&(&b.data_file_path, b.start)));
         Ok(Self {
             // One file at a time, so that batches come in the file's order.
@@ -95,16 +112,48 @@ impl Scan {
         })
     }
 
-    /// How many pieces there are.
-    pub(crate) fn pieces(&self) -> usize {
-        self.pieces.len()
+    /// Reads all pieces, as many at once as there are processors: each worker begins with what
+    /// `new` makes and hands every batch, with the number of its piece, to `each`. Gives what the
+    /// workers have at the end.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or `each` refuses.
+    pub(crate) async fn in_parallel<S: Send + 'static>(
+        self,
+        new: impl Fn() -> S,
+        each: impl Fn(&mut S, RecordBatch, u32) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Result<Vec<S>, Error> {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = workers.min(self.pieces.len());
+        let (scan, each) = (Arc::new(self), Arc::new(each));
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut tasks: JoinSet<Result<S, Error>> = JoinSet::new();
+        for _ in 0..workers {
+            let (scan, each, next) = (scan.clone(), each.clone(), next.clone());
+            let mut state = new();
+            tasks.spawn(async move {
+                loop {
+                    let piece = next.fetch_add(1, Ordering::Relaxed);
+                    if piece >= scan.pieces.len() {
+                        return Ok(state);
+                    }
+                    let take = |batch| each(&mut state, batch, piece as u32);
+                    scan.read(piece, take).await?;
+                }
+            });
+        }
+        let mut states = Vec::with_capacity(workers);
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok(state) => states.push(state?),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        Ok(states)
     }
 
     /// Hands every batch of one piece to `each`.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or `each` refuses.
-    pub(crate) async fn read(
+    async fn read(
         &self,
         piece: usize,
         mut each: impl FnMut(RecordBatch) -> Result<(), Error> + Send,

@@ -37,16 +37,3 @@ fn class(error: &Error) -> &'static str {
         _ => "FeastError",
     }
 }
-
-/// The gRPC status code of an error.
-pub(super) fn grpc_code(error: &Error) -> i32 {
-    match error.code() {
-        Code::NotFound => 5,
-        Code::AlreadyExists => 6,
-        Code::Invalid | Code::Unprocessable => 3,
-        Code::Conflict => 9,
-        Code::NotImplemented => 12,
-        Code::Unavailable | Code::BadGateway => 14,
-        _ => 13,
-    }
-}

@@ -208,8 +208,16 @@ struct FeatureViewResponse {
     tags: BTreeMap<String, String>,
     description: String,
     owner: String,
+    /// The times that were loaded into the online store.
+    materialized: Vec<IntervalResponse>,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct IntervalResponse {
+    start: Timestamp,
+    end: Timestamp,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -263,6 +271,14 @@ impl From<FeatureView> for FeatureViewResponse {
             tags: view.tags,
             description: view.description,
             owner: view.owner,
+            materialized: view
+                .materialized
+                .into_iter()
+                .map(|(start_us, end_us)| IntervalResponse {
+                    start: Timestamp(start_us.div_euclid(1000)),
+                    end: Timestamp(end_us.div_euclid(1000)),
+                })
+                .collect(),
             created_at: Timestamp(view.created_at),
             updated_at: Timestamp(view.updated_at),
         }

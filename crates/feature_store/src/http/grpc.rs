@@ -9,8 +9,6 @@ use http_body_util::{BodyExt as _, Full};
 use super::fault;
 use crate::error::Error;
 
-const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
-
 /// The message in a request's body.
 ///
 /// # Errors
@@ -30,7 +28,7 @@ pub(super) fn message(body: &Bytes) -> Result<Bytes, Error> {
 
 /// The response to a call.
 pub(super) fn respond(answer: Result<Vec<u8>, Error>) -> Response {
-    let mut response = match answer {
+    match answer {
         Ok(message) => {
             let mut frame = Vec::with_capacity(message.len() + 5);
             frame.push(0);
@@ -39,34 +37,19 @@ pub(super) fn respond(answer: Result<Vec<u8>, Error>) -> Response {
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", HeaderValue::from_static("0"));
             let body = Full::new(Bytes::from(frame)).with_trailers(async { Some(Ok(trailers)) });
-            Body::new(body).into_response()
+            let mut response = Body::new(body).into_response();
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, web::GRPC);
+            response
         }
         Err(error) => {
             let mut response = Body::empty().into_response();
-            let headers = response.headers_mut();
-            headers.insert("grpc-status", HeaderValue::from(fault::grpc_code(&error)));
-            if let Ok(text) = HeaderValue::from_str(&percent_encoded(&fault::detail(&error))) {
-                headers.insert("grpc-message", text);
-            }
+            let (status, message) = (error.code().grpc(), fault::detail(&error));
+            web::set_grpc_status(response.headers_mut(), status, &message);
             response
         }
-    };
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, CONTENT_TYPE);
-    response
-}
-
-/// The encoding of `grpc-message`: all but printable ASCII, and `%` itself.
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' '..=b'$' | b'&'..=b'~' => encoded.push(char::from(byte)),
-            other => encoded.push_str(&format!("%{other:02X}")),
-        }
     }
-    encoded
 }
 
 #[cfg(test)]
@@ -82,10 +65,5 @@ mod tests {
         for wrong in [&b"\0\0\0\0\x03ab"[..], b"\x01\0\0\0\x02ab", b"\0\0", b""] {
             assert!(message(&Bytes::copy_from_slice(wrong)).is_err());
         }
-    }
-
-    #[test]
-    fn a_message_fits_into_a_header() {
-        assert_eq!(percent_encoded("50%\nü"), "50%25%0A%C3%BC");
     }
 }

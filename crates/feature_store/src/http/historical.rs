@@ -185,11 +185,7 @@ async fn resolve(
                 .collect::<Result<Vec<_>, _>>()?;
             store.resolve(PROJECT, &refs).await?
         }
-        _ => {
-            return Err(Error::Invalid(
-                "give either features, a list of VIEW:FEATURE, or feature_service".to_owned(),
-            ));
-        }
+        _ => return Err(Error::nothing_asked()),
     };
     for (name, snapshot) in &wanted.snapshots {
         let view = views.iter_mut().find(|used| used.alias == *name);

@@ -5,6 +5,7 @@ mod features;
 mod flight;
 mod grpc;
 mod historical;
+mod online;
 mod registry;
 mod repo;
 mod status;
@@ -21,17 +22,20 @@ use crate::FeatureStore;
 pub fn routes(store: FeatureStore) -> Routes {
     let rest = features::routes(Routes::new(Style::Asgard));
     let rest = historical::routes(rest);
+    let rest = online::routes(rest);
     let rest = status::routes(rest);
     let rest = tables::routes(rest);
     let rest = repo::routes(rest);
-    let feast = flight::routes(registry::routes(rest), store.clone());
-    feast.with_state(store)
+    let feast = registry::routes(Routes::new(Style::Grpc));
+    let feast = flight::routes(feast, store.clone());
+    rest.merge(feast).with_state(store)
 }
 
 /// The description of the REST routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut api = features::Api::openapi();
     api.merge(historical::Api::openapi());
+    api.merge(online::Api::openapi());
     api.merge(repo::Api::openapi());
     api.merge(status::Api::openapi());
     api.merge(tables::Api::openapi());

@@ -17,11 +17,14 @@ pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
 pub(super) struct Api;
 
 /// The `feature_store.yaml` of a Feast repository over this server, for the address by which it
-/// was asked.
+/// was asked. Asked for with a key, it takes the key from the variable `ASGARD_TOKEN`.
 #[utoipa::path(get, path = "/feast/repo", tag = "features", responses((status = 200, content_type = "application/yaml", body = String)))]
 async fn repo(headers: HeaderMap) -> Result<Response, ApiError> {
     let host = headers.get(header::HOST).and_then(|v| v.to_str().ok());
-    let yaml = host.and_then(feature_store_yaml).ok_or_else(|| {
+    let keyed = headers.contains_key(header::AUTHORIZATION);
+    let token = keyed.then_some(TOKEN_VARIABLE);
+    let yaml = host.and_then(|host| feature_store_yaml(host, token));
+    let yaml = yaml.ok_or_else(|| {
         ApiError::new(
             Code::Invalid,
             "the request's Host names no address that a client could use",
@@ -30,8 +33,12 @@ async fn repo(headers: HeaderMap) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, "application/yaml")], yaml).into_response())
 }
 
-/// The configuration of a Feast repository for the server at `HOST:PORT`.
-pub fn feature_store_yaml(authority: &str) -> Option<String> {
+/// Where the command line has its key, too.
+const TOKEN_VARIABLE: &str = "ASGARD_TOKEN";
+
+/// The configuration of a Feast repository for the server at `HOST:PORT`, with the variable that
+/// holds the key to send, if one is needed. SDKs send a key of their own since 0.6x, under `oidc`.
+pub fn feature_store_yaml(authority: &str, token_variable: Option<&str>) -> Option<String> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() => (host, port),
         _ => (authority, "80"),
@@ -40,6 +47,10 @@ pub fn feature_store_yaml(authority: &str) -> Option<String> {
     if host.is_empty() || !host.chars().all(plain) {
         return None;
     }
+    let auth = match token_variable {
+        Some(name) => format!("type: oidc\n  token_env_var: {name}"),
+        None => "type: no_auth".to_owned(),
+    };
     Some(format!(
         "project: {PROJECT}
 provider: local
@@ -50,10 +61,12 @@ offline_store:
   type: remote
   host: \"{host}\"
   port: {port}
-online_store: null
+online_store:
+  type: remote
+  path: \"http://{host}:{port}/feast\"
 entity_key_serialization_version: 3
 auth:
-  type: no_auth
+  {auth}
 "
     ))
 }
@@ -64,10 +77,14 @@ mod tests {
 
     #[test]
     fn an_address_that_would_break_the_file_is_refused() {
-        assert!(feature_store_yaml("localhost:8000").is_some_and(|y| y.contains("port: 8000")));
-        assert!(feature_store_yaml("[::1]:8000").is_some_and(|y| y.contains("\"[::1]:8000\"")));
+        assert!(
+            feature_store_yaml("localhost:8000", None).is_some_and(|y| y.contains("port: 8000"))
+        );
+        assert!(
+            feature_store_yaml("[::1]:8000", None).is_some_and(|y| y.contains("\"[::1]:8000\""))
+        );
         for wrong in ["", "a\"b:1", "a\nb"] {
-            assert_eq!(feature_store_yaml(wrong), None);
+            assert_eq!(feature_store_yaml(wrong, None), None);
         }
     }
 }

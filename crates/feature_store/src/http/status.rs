@@ -23,8 +23,8 @@ struct StatusResponse {
     entities_count: i64,
     /// Feature services: the lists of features that models are trained on.
     models_count: i64,
-    /// Where online values are kept; null: this server keeps none.
-    online_store: Option<&'static str>,
+    /// Where online values are kept.
+    online_store: &'static str,
     /// Definitions are rows of asgard's own database.
     registry_path: &'static str,
     catalogs: Vec<String>,
@@ -39,7 +39,7 @@ async fn status(State(store): State<FeatureStore>) -> Result<Json<StatusResponse
         feature_views_count: counts.feature_views,
         entities_count: counts.entities,
         models_count: counts.feature_services,
-        online_store: None,
+        online_store: "memory, with a durable copy in the data directory (redb)",
         registry_path: match store.db.backend() {
             db::Backend::Sqlite => "asgard's database (sqlite)",
             db::Backend::Postgres => "asgard's database (postgres)",

@@ -32,7 +32,10 @@ customer_id,event_timestamp,total_orders,avg_order_value,segment
 
 impl App {
     fn new(db: TestDb, config: &Config) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::over(db, config, tempfile::tempdir().unwrap())
+    }
+
+    fn over(db: TestDb, config: &Config, dir: TempDir) -> Self {
         let store = FeatureStore::new(db.clone(), config, dir.path());
         let door = Door::new(Arc::new(|_| Box::pin(async { Ok(None) }))).open_to(Identity::Local);
         let routes = feature_store::routes(store);
@@ -51,6 +54,18 @@ impl App {
     pub(crate) async fn both() -> [Self; 2] {
         let dbs = db::testing::both(&[MIGRATIONS]).await;
         dbs.map(|db| Self::new(db, &Config::default()))
+    }
+
+    /// The same database and data directory after a restart.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { dir, _db: db, .. } = self;
+        // The file of the online store is free when its last user is gone.
+        Self::over(db, &Config::default(), dir)
+    }
+
+    /// One on SQLite with settings of its own.
+    pub(crate) async fn with(config: &Config) -> Self {
+        Self::new(db::testing::sqlite(&[MIGRATIONS]).await, config)
     }
 
     /// One on SQLite.

@@ -81,6 +81,7 @@ async fn a_view_is_shown_as_it_was_defined() {
       "join_keys": [
         "customer_id"
       ],
+      "materialized": [],
       "name": "customer_features",
       "online": true,
       "owner": "",

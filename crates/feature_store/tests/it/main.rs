@@ -5,4 +5,5 @@ mod app;
 mod feast_sdk;
 mod features;
 mod historical;
+mod online;
 mod tables;

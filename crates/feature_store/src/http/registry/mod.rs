@@ -251,19 +251,9 @@ async fn materialized(
         .unwrap_or_default()
         .name;
     let project = project_or_default(&request.project);
-    let row = store.object(project, Kind::FeatureView, &name).await?;
-    let interval = proto::Interval {
-        start_time: request.start_date,
-        end_time: request.end_date,
-    };
-    let meta = proto::Meta {
-        materialization_intervals: vec![interval],
-        ..proto::Meta::default()
-    };
-    let object = proto::with_meta(row.spec, meta);
-    store
-        .apply_object(project, Kind::FeatureView, &name, object, now)
-        .await
+    let us = |at: Option<proto::Timestamp>| at.map_or(0, proto::Timestamp::us);
+    let interval = (us(request.start_date), us(request.end_date));
+    store.add_interval(project, &name, interval, now).await
 }
 
 async fn any_view(store: &FeatureStore, project: &str, name: &str) -> Result<AnyView, Error> {

@@ -1,0 +1,300 @@
+//! The online store over HTTP: what the Feast SDK's remote online store calls, and people too.
+//!
+//! The bodies are Feast's own (`feast/feature_server.py`). SDKs before 0.6x send JSON without
+//! saying so, so the content type is not looked at; the door refuses pages of other sites.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{OpenApi, ToSchema};
+use web::{ApiError, Code, Json, Permission, Routes, Timestamp};
+
+use crate::FeatureStore;
+use crate::error::Error;
+use crate::online::{Destination, Materialized, Mode, OnlineRequest, Span, parse_time};
+
+pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
+    let (read, write) = (Permission::ReadFeatures, Permission::WriteFeatures);
+    routes
+        .post("/feast/get-online-features", read, get)
+        .post("/feast/push", write, push)
+        .post("/feast/write-to-online-store", write, write_to_online_store)
+        .post("/feast/materialize", write, materialize)
+        .post(
+            "/feast/materialize-incremental",
+            write,
+            materialize_incremental,
+        )
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(get, push, write_to_online_store, materialize, materialize_incremental))]
+pub(super) struct Api;
+
+fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let code = if error.is_data() {
+            Code::Unprocessable
+        } else {
+            Code::Invalid
+        };
+        ApiError::new(code, format!("the body is not as documented: {error}"))
+            .help("the routes are described at /docs")
+    })
+}
+
+fn now_us() -> i64 {
+    Timestamp::now().0.saturating_mul(1000)
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+struct OnlineFeaturesRequest {
+    /// Join keys by name, each with a list of values: one for each entity.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, Vec<Object>>)]
+    entities: BTreeMap<String, Vec<Value>>,
+    /// `VIEW:FEATURE`.
+    #[serde(default)]
+    features: Vec<String>,
+    /// A feature service instead.
+    feature_service: Option<String>,
+    /// Whether features are called `VIEW__FEATURE`.
+    #[serde(default)]
+    full_feature_names: bool,
+}
+
+/// A column of the answer.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described only: the answer is written by hand")]
+struct OnlineColumn {
+    #[schema(value_type = Vec<Object>)]
+    values: Vec<Value>,
+    /// `PRESENT`, `NOT_FOUND`, `OUTSIDE_MAX_AGE`.
+    statuses: Vec<String>,
+    event_timestamps: Vec<String>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described only: the answer is written by hand")]
+struct OnlineMetadata {
+    /// The names of the columns, in their order.
+    feature_names: Vec<String>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described only: the answer is written by hand")]
+struct OnlineFeaturesResponse {
+    results: Vec<OnlineColumn>,
+    metadata: OnlineMetadata,
+}
+
+/// The newest values of entities.
+#[utoipa::path(post, path = "/feast/get-online-features", tag = "features", request_body = OnlineFeaturesRequest,
+    responses((status = 200, body = OnlineFeaturesResponse), (status = 400, description = "a join key is missing or cannot match"), (status = 404, description = "no such view or service")))]
+async fn get(State(store): State<FeatureStore>, bytes: Bytes) -> Result<Response, ApiError> {
+    let started = Instant::now();
+    let request: OnlineFeaturesRequest = body(&bytes)?;
+    let request = OnlineRequest {
+        entities: request.entities,
+        features: request.features,
+        feature_service: request.feature_service,
+        full_feature_names: request.full_feature_names,
+    };
+    let answer = store.online_features(request, now_us()).await?;
+    metrics::histogram!("feast_online_latency_seconds").record(started.elapsed().as_secs_f64());
+    let mut response = Response::new(Body::from(answer));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    Ok(response)
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+struct PushRequest {
+    /// A push source, or a feature view.
+    push_source_name: String,
+    /// The rows by column: join keys, features, the time of the event.
+    #[schema(value_type = BTreeMap<String, Vec<Object>>)]
+    df: BTreeMap<String, Vec<Value>>,
+    /// `online`, `offline` (the view's table), `online_and_offline`.
+    #[serde(default = "online")]
+    to: String,
+}
+
+fn online() -> String {
+    "online".to_owned()
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct PushResponse {
+    written: Vec<WrittenResponse>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct WrittenResponse {
+    feature_view: String,
+    rows: usize,
+    /// Rows that were newer than what the online store had.
+    newer: usize,
+}
+
+/// Writes rows into the views that a push source feeds.
+#[utoipa::path(post, path = "/feast/push", tag = "features", request_body = PushRequest,
+    responses((status = 200, body = PushResponse), (status = 400, description = "a column is missing or a value does not fit"), (status = 404, description = "no view has that source")))]
+async fn push(
+    State(store): State<FeatureStore>,
+    bytes: Bytes,
+) -> Result<Json<PushResponse>, ApiError> {
+    let request: PushRequest = body(&bytes)?;
+    let to = Destination::parse(&request.to)?;
+    let written = store
+        .push(&request.push_source_name, &request.df, to)
+        .await?;
+    let written = written
+        .into_iter()
+        .map(|(feature_view, done)| WrittenResponse {
+            feature_view,
+            rows: done.rows,
+            newer: done.newer,
+        });
+    Ok(Json(PushResponse {
+        written: written.collect(),
+    }))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+struct WriteRequest {
+    feature_view_name: String,
+    /// The rows by column: join keys, features, the time of the event.
+    #[schema(value_type = BTreeMap<String, Vec<Object>>)]
+    df: BTreeMap<String, Vec<Value>>,
+}
+
+/// Writes rows into the online store of a view. An older row never takes a newer one's place.
+#[utoipa::path(post, path = "/feast/write-to-online-store", tag = "features", request_body = WriteRequest,
+    responses((status = 200, body = WrittenResponse), (status = 400, description = "a column is missing or a value does not fit"), (status = 404, description = "no such view")))]
+async fn write_to_online_store(
+    State(store): State<FeatureStore>,
+    bytes: Bytes,
+) -> Result<Json<WrittenResponse>, ApiError> {
+    let request: WriteRequest = body(&bytes)?;
+    let name = request.feature_view_name;
+    let done = store.write_online(&name, &request.df).await?;
+    Ok(Json(WrittenResponse {
+        feature_view: name,
+        rows: done.rows,
+        newer: done.newer,
+    }))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+struct MaterializeRequest {
+    /// ISO 8601; the earliest time of an event.
+    start_ts: Option<String>,
+    /// ISO 8601; the latest time of an event. Absent: now.
+    end_ts: Option<String>,
+    /// Absent: all views with `online: true`.
+    feature_views: Option<Vec<String>>,
+    /// Load all times.
+    #[serde(default)]
+    disable_event_timestamp: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct MaterializeResponse {
+    materialized: Vec<MaterializedResponse>,
+    duration_seconds: f64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct MaterializedResponse {
+    feature_view: String,
+    /// `full`; `appended`: only what was added to the table since; `nothing`: nothing was.
+    mode: &'static str,
+    /// The snapshot of the table that was read.
+    snapshot_id: Option<i64>,
+    rows_read: u64,
+    /// Entities whose newest row is another one now.
+    entities_written: usize,
+    /// Entities in the online store.
+    entities: usize,
+}
+
+impl From<Materialized> for MaterializedResponse {
+    fn from(done: Materialized) -> Self {
+        Self {
+            feature_view: done.view,
+            mode: match done.mode {
+                Mode::Full => "full",
+                Mode::Appended => "appended",
+                Mode::Nothing => "nothing",
+            },
+            snapshot_id: done.snapshot_id,
+            rows_read: done.rows_read,
+            entities_written: done.entities_written,
+            entities: done.entities,
+        }
+    }
+}
+
+/// Loads the newest rows of a span of time into the online store.
+#[utoipa::path(post, path = "/feast/materialize", tag = "features", request_body = MaterializeRequest,
+    responses((status = 200, body = MaterializeResponse), (status = 404, description = "no such view"), (status = 409, description = "it is being done already")))]
+async fn materialize(
+    State(store): State<FeatureStore>,
+    bytes: Bytes,
+) -> Result<Json<MaterializeResponse>, ApiError> {
+    let request: MaterializeRequest = body(&bytes)?;
+    let start_us = match &request.start_ts {
+        _ if request.disable_event_timestamp => i64::MIN,
+        Some(text) => time(text, "start_ts")?,
+        None => {
+            return Err(Error::Invalid(
+                "start_ts is missing: give ISO 8601, or use /feast/materialize-incremental"
+                    .to_owned(),
+            )
+            .into());
+        }
+    };
+    run(&store, request, Some(start_us)).await
+}
+
+/// Loads what came since the last time into the online store.
+#[utoipa::path(post, path = "/feast/materialize-incremental", tag = "features", request_body = MaterializeRequest,
+    responses((status = 200, body = MaterializeResponse), (status = 404, description = "no such view"), (status = 409, description = "it is being done already")))]
+async fn materialize_incremental(
+    State(store): State<FeatureStore>,
+    bytes: Bytes,
+) -> Result<Json<MaterializeResponse>, ApiError> {
+    let request: MaterializeRequest = body(&bytes)?;
+    run(&store, request, None).await
+}
+
+async fn run(
+    store: &FeatureStore,
+    request: MaterializeRequest,
+    start_us: Option<i64>,
+) -> Result<Json<MaterializeResponse>, ApiError> {
+    let end_us = match &request.end_ts {
+        Some(text) if !request.disable_event_timestamp => time(text, "end_ts")?,
+        _ => now_us(),
+    };
+    let span = Span { start_us, end_us };
+    let started = Instant::now();
+    let names = request.feature_views.as_deref();
+    let done = store.materialize(names, span, Timestamp::now().0).await?;
+    Ok(Json(MaterializeResponse {
+        materialized: done.into_iter().map(Into::into).collect(),
+        duration_seconds: started.elapsed().as_secs_f64(),
+    }))
+}
+
+fn time(text: &str, name: &str) -> Result<i64, Error> {
+    parse_time(text).ok_or_else(|| Error::Invalid(format!("{name}: {text:?} is not ISO 8601")))
+}

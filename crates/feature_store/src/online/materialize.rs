@@ -1,0 +1,289 @@
+//! Materializing: the newest row of each entity out of a view's table into the online store.
+//!
+//! Each run leaves a bookmark, the snapshot that it read; the next incremental one reads the files
+//! that were added since, so that rows of an earlier time that came late are not missed.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::appended;
+use super::keeper::{Batch, Bookmark};
+use super::newest::{Job, Rows, newest};
+use super::view::ViewRows;
+use crate::FeatureStore;
+use crate::error::Error;
+use crate::feature_view::FeatureView;
+use crate::historical::{Columns, Only, Scan, Times, ViewUse};
+use crate::registry::PROJECT;
+use crate::table;
+
+/// Rows in one write.
+const WRITE_ROWS: usize = 50_000;
+
+/// The times of the events to load, both inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Absent: go on from where the last run ended, and without one take all that the ttl allows.
+    pub start_us: Option<i64>,
+    pub end_us: i64,
+}
+
+/// How a view was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// All of the table's files.
+    Full,
+    /// The files that were added since the last run.
+    Appended,
+    /// Nothing was added.
+    Nothing,
+}
+
+/// What materializing a view did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Materialized {
+    pub view: String,
+    pub mode: Mode,
+    pub snapshot_id: Option<i64>,
+    /// Rows of the table that were looked at.
+    pub rows_read: u64,
+    /// Entities whose newest row is another one now.
+    pub entities_written: usize,
+    pub entities: usize,
+}
+
+/// The views that are being materialized.
+#[derive(Default)]
+pub(crate) struct Running(Mutex<HashSet<String>>);
+
+struct Guard<'r> {
+    running: &'r Running,
+    view: String,
+}
+
+impl Running {
+    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, view: &str) -> Result<Guard<'_>, Error> {
+        if !self.lock().insert(view.to_owned()) {
+            return Err(Error::Busy(format!(
+                "feature view '{view}' is being materialized already"
+            )));
+        }
+        Ok(Guard {
+            running: self,
+            view: view.to_owned(),
+        })
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.running.lock().remove(&self.view);
+    }
+}
+
+impl FeatureStore {
+    /// Loads views into the online store: those named, or all that are meant for online reads.
+    ///
+    /// # Errors
+    /// When a view is not there or being materialized already, or a table cannot be read. Views
+    /// before it are loaded.
+    pub async fn materialize(
+        &self,
+        names: Option<&[String]>,
+        span: Span,
+        now: i64,
+    ) -> Result<Vec<Materialized>, Error> {
+        if span.start_us.is_some_and(|start| start > span.end_us) {
+            return Err(Error::Invalid(
+                "the start of the times to load is after their end".to_owned(),
+            ));
+        }
+        let views = match names {
+            None => {
+                let mut views = self.feature_views(PROJECT).await?;
+                views.retain(|view| view.online && view.source.table.is_some());
+                views
+            }
+            Some(names) => {
+                let mut views = Vec::new();
+                for name in names {
+                    views.push(self.online_view(name).await?);
+                }
+                views
+            }
+        };
+        let mut done = Vec::new();
+        for view in views {
+            done.push(self.materialize_view(&view, span, now).await?);
+        }
+        Ok(done)
+    }
+
+    /// A view that is meant for online reads.
+    pub(super) async fn online_view(&self, name: &str) -> Result<FeatureView, Error> {
+        let view = self.feature_view(PROJECT, name).await?;
+        if !view.online {
+            return Err(Error::Invalid(format!(
+                "feature view '{name}' is defined with online: false; define it with online: true to load it into the online store"
+            )));
+        }
+        Ok(view)
+    }
+
+    async fn materialize_view(
+        &self,
+        view: &FeatureView,
+        span: Span,
+        now: i64,
+    ) -> Result<Materialized, Error> {
+        let _running = self.online.0.materializing.begin(&view.name)?;
+        let started = Instant::now();
+        let rows = self.online_rows_of(view).await?;
+        let plan = self.plan(view, &rows, span, now).await?;
+        let mut done = Materialized {
+            view: view.name.clone(),
+            mode: plan.mode,
+            snapshot_id: plan.snapshot_id,
+            rows_read: 0,
+            entities_written: 0,
+            entities: 0,
+        };
+        if let Some(scan) = plan.scan {
+            let layout = rows.layout(view);
+            let job = Job::new(view, plan.columns, layout, span.end_us);
+            let newest = newest(scan, Arc::new(job)).await?;
+            done.rows_read = newest.rows_read;
+            let bookmark = plan.snapshot_id.map(|snapshot_id| Bookmark {
+                snapshot_id,
+                definition: definition(view),
+                left_later_rows: newest.left_later_rows,
+            });
+            done.entities_written = self.keep(&rows, newest.rows, bookmark).await?;
+            let start = span.start_us.filter(|start| *start != i64::MIN);
+            let start = start.unwrap_or(newest.first_us.min(span.end_us));
+            let interval = (start, span.end_us);
+            self.add_interval(PROJECT, &view.name, interval, now)
+                .await?;
+        }
+        done.entities = rows.len();
+        metrics::counter!("feast_materialized_rows_total").increment(done.rows_read);
+        metrics::histogram!("feast_materialize_seconds").record(started.elapsed().as_secs_f64());
+        Ok(done)
+    }
+
+    /// The rows of a view, empty when they were about other join keys.
+    pub(super) async fn online_rows_of(&self, view: &FeatureView) -> Result<Arc<ViewRows>, Error> {
+        let rows = self.online.rows(PROJECT, &view.name).await?;
+        let others = {
+            let about = rows.about();
+            !about.layouts.is_empty() && about.join_keys != view.join_keys
+        };
+        if others {
+            self.online.forget(PROJECT, &view.name).await?;
+        }
+        Ok(rows)
+    }
+
+    async fn plan(
+        &self,
+        view: &FeatureView,
+        rows: &ViewRows,
+        span: Span,
+        now: i64,
+    ) -> Result<Plan, Error> {
+        let name = view.table()?;
+        let table = self.catalogs.table(name).await?;
+        let mut used = ViewUse::new(view.clone(), view.name.clone());
+        used.features = view.features.iter().map(|f| f.name.clone()).collect();
+        let columns = Columns::find(&used, name, &table::columns(&table))?;
+        let current = table.metadata().current_snapshot_id();
+        let known = rows.about().bookmark.clone().filter(|bookmark| {
+            let continues = span.start_us.is_none() && !bookmark.left_later_rows;
+            continues && bookmark.definition == definition(view)
+        });
+        let mut mode = Mode::Full;
+        let mut only = None;
+        if let (Some(known), Some(current)) = (&known, current) {
+            if known.snapshot_id == current {
+                mode = Mode::Nothing;
+            } else if let Some(files) =
+                appended::files_since(name, &table, known.snapshot_id).await?
+            {
+                mode = Mode::Appended;
+                only = Some(files);
+            }
+        }
+        let scan = if mode == Mode::Nothing || current.is_none() {
+            None
+        } else {
+            let oldest = view.ttl_us.filter(|_| mode == Mode::Full);
+            let latest_us = span.end_us.min(now.saturating_mul(1000));
+            let oldest = oldest.map(|ttl_us| latest_us.saturating_sub(ttl_us));
+            let times = Times {
+                column: &columns.timestamp,
+                first: span.start_us.or(oldest).unwrap_or(i64::MIN),
+                // Rows of a later time must be seen, to be told apart from none.
+                last: i64::MAX,
+            };
+            let only = Only {
+                snapshot: None,
+                files: only.as_ref(),
+            };
+            Some(Scan::plan(name, &table, &columns.all(), Some(&times), only).await?)
+        };
+        Ok(Plan {
+            mode,
+            snapshot_id: current,
+            columns,
+            scan,
+        })
+    }
+
+    async fn keep(
+        &self,
+        rows: &Arc<ViewRows>,
+        newest: Rows,
+        bookmark: Option<Bookmark>,
+    ) -> Result<usize, Error> {
+        let keeper = self.online.keeper().await?;
+        let mut newest = newest.into_iter();
+        let mut written = 0;
+        loop {
+            let part: Vec<_> = newest.by_ref().take(WRITE_ROWS).collect();
+            let last = part.len() < WRITE_ROWS;
+            let mut about = rows.about().clone();
+            if last {
+                about.bookmark.clone_from(&bookmark);
+            }
+            written += keeper
+                .write(Batch {
+                    view: rows.clone(),
+                    about,
+                    rows: part,
+                })
+                .await?;
+            if last {
+                rows.about().bookmark = bookmark;
+                return Ok(written);
+            }
+        }
+    }
+}
+
+struct Plan {
+    mode: Mode,
+    snapshot_id: Option<i64>,
+    columns: Columns,
+    /// Absent when there is nothing to read.
+    scan: Option<Scan>,
+}
+
+/// What a view's rows are made of, as text.
+fn definition(view: &FeatureView) -> String {
+    format!("{:?} {:?} {:?}", view.join_keys, view.features, view.source)
+}

@@ -1,0 +1,273 @@
+//! Online reads: the newest values of entities, as Feast's own server answers them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::resolved::{Asked, Resolved};
+use super::row::Row;
+use super::{value, view};
+use crate::FeatureStore;
+use crate::error::Error;
+
+/// An online read.
+#[derive(Debug, Clone)]
+pub struct OnlineRequest {
+    /// Join keys by name, each with its values: one for each entity.
+    pub entities: BTreeMap<String, Vec<Value>>,
+    /// `VIEW:FEATURE`, or else a feature service.
+    pub features: Vec<String>,
+    pub feature_service: Option<String>,
+    pub full_feature_names: bool,
+}
+
+/// The answer's text for a time that is not known.
+const NO_TIME: &str = "1970-01-01T00:00:00Z";
+
+impl FeatureStore {
+    /// The newest values of entities, as the JSON of Feast's server: one column after the other,
+    /// the entities' own first.
+    ///
+    /// # Errors
+    /// When a view, feature or join key is not there, or a key can never be one.
+    pub async fn online_features(
+        &self,
+        request: OnlineRequest,
+        now_us: i64,
+    ) -> Result<Vec<u8>, Error> {
+        let asked = Asked {
+            features: request.features,
+            feature_service: request.feature_service,
+            full_feature_names: request.full_feature_names,
+        };
+        let views = self.resolve_online(asked).await?;
+        let count = same_length(&request.entities)?;
+        let mut answer = Answer::new(count);
+        for (name, values) in &request.entities {
+            answer.entity(name, values);
+        }
+        for resolved in views.iter() {
+            let rows = find(resolved, &request.entities, count)?;
+            let oldest = match resolved.used.view.ttl_us {
+                Some(ttl_us) if self.enforce_ttl => now_us.saturating_sub(ttl_us),
+                _ => i64::MIN,
+            };
+            answer.view(resolved, &rows, oldest);
+        }
+        metrics::counter!("feast_online_rows_total").increment(count as u64);
+        Ok(answer.finish())
+    }
+}
+
+/// How many entities there are; a view without join keys is asked about one thing.
+fn same_length(entities: &BTreeMap<String, Vec<Value>>) -> Result<usize, Error> {
+    let Some((first, values)) = entities.first_key_value() else {
+        return Ok(1);
+    };
+    let other = entities.iter().find(|(_, v)| v.len() != values.len());
+    match other {
+        Some((name, others)) => Err(Error::Invalid(format!(
+            "entities: {first:?} has {} values, {name:?} has {}: give as many of each",
+            values.len(),
+            others.len()
+        ))),
+        None => Ok(values.len()),
+    }
+}
+
+/// The row of each entity.
+fn find(
+    resolved: &Resolved,
+    entities: &BTreeMap<String, Vec<Value>>,
+    count: usize,
+) -> Result<Vec<Option<Row>>, Error> {
+    let used = &resolved.used;
+    let keys = used.view.join_keys.iter().zip(&used.view.join_key_types);
+    let keys = keys.map(|(key, dtype)| {
+        let name = used.join_key_map.get(key).unwrap_or(key);
+        match entities.get(name) {
+            Some(values) => Ok((name, *dtype, values)),
+            None => Err(Error::Invalid(format!(
+                "entities has no {name:?}, the join key of feature view '{}'; it has: {}",
+                used.view.name,
+                entities.keys().cloned().collect::<Vec<_>>().join(", ")
+            ))),
+        }
+    });
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    if resolved.rows.about().join_keys != used.view.join_keys {
+        // The rows are about other things, or there are none.
+        return Ok(vec![None; count]);
+    }
+    let mut bytes = Vec::new();
+    let rows = (0..count).map(|index| {
+        bytes.clear();
+        let mut whole = true;
+        for (name, dtype, values) in &keys {
+            whole &= view::push_key(name, *dtype, &values[index], &mut bytes)?;
+        }
+        Ok(if whole {
+            resolved.rows.get(&bytes)
+        } else {
+            None
+        })
+    });
+    rows.collect()
+}
+
+/// The JSON of an answer, growing.
+struct Answer {
+    json: Vec<u8>,
+    names: Vec<String>,
+    count: usize,
+}
+
+impl Answer {
+    fn new(count: usize) -> Self {
+        Self {
+            json: b"{\"results\":[".to_vec(),
+            names: Vec::new(),
+            count,
+        }
+    }
+
+    /// A column of the entities themselves.
+    fn entity(&mut self, name: &str, values: &[Value]) {
+        let values = values.iter().map(Value::to_string).collect::<Vec<_>>();
+        let statuses = vec!["PRESENT"; self.count];
+        let times = vec![NO_TIME; self.count];
+        self.column(name, values.join(",").as_bytes(), &statuses, &times);
+    }
+
+    /// The columns of a view.
+    fn view(&mut self, resolved: &Resolved, rows: &[Option<Row>], oldest_us: i64) {
+        let times: Vec<String> = rows
+            .iter()
+            .map(|row| {
+                row.as_ref()
+                    .map_or(NO_TIME.to_owned(), |r| utc(r.stamp().us))
+            })
+            .collect();
+        let times: Vec<&str> = times.iter().map(String::as_str).collect();
+        let found: Vec<Option<Found<'_>>> = rows
+            .iter()
+            .map(|row| row.as_ref().and_then(|row| Found::new(resolved, row)))
+            .collect();
+        for (feature, name) in resolved.names.iter().enumerate() {
+            let mut json = Vec::with_capacity(self.count * 12);
+            let mut statuses = Vec::with_capacity(self.count);
+            for found in &found {
+                if !json.is_empty() {
+                    json.push(b',');
+                }
+                let value = found.as_ref().and_then(|found| found.value(feature));
+                let too_old = found.as_ref().is_some_and(|f| f.us < oldest_us);
+                match value {
+                    _ if too_old => json.extend(b"null"),
+                    Some(value) => value::write_json(value, &mut json),
+                    None => json.extend(b"null"),
+                }
+                statuses.push(match value {
+                    _ if too_old => "OUTSIDE_MAX_AGE",
+                    Some(_) => "PRESENT",
+                    None => "NOT_FOUND",
+                });
+            }
+            self.column(name, &json, &statuses, &times);
+        }
+    }
+
+    fn column(&mut self, name: &str, values: &[u8], statuses: &[&str], times: &[&str]) {
+        if !self.names.is_empty() {
+            self.json.push(b',');
+        }
+        self.names.push(name.to_owned());
+        self.json.extend(b"{\"values\":[");
+        self.json.extend(values);
+        self.json.extend(b"],\"statuses\":[");
+        self.texts(statuses);
+        self.json.extend(b"],\"event_timestamps\":[");
+        self.texts(times);
+        self.json.extend(b"]}");
+    }
+
+    /// Texts that need no escaping.
+    fn texts(&mut self, texts: &[&str]) {
+        for (index, text) in texts.iter().enumerate() {
+            self.json
+                .extend(if index == 0 { &b"\""[..] } else { b",\"" });
+            self.json.extend(text.as_bytes());
+            self.json.push(b'"');
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let names = serde_json::json!({ "feature_names": self.names });
+        self.json.extend(b"],\"metadata\":");
+        self.json.extend(names.to_string().as_bytes());
+        self.json.push(b'}');
+        self.json
+    }
+}
+
+/// A row with its values apart.
+struct Found<'r> {
+    us: i64,
+    places: Arc<[Option<usize>]>,
+    values: Vec<&'r [u8]>,
+}
+
+impl<'r> Found<'r> {
+    fn new(resolved: &Resolved, row: &'r Row) -> Option<Self> {
+        Some(Self {
+            us: row.stamp().us,
+            places: resolved.places(row.layout())?,
+            values: row.values().collect(),
+        })
+    }
+
+    fn value(&self, feature: usize) -> Option<&'r [u8]> {
+        let place = self.places.get(feature).copied().flatten()?;
+        self.values.get(place).copied()
+    }
+}
+
+/// A time as protobuf writes it in JSON: with as many digits as it needs.
+pub(crate) fn utc(us: i64) -> String {
+    let at = i128::from(us) * 1000;
+    let Ok(at) = time::OffsetDateTime::from_unix_timestamp_nanos(at) else {
+        return NO_TIME.to_owned();
+    };
+    let mut text = format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second()
+    );
+    let us = at.microsecond();
+    // Writing to a text cannot fail.
+    let _ = match (us, us % 1000) {
+        (0, _) => Ok(()),
+        (_, 0) => write!(text, ".{:03}", us / 1000),
+        _ => write!(text, ".{us:06}"),
+    };
+    text.push('Z');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn times_have_as_many_digits_as_they_need() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(1_500_000), "1970-01-01T00:00:01.500Z");
+        assert_eq!(utc(-1), "1969-12-31T23:59:59.999999Z");
+    }
+}

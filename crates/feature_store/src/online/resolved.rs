@@ -1,0 +1,136 @@
+//! The views that an online read names, looked up once a second at most: a read that is answered
+//! from memory cannot wait for a database.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::view::ViewRows;
+use crate::FeatureStore;
+use crate::error::Error;
+use crate::historical::{FeatureRef, ViewUse};
+use crate::registry::PROJECT;
+
+/// How long a look-up holds. What this server changes is seen at once; other servers of the same
+/// database may change definitions too.
+const HOLDS: Duration = Duration::from_secs(1);
+
+/// How many look-ups are kept.
+const KEPT: usize = 1024;
+
+/// A view as an online read uses it, with its rows.
+pub(crate) struct Resolved {
+    pub(crate) used: ViewUse,
+    pub(crate) rows: Arc<ViewRows>,
+    /// The names of its features in the answer.
+    pub(crate) names: Vec<String>,
+    /// For each list of features that rows may follow, where each feature is in it.
+    places: RwLock<Vec<Arc<[Option<usize>]>>>,
+}
+
+impl Resolved {
+    /// Where the features are in rows of a layout.
+    pub(crate) fn places(&self, layout: u32) -> Option<Arc<[Option<usize>]>> {
+        let layout = layout as usize;
+        let known = {
+            let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+            places.get(layout).cloned()
+        };
+        known.or_else(|| {
+            let about = self.rows.about();
+            let features = &self.used.features;
+            let place = |names: &Vec<String>, feature| names.iter().position(|n| n == feature);
+            let all = about.layouts.iter().map(|names| {
+                let places = features.iter().map(|feature| place(names, feature));
+                places.collect::<Arc<[_]>>()
+            });
+            let all: Vec<_> = all.collect();
+            let found = all.get(layout).cloned();
+            *self.places.write().unwrap_or_else(PoisonError::into_inner) = all;
+            found
+        })
+    }
+}
+
+/// Look-ups by what was asked for.
+#[derive(Default)]
+pub(crate) struct Cache(RwLock<HashMap<Asked, Found>>);
+
+type Found = (Instant, Arc<Vec<Resolved>>);
+
+/// What a read asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Asked {
+    pub(crate) features: Vec<String>,
+    pub(crate) feature_service: Option<String>,
+    pub(crate) full_feature_names: bool,
+}
+
+impl Cache {
+    fn get(&self, asked: &Asked) -> Option<Arc<Vec<Resolved>>> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let (since, found) = known.get(asked)?;
+        (since.elapsed() < HOLDS).then(|| found.clone())
+    }
+
+    fn set(&self, asked: Asked, found: Arc<Vec<Resolved>>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEPT {
+            known.retain(|_, (since, _)| since.elapsed() < HOLDS);
+        }
+        if known.len() < KEPT {
+            known.insert(asked, (Instant::now(), found));
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+}
+
+impl FeatureStore {
+    /// The views that an online read names, with their rows.
+    ///
+    /// # Errors
+    /// When one is not there, or two features would have the same name.
+    pub(crate) async fn resolve_online(&self, asked: Asked) -> Result<Arc<Vec<Resolved>>, Error> {
+        if let Some(found) = self.online.0.resolved.get(&asked) {
+            return Ok(found);
+        }
+        let views = match (&asked.feature_service, asked.features.as_slice()) {
+            (Some(service), []) => self.resolve_service(PROJECT, service).await?,
+            (None, refs) if !refs.is_empty() => {
+                let refs = refs.iter().map(|text| FeatureRef::parse(text));
+                let refs = refs.collect::<Result<Vec<_>, _>>()?;
+                self.resolve(PROJECT, &refs).await?
+            }
+            _ => return Err(Error::nothing_asked()),
+        };
+        let mut found = Vec::new();
+        let mut taken = Vec::new();
+        for used in views {
+            let names = used.features.iter().map(|feature| {
+                let name = used.answer_name(feature, asked.full_feature_names);
+                if taken.contains(&name) {
+                    return Err(Error::same_name(&name));
+                }
+                taken.push(name.clone());
+                Ok(name)
+            });
+            let names = names.collect::<Result<Vec<_>, _>>()?;
+            let rows = self.online.rows(PROJECT, &used.view.name).await?;
+            found.push(Resolved {
+                used,
+                rows,
+                names,
+                places: RwLock::default(),
+            });
+        }
+        let found = Arc::new(found);
+        self.online.0.resolved.set(asked, found.clone());
+        Ok(found)
+    }
+}

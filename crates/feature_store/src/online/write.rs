@@ -1,0 +1,210 @@
+//! Writing values that did not come out of a table: what the SDK pushes, and what it materialized
+//! itself.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::keeper::Batch;
+use super::row::{Row, Stamp};
+use super::{value, view};
+use crate::FeatureStore;
+use crate::error::{Error, Kind};
+use crate::feature_view::FeatureView;
+use crate::json;
+use crate::registry::PROJECT;
+
+/// The names that the SDK gives the times of rows.
+const EVENT_TIMESTAMP: &str = "event_timestamp";
+const CREATED: &str = "created";
+
+/// Rows by column.
+pub type Columns = BTreeMap<String, Vec<Value>>;
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    pub rows: usize,
+    /// Rows that were newer than what was there.
+    pub newer: usize,
+}
+
+/// Where pushed rows go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    pub online: bool,
+    pub offline: bool,
+}
+
+impl Destination {
+    /// Reads Feast's names.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] lists them.
+    pub fn parse(name: &str) -> Result<Self, Error> {
+        let (online, offline) = match name {
+            "online" => (true, false),
+            "offline" => (false, true),
+            "online_and_offline" => (true, true),
+            _ => {
+                return Err(Error::Invalid(format!(
+                    "to is {name:?}; it is one of online, offline, online_and_offline"
+                )));
+            }
+        };
+        Ok(Self { online, offline })
+    }
+}
+
+impl FeatureStore {
+    /// Writes rows into the online store of a view.
+    ///
+    /// # Errors
+    /// When a column is missing or a value is not of its feature's type; nothing is written then.
+    pub async fn write_online(&self, view: &str, columns: &Columns) -> Result<Written, Error> {
+        let view = self.online_view(view).await?;
+        self.write_rows(&view, columns).await
+    }
+
+    /// Writes rows into every view that a push source feeds; a name that is no push source is
+    /// taken as a view's.
+    ///
+    /// # Errors
+    /// As for [`Self::write_online`], and when no view has that source.
+    pub async fn push(
+        &self,
+        source: &str,
+        columns: &Columns,
+        to: Destination,
+    ) -> Result<Vec<(String, Written)>, Error> {
+        let all = self.feature_views(PROJECT).await?;
+        let fed: Vec<&FeatureView> = all
+            .iter()
+            .filter(|view| view.push_source.as_deref() == Some(source))
+            .collect();
+        let fed = if fed.is_empty() {
+            all.iter().filter(|view| view.name == source).collect()
+        } else {
+            fed
+        };
+        if fed.is_empty() {
+            let sources = all.into_iter().filter_map(|view| view.push_source);
+            return Err(Error::NotFound {
+                kind: Kind::DataSource,
+                name: source.to_owned(),
+                project: PROJECT.to_owned(),
+                known: sources.collect(),
+            });
+        }
+        let mut written = Vec::new();
+        for view in fed {
+            let mut done = Written {
+                rows: columns.values().next().map_or(0, Vec::len),
+                newer: 0,
+            };
+            if to.online {
+                done = self.write_rows(view, columns).await?;
+            }
+            if to.offline {
+                let rows = Value::Object(
+                    columns
+                        .iter()
+                        .map(|(name, values)| (name.clone(), Value::Array(values.clone())))
+                        .collect(),
+                );
+                let batch = json::to_batch(rows)?;
+                self.catalogs.append(view.table()?, batch).await?;
+            }
+            written.push((view.name.clone(), done));
+        }
+        Ok(written)
+    }
+
+    async fn write_rows(&self, view: &FeatureView, columns: &Columns) -> Result<Written, Error> {
+        let kept = self.online_rows_of(view).await?;
+        let layout = kept.layout(view);
+        let rows = rows(view, columns, layout)?;
+        let count = rows.len();
+        let about = kept.about().clone();
+        let batch = Batch {
+            view: kept,
+            about,
+            rows,
+        };
+        let newer = self.online.keeper().await?.write(batch).await?;
+        metrics::counter!("feast_pushed_rows_total").increment(count as u64);
+        Ok(Written { rows: count, newer })
+    }
+}
+
+type Keyed = (Box<[u8]>, Row);
+
+fn rows(view: &FeatureView, columns: &Columns, layout: u32) -> Result<Vec<Keyed>, Error> {
+    let find = |name: &str| {
+        columns.get(name).ok_or_else(|| {
+            Error::Invalid(format!(
+                "the rows have no column {name:?}, which feature view '{}' has; their columns are: {}",
+                view.name,
+                columns.keys().cloned().collect::<Vec<_>>().join(", ")
+            ))
+        })
+    };
+    let keys = view.join_keys.iter().map(|key| find(key));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let features = view.features.iter().map(|feature| find(&feature.name));
+    let features = features.collect::<Result<Vec<_>, _>>()?;
+    let timestamp = &view.source.timestamp_column;
+    let times = columns.get(timestamp);
+    let times = match times {
+        Some(times) => times,
+        None => find(EVENT_TIMESTAMP)?,
+    };
+    let created = view.source.created_column.as_deref().unwrap_or(CREATED);
+    let created = columns.get(created).or_else(|| columns.get(CREATED));
+    let count = times.len();
+    if let Some((name, values)) = columns.iter().find(|(_, values)| values.len() != count) {
+        return Err(Error::Invalid(format!(
+            "column {name:?} has {} values, but there are {count} rows",
+            values.len()
+        )));
+    }
+    let mut rows = Vec::with_capacity(count);
+    for row in 0..count {
+        let wrong = |column: &str, problem: &str| {
+            Error::Invalid(format!("row {row}, column {column:?}: {problem}"))
+        };
+        let mut key = Vec::new();
+        for ((name, dtype), values) in view.join_keys.iter().zip(&view.join_key_types).zip(&keys) {
+            if !view::push_key(name, *dtype, &values[row], &mut key)? {
+                return Err(wrong(name, "a join key cannot be null"));
+            }
+        }
+        let time = |value: &Value| {
+            value::time(value).ok_or_else(|| {
+                wrong(
+                    timestamp,
+                    &format!("{value} is no time: give ISO 8601 or seconds since 1970"),
+                )
+            })
+        };
+        let created = created.map(|values| &values[row]).filter(|v| !v.is_null());
+        let stamp = Stamp {
+            us: time(&times[row])?,
+            created: created.map(time).transpose()?,
+        };
+        let mut problem = Ok(());
+        let kept = Row::new(stamp, layout, |bytes| {
+            problem = view
+                .features
+                .iter()
+                .zip(&features)
+                .try_for_each(|(feature, values)| {
+                    value::encode_json(feature.dtype, &values[row], bytes)
+                        .map_err(|problem| wrong(&feature.name, &problem))
+                });
+        });
+        problem?;
+        rows.push((key.into(), kept));
+    }
+    Ok(rows)
+}
