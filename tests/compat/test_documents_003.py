@@ -194,3 +194,114 @@ def test_003_prometheus_metrics(server, iris):
         "mlops_inference_latency_seconds",
     ):
         assert re.search("^" + name, text, re.M), name
+
+
+CUSTOMER_METRICS = """\
+customer_id,event_timestamp,total_purchases,avg_purchase_value,days_since_last_purchase
+1,2025-10-01T00:00:00,3,20.5,10
+1,2025-11-01T00:00:00,4,21.5,5
+1,2025-11-04T00:00:00,9,99.5,1
+2,2025-11-02T00:00:00,7,10.0,30
+3,2025-11-02T00:00:00,1,50.0,60
+4,2025-11-02T00:00:00,2,40.0,2
+"""
+
+
+@pytest.fixture(scope="module")
+def churn_features(server, tmp_path_factory):
+    """The table behind the guide's view, and the view, created by the printed call."""
+    table = requests.post(
+        server.url + "/feast/tables/gold/customer_metrics",
+        data=CUSTOMER_METRICS,
+        headers={"content-type": "text/csv"},
+        timeout=60,
+    )
+    assert table.status_code == 201, table.text
+    shown = run_bash(
+        server,
+        """\
+curl -X POST http://localhost:8000/feast/features \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "name": "customer_churn_features",
+    "entities": ["customer_id"],
+    "features": [
+      {"name": "total_purchases", "dtype": "int64"},
+      {"name": "avg_purchase_value", "dtype": "float64"},
+      {"name": "days_since_last_purchase", "dtype": "int32"}
+    ],
+    "source": {
+      "table_name": "customer_metrics",
+      "catalog": "iceberg",
+      "schema": "gold"
+    },
+    "ttl_days": 365
+  }'
+""",
+        tmp_path_factory.mktemp("curl"),
+    )
+    created = json.loads(shown)
+    assert (created["status"], created["feature_count"]) == ("registered", 3)
+    return created
+
+
+def test_003_feature_views_are_listed_and_counted(churn_features, server, tmp_path):
+    shown = json.loads(run_bash(server, "curl http://localhost:8000/feast/features", tmp_path))
+    names = [view["name"] for view in shown["feature_views"]]
+    assert churn_features["name"] in names and shown["total_count"] == len(names)
+    status = requests.get(server.url + "/feast/status", timeout=60).json()
+    assert status["feature_views_count"] >= 1
+    platform = requests.get(server.url + "/mlops/status", timeout=60).json()
+    assert platform["feast_store_available"] is True and platform["feature_views"] >= 1
+
+
+def test_003_a_feature_view_that_is_missing_is_explained(server):
+    answer = requests.get(server.url + "/feast/features/no_such_features", timeout=60)
+    assert answer.status_code == 404
+    body = answer.json()
+    assert "Feature view 'no_such_features' not found" in body["message"]
+    assert "GET /feast/features lists" in body["help"] and "POST /feast/features" in body["help"]
+
+
+def test_003_features_in_training(churn_features, server):
+    # The printed snippet; the labels, which it never asked for, stand in its entity_df (C33).
+    job = completed(
+        server,
+        """\
+from feast import FeatureStore
+import pandas as pd
+
+# Initialize Feast
+store = FeatureStore(repo_path="/tmp/feast_repo")
+
+# Get historical features
+entity_df = pd.DataFrame({
+    "customer_id": [1, 2, 3, 4, 5],
+    "event_timestamp": pd.to_datetime("2025-11-03"),
+    "target": [0, 1, 1, 0, 0],
+})
+
+training_df = store.get_historical_features(
+    entity_df=entity_df,
+    features=[
+        "customer_churn_features:total_purchases",
+        "customer_churn_features:avg_purchase_value",
+        "customer_churn_features:days_since_last_purchase"
+    ]
+).to_df()
+
+# Use for training
+X = training_df.drop(['customer_id', 'event_timestamp', 'target'], axis=1)
+y = training_df['target']
+
+import mlflow
+from sklearn.ensemble import RandomForestClassifier
+print("SEEN", X.fillna(-1).values.tolist(), y.tolist())
+with mlflow.start_run():
+    mlflow.sklearn.log_model(RandomForestClassifier(n_estimators=5).fit(X.fillna(-1), y), "model")
+""",
+        "churn_from_features_003",
+        requirements=["feast", "scikit-learn", "pandas"],
+    )
+    seen = "[[4.0, 21.5, 5.0], [7.0, 10.0, 30.0], [1.0, 50.0, 60.0], [2.0, 40.0, 2.0], [-1.0, -1.0, -1.0]]"
+    assert f"SEEN {seen} [0, 1, 1, 0, 0]" in job["logs"], job["logs"]

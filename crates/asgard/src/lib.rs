@@ -7,6 +7,11 @@ pub mod backup;
 mod client;
 pub mod commands;
 pub mod failure;
+#[cfg(feature = "feature-store")]
+pub mod features;
+#[cfg(not(feature = "feature-store"))]
+#[path = "features_absent.rs"]
+pub mod features;
 pub mod gc;
 mod http;
 mod import;

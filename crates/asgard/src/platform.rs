@@ -17,6 +17,7 @@ use tracking::{Artifacts, External, Tracking};
 use web::{ApiError, Authenticate, Credentials, Identity, Routes, Timestamp};
 use webhooks::Webhooks;
 
+use crate::features::{self, Features};
 use crate::gc::Collector;
 use crate::http::{self, doctor::Examined};
 use crate::key::{self, Keys};
@@ -37,6 +38,7 @@ pub struct Platform {
     pub serving: Serving,
     pub webhooks: Webhooks,
     pub deployments: Deployments,
+    pub features: Features,
     pub status: Status,
     examined: Examined,
     retention: Retention,
@@ -69,6 +71,7 @@ pub const MIGRATIONS: &[db::Migrations] = &[
     webhooks::MIGRATIONS,
     jobs::MIGRATIONS,
     deploy::MIGRATIONS,
+    features::MIGRATIONS,
 ];
 
 impl Platform {
@@ -106,6 +109,7 @@ impl Platform {
             settings.serving.clone(),
             data_dir,
         );
+        let features = Features::open(db.clone(), &settings.feature_store, data_dir);
         let job_server = ground.job_server;
         let sandbox = ground.sandbox.clone();
         let parts = jobs::Parts {
@@ -119,6 +123,7 @@ impl Platform {
                 serve: Arc::new(move |listener, job_id, stop| {
                     job_server.serve(listener, job_id, stop);
                 }),
+                feast_repo: Features::repo_of_jobs(),
             },
         };
         let jobs = Jobs::new(parts, settings.jobs.clone(), data_dir);
@@ -141,7 +146,10 @@ impl Platform {
         };
         let deployments = Deployments::open(parts, settings.deploy.clone(), data_dir)
             .context("cannot prepare deployments")?;
-        let status = Status::new(ground.about, sources(&tracking, &registry, &jobs));
+        let status = Status::new(
+            ground.about,
+            sources(&tracking, &registry, &jobs, &features),
+        );
         Ok(Self {
             keys,
             tracking,
@@ -150,6 +158,7 @@ impl Platform {
             serving,
             webhooks,
             deployments,
+            features,
             status,
             examined,
             retention,
@@ -176,13 +185,15 @@ impl Platform {
             .merge(jobs::routes(self.jobs.clone()))
             .merge(serving::routes(self.serving.clone()))
             .merge(webhooks::routes(self.webhooks.clone()))
-            .merge(self.mlflow_routes());
+            .merge(self.mlflow_routes())
+            .merge(self.features.routes());
         let documents = [
             deploy::openapi(),
             jobs::openapi(),
             registry::openapi(),
             serving::openapi(),
             webhooks::openapi(),
+            features::openapi(),
         ];
         http::docs::add(routes, |table| openapi::describe(&documents, table))
     }
@@ -236,23 +247,29 @@ async fn track(settings: &Settings, data_dir: &Path, db: &Db) -> anyhow::Result<
     Ok(tracking)
 }
 
-fn sources(tracking: &Tracking, registry: &Registry, jobs: &Jobs) -> Sources {
+fn sources(tracking: &Tracking, registry: &Registry, jobs: &Jobs, features: &Features) -> Sources {
     let stored = tracking.clone();
     let parts = (tracking.clone(), registry.clone(), jobs.clone());
+    let features = features.clone();
     Sources {
         counts: Box::new(move || {
             let (tracking, registry, jobs) = parts.clone();
+            let features = features.clone();
             Box::pin(async move {
-                count(&tracking, &registry, &jobs)
-                    .await
-                    .unwrap_or_else(|error| {
-                        let error = format!("{error:#}");
-                        tracing::warn!(error, "counting for the status failed");
-                        Counts {
-                            error: Some(error),
-                            ..Counts::default()
-                        }
-                    })
+                let counted = count(&tracking, &registry, &jobs).await;
+                let counts = counted.unwrap_or_else(|error| {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "counting for the status failed");
+                    Counts {
+                        error: Some(error),
+                        ..Counts::default()
+                    }
+                });
+                let feature_views = features.count().await;
+                Counts {
+                    feature_views,
+                    ..counts
+                }
             })
         }),
         storage: Box::new(move || {
@@ -277,7 +294,7 @@ async fn count(tracking: &Tracking, registry: &Registry, jobs: &Jobs) -> anyhow:
             registered_models,
             queue_depth,
             available: true,
-            error: None,
+            ..Counts::default()
         },
         Err(error) => Counts {
             queue_depth,

@@ -24,6 +24,8 @@ pub struct Counts {
     pub registered_models: i64,
     pub active_experiments: i64,
     pub queue_depth: i64,
+    /// Absent when the feature store does not answer.
+    pub feature_views: Option<i64>,
 }
 
 /// Whether artifacts can be written.

@@ -90,6 +90,8 @@ def know_packages():
 def run(job):
     JOB.update(job)
     os.environ.update(job["environment"])
+    for name, content in job["files"]:
+        place_file(os.path.join(os.environ["TMPDIR"], name), content)
     path = os.path.join(os.getcwd(), job["file"])
     source = job["script"].encode("utf-8")
     with open(path, "wb") as file:
@@ -112,6 +114,12 @@ def run(job):
     except BaseException as error:
         return fail(error)
     return 0
+
+
+def place_file(path, content):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(content)
 
 
 def leave(stop):

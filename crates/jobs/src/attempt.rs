@@ -12,7 +12,7 @@ use crate::execution::{Ended, Execution, Stopped, Stops};
 use crate::failure::{self, Failure};
 use crate::imports;
 use crate::job::{Job, Phase};
-use crate::launch::{Bounds, Document, Interpreter, Launcher};
+use crate::launch::{Bounds, Document, Interpreter, Launcher, TOKEN_VARIABLE};
 use crate::log::LogWriter;
 use crate::outcome::{self, Outcome, Surroundings};
 use crate::requirements::{self, Plan};
@@ -205,6 +205,9 @@ impl Attempt {
                 script: &script,
                 file: &file,
                 environment: self.variables(&token),
+                files: self
+                    .launcher
+                    .files(self.jobs.inner.parts.door.feast_repo.as_ref()),
                 autolog: self.job.request.autolog,
                 packages: plan.packages_of(environment),
                 modules,
@@ -292,7 +295,7 @@ impl Attempt {
             request.environment_vars.clone().into_iter().collect();
         variables.extend([
             ("ASGARD_JOB_ID".to_owned(), self.job.job_id.clone()),
-            ("MLFLOW_TRACKING_TOKEN".to_owned(), token.to_owned()),
+            (TOKEN_VARIABLE.to_owned(), token.to_owned()),
             (
                 "MLFLOW_EXPERIMENT_NAME".to_owned(),
                 request.experiment_name.clone(),

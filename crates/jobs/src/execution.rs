@@ -270,6 +270,7 @@ mod tests {
                 script: &script,
                 file: "train.py",
                 environment: Vec::new(),
+                files: Vec::new(),
                 autolog: false,
                 packages: Vec::new(),
                 modules: Default::default(),

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::ChildStdout;
 
+use crate::FeastRepo;
 use crate::config::{Config, Network};
 use crate::error::Error;
 use crate::job::JobRequest;
@@ -50,12 +51,17 @@ const FILES: [(&str, &str); 8] = [
     ),
 ];
 
+/// The variable that holds a job's token.
+pub(crate) const TOKEN_VARIABLE: &str = "MLFLOW_TRACKING_TOKEN";
 /// Where the server answers inside a private network.
 const DOOR: u16 = 5000;
 /// The folder of the script inside a sandbox with private files.
 const WORK_DIR: &str = "/job";
 /// The folder of the runner there.
 const RUNNER_DIR: &str = "/asgard";
+
+/// Where scripts find the Feast repository, under the temporary folder.
+const FEAST_REPO: &str = "feast_repo/feature_store.yaml";
 
 /// What fails when an interpreter does not take its script.
 pub(crate) const HANDING_OVER: &str = "handing the script to its interpreter";
@@ -120,6 +126,8 @@ pub(crate) struct Document<'d> {
     pub(crate) script: &'d str,
     pub(crate) file: &'d str,
     pub(crate) environment: Vec<(String, String)>,
+    /// Files under the temporary folder: their paths there, and what is in them.
+    pub(crate) files: Vec<(String, String)>,
     pub(crate) autolog: bool,
     pub(crate) packages: Vec<Package>,
     /// The modules that the script imports.
@@ -232,6 +240,27 @@ impl Launcher {
         })
     }
 
+    /// The server, as a script reaches it.
+    fn uri(&self) -> String {
+        if self.has_door() {
+            format!("http://127.0.0.1:{DOOR}")
+        } else {
+            self.server_url.clone()
+        }
+    }
+
+    /// The files that a script finds under its temporary folder.
+    pub(crate) fn files(&self, feast_repo: Option<&FeastRepo>) -> Vec<(String, String)> {
+        let uri = self.uri();
+        let authority = uri.strip_prefix("http://").unwrap_or(&uri);
+        // Behind a job's own door every caller is that job.
+        let token = (!self.has_door()).then_some(TOKEN_VARIABLE);
+        let yaml = feast_repo.and_then(|write| write(authority, token));
+        yaml.map(|yaml| (FEAST_REPO.to_owned(), yaml))
+            .into_iter()
+            .collect()
+    }
+
     fn network(&self) -> sandbox::Network {
         if self.config.network == Network::Host {
             return sandbox::Network::Host;
@@ -285,11 +314,6 @@ impl Launcher {
         } else {
             text(work_dir)
         };
-        let uri = if self.has_door() {
-            format!("http://127.0.0.1:{DOOR}")
-        } else {
-            self.server_url.clone()
-        };
         let mut variables: Vec<(String, String)> = [
             (
                 "PATH",
@@ -312,13 +336,18 @@ impl Launcher {
             ("MLFLOW_DISABLE_TELEMETRY", "true".to_owned()),
             // The links would name the job's own door.
             ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true".to_owned()),
-            ("MLFLOW_TRACKING_URI", uri),
+            ("MLFLOW_TRACKING_URI", self.uri()),
             ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3".to_owned()),
             ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1".to_owned()),
             ("MLFLOW_HTTP_REQUEST_TIMEOUT", "60".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        if !private {
+            // The script's `repo_path` names a folder that all of the machine shares.
+            let path = format!("{temporary}/{FEAST_REPO}");
+            variables.push(("FEAST_FS_YAML_FILE_PATH".to_owned(), path));
+        }
         if let Some(cpus) = bounds.cpus {
             let threads = format!("{}", cpus.ceil().max(1.0));
             for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"] {

@@ -74,7 +74,13 @@ pub struct JobDoor {
     /// Serves the routes on a job's own listener, every caller being that job, until the token is
     /// cancelled.
     pub serve: Arc<dyn Fn(TcpListener, String, CancellationToken) + Send + Sync>,
+    /// Absent when the server has no feature store.
+    pub feast_repo: Option<FeastRepo>,
 }
+
+/// Writes the `feature_store.yaml` of a Feast repository over the server at `HOST:PORT`; the
+/// second is the variable that holds the token to send, if one is needed.
+pub type FeastRepo = Arc<dyn Fn(&str, Option<&str>) -> Option<String> + Send + Sync>;
 
 /// The training jobs of one server; cheap to clone.
 #[derive(Clone)]

@@ -119,6 +119,7 @@ mod tests {
             door: JobDoor {
                 url: String::new(),
                 serve: Arc::new(|_, _, _| {}),
+                feast_repo: None,
             },
         };
         Jobs::new(parts, Config::default(), dir)

@@ -60,6 +60,9 @@ fn normal(name: &str) -> String {
 /// Python versions to choose from by `requires-python`, the preferred first.
 const PYTHONS: [&str; 5] = ["3.11", "3.12", "3.10", "3.13", "3.14"];
 
+/// The SDK with what its remote mode needs: alone it lacks gRPC, and says so by an import error.
+const FEAST_BY_GRPC: &str = "feast[grpcio]";
+
 /// Plans the environment of a job.
 ///
 /// # Errors
@@ -112,6 +115,12 @@ pub(crate) fn plan(request: &JobRequest, script: &str, config: &Config) -> Resul
                 "The script imports {module}, which its requirements may not provide; if the import fails, add the package that provides it to \"requirements\""
             ));
         }
+    }
+    if names.contains("feast") && !list.iter().any(|entry| entry.contains(FEAST_BY_GRPC)) {
+        notes.push(format!(
+            "The Feast SDK speaks gRPC with this server: adding {FEAST_BY_GRPC}"
+        ));
+        list.push(FEAST_BY_GRPC.to_owned());
     }
     let python = request.python.clone().or_else(|| {
         let requires = metadata?.requires_python?;
@@ -232,6 +241,17 @@ mod tests {
     fn planned(requirements: Option<&[&str]>, script: &str) -> Vec<String> {
         let plan = plan(&request(requirements), script, &Config::default()).unwrap();
         plan.environment.requirements
+    }
+
+    #[test]
+    fn the_feast_sdk_brings_what_it_needs_to_speak_with_this_server() {
+        for script in ["from feast import FeatureStore\n", "import os\n"] {
+            let list = planned(Some(&["feast==0.67.0"]), script);
+            assert!(list.contains(&FEAST_BY_GRPC.to_owned()), "{list:?}");
+        }
+        let whole = planned(Some(&["feast[grpcio]==0.67.0"]), "import feast\n");
+        let feasts = whole.iter().filter(|entry| entry.starts_with("feast"));
+        assert_eq!(feasts.count(), 1, "{whole:?}");
     }
 
     #[test]

@@ -86,6 +86,37 @@ impl Client {
         self.json(self.request(Method::DELETE, path)).await
     }
 
+    /// Deletes; the answer is empty.
+    pub(crate) async fn remove(&self, path: &str) -> Result<(), Failure> {
+        let request = self.request(Method::DELETE, path);
+        self.send(request).await.map(|_| ())
+    }
+
+    /// Reads a text.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, Failure> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        response.text().await.map_err(|e| self.unreachable(&e))
+    }
+
+    /// Sends a file and reads the answer.
+    pub(crate) async fn upload(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        content_type: &str,
+        file: tokio::fs::File,
+    ) -> Result<Vec<u8>, Failure> {
+        let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::new(file));
+        let request = self
+            .request(Method::POST, path)
+            .query(query)
+            .header(header::CONTENT_TYPE, content_type)
+            .body(body);
+        let response = self.send(request).await?;
+        let bytes = response.bytes().await.map_err(|e| self.unreachable(&e))?;
+        Ok(bytes.into())
+    }
+
     /// Opens a stream of server-sent events, after the event `last_id` if there was one.
     pub(crate) async fn events(&self, path: &str, last_id: &str) -> Result<Events, Failure> {
         let mut request = self

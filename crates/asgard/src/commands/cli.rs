@@ -7,8 +7,8 @@ use figment::value::Value;
 
 use super::output::OutputArgs;
 use super::{
-    backup, deploy, deployments, encode, gc, import, jobs, keys, migrate, mlflow_ui, model_server,
-    predict, run,
+    backup, deploy, deployments, encode, features, gc, import, jobs, keys, migrate, mlflow_ui,
+    model_server, predict, run,
 };
 use crate::settings::Flags;
 
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Deployments(deployments::DeploymentsArgs),
     /// List and read registered models
     Models(ModelsArgs),
+    /// Import tables, define feature views over them, and set up the Feast SDK
+    Features(features::FeaturesArgs),
     /// Ask a model for predictions
     Predict(predict::PredictArgs),
     /// Show whether the platform works, and how much is in it

@@ -8,6 +8,7 @@ mod deploy;
 mod deployments;
 mod doctor;
 mod encode;
+mod features;
 mod follow;
 mod gc;
 mod import;
@@ -102,6 +103,7 @@ fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
         Command::Deploy(args) => wait_for(deploy::run(context, &args)),
         Command::Deployments(args) => wait_for(deployments::run(context, &args)),
         Command::Models(args) => wait_for(models::run(context, &args)),
+        Command::Features(args) => wait_for(features::run(context, &args)),
         Command::Predict(args) => wait_for(predict::run(context, &args)),
         Command::Status(remote) => wait_for(status(context, &remote)),
         Command::Keys(args) => wait_for(keys::run(context, &args)),

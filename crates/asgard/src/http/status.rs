@@ -58,11 +58,10 @@ pub(crate) async fn get(State(status): State<Status>, headers: HeaderMap) -> Jso
         mlflow_tracking_uri: tracking_uri(&status, &headers),
         mlflow_available: counts.available,
         mlflow_error: counts.error,
-        // The feature store is not part of this version.
-        feast_store_available: false,
+        feast_store_available: counts.feature_views.is_some(),
         registered_models: counts.registered_models,
         active_experiments: counts.active_experiments,
-        feature_views: 0,
+        feature_views: counts.feature_views.unwrap_or(0),
         timestamp: Timestamp::now(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: status.uptime().as_secs(),

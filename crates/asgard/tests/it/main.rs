@@ -7,6 +7,8 @@ mod backups;
 mod commands;
 mod door;
 mod errors;
+#[cfg(feature = "feature-store")]
+mod features;
 mod gc;
 mod graphql;
 mod jobs;

@@ -62,7 +62,7 @@ async fn every_route_lets_in_who_may_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_job_reaches_tracking_and_its_progress_and_nothing_else() {
+async fn a_job_reaches_tracking_features_and_its_progress_and_nothing_else() {
     let site = Site::new().await;
     let job = Identity::Job {
         job_id: "j".to_owned(),
@@ -73,8 +73,9 @@ async fn a_job_reaches_tracking_and_its_progress_and_nothing_else() {
         // A script may look for models, and register its own run's as MLflow's routes let it.
         let models =
             entry.permission == Permission::ReadTracking || entry.path == "/mlops/registry";
+        let features = entry.permission == Permission::ReadFeatures;
         assert!(
-            tracking || own || models,
+            tracking || own || models || features,
             "a job may {} {}",
             entry.method,
             entry.path

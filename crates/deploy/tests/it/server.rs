@@ -105,6 +105,7 @@ impl Server {
                 door: JobDoor {
                     url: "http://127.0.0.1:9".to_owned(),
                     serve: Arc::new(|_, _, _| {}),
+                    feast_repo: None,
                 },
             },
             jobs::Config::default(),

@@ -122,6 +122,7 @@ impl Server {
             door: JobDoor {
                 url: "http://127.0.0.1:9".to_owned(),
                 serve: serve(served.clone()),
+                feast_repo: Some(Arc::new(|server, _| Some(format!("registry: {server}\n")))),
             },
         };
         let jobs = Jobs::new(parts.clone(), config.clone(), dir.path());

@@ -1,0 +1,51 @@
+//! What stands in the place of the feature store in a build without it: nothing.
+
+use std::path::Path;
+
+use db::{Db, Migrations};
+use jobs::FeastRepo;
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::OpenApi;
+use web::{Routes, Style};
+
+/// No settings.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {}
+
+/// No tables.
+pub const MIGRATIONS: Migrations = Migrations {
+    domain: "feature_store",
+    steps: &[],
+};
+
+/// No feature store.
+#[derive(Clone)]
+pub struct Features;
+
+impl Features {
+    /// Nothing to open.
+    pub fn open(_: Db, _: &Config, _: &Path) -> Self {
+        Self
+    }
+
+    /// No routes: `/feast/*` is answered like any path that is not there.
+    pub fn routes(&self) -> Routes {
+        Routes::new(Style::Asgard)
+    }
+
+    /// Nothing answers.
+    pub async fn count(&self) -> Option<i64> {
+        None
+    }
+
+    /// Jobs find no Feast repository.
+    pub fn repo_of_jobs() -> Option<FeastRepo> {
+        None
+    }
+}
+
+/// No routes to describe.
+pub fn openapi() -> OpenApi {
+    OpenApi::default()
+}
