@@ -88,12 +88,9 @@ def kept(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def asgard(kept, tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("external") / "data")
-    os.environ["ASGARD__TRACKING__URI"] = kept.url
-    try:
-        server.start()
-    finally:
-        del os.environ["ASGARD__TRACKING__URI"]
+    data_dir = tmp_path_factory.mktemp("external") / "data"
+    server = Server(data_dir, {"ASGARD__TRACKING__URI": kept.url})
+    server.start()
     yield server
     server.stop()
 

@@ -40,7 +40,10 @@ with mlflow.start_run():
     mlflow.log_metric("loss", loss.item())
     net.eval()
     mlflow.pytorch.log_model(
-        net, "model", signature=infer_signature(X, net(torch.from_numpy(X)).detach().numpy())
+        net,
+        "model",
+        signature=infer_signature(X, net(torch.from_numpy(X)).detach().numpy()),
+        input_example=X[:5],
     )
 """
 

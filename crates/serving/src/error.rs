@@ -156,7 +156,7 @@ impl Error {
         Some(match self {
             Self::NoModels => "run a training script with 'asgard run train.py --model-name NAME', or log a model with registered_model_name=NAME".to_owned(),
             Self::ModelNotFound { existing, .. } => {
-                format!("the registered models are: {}", existing.join(", "))
+                format!("registered are, the nearest first: {}", existing.join(", "))
             }
             Self::VersionNotFound { name, .. } => format!(
                 "GET /mlops/models/{name} lists its versions, stages and aliases; leave model_version out for the latest"

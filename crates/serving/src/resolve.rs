@@ -75,6 +75,14 @@ impl Resolutions {
     }
 }
 
+/// The names that are most like one that is not there, the nearest first.
+fn nearest(name: &str, mut existing: Vec<String>) -> Vec<String> {
+    let likeness = |other: &String| strsim::jaro_winkler(name, other);
+    existing.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+    existing.truncate(EXISTING_SHOWN);
+    existing
+}
+
 /// Turns the registry's "not found" into one that says what there is.
 async fn explain(
     registry: &Registry,
@@ -83,11 +91,11 @@ async fn explain(
     error: registry::Error,
 ) -> Error {
     match error {
-        registry::Error::ModelNotFound(_) => match registry.names(EXISTING_SHOWN).await {
+        registry::Error::ModelNotFound(_) => match registry.names(EXISTING_COMPARED).await {
             Ok(existing) if existing.is_empty() => Error::NoModels,
             Ok(existing) => Error::ModelNotFound {
                 name: name.to_owned(),
-                existing,
+                existing: nearest(name, existing),
             },
             Err(error) => error.into(),
         },
@@ -101,5 +109,6 @@ async fn explain(
     }
 }
 
-/// Names that are listed in the help of an error.
-const EXISTING_SHOWN: i64 = 20;
+/// How many models' names are compared with one that is not there, and how many of them are told.
+const EXISTING_COMPARED: i64 = 1000;
+const EXISTING_SHOWN: usize = 20;
