@@ -172,26 +172,38 @@ fn write_all(database: &Weak<Database>, waiting: &mpsc::Receiver<Order>) {
         };
         let mut orders = vec![first];
         orders.extend(waiting.try_iter().take(TOGETHER - 1));
-        match commit(&database, &orders) {
-            Ok(written) => {
-                for (order, newer) in orders.into_iter().zip(written) {
-                    acknowledge(order, newer);
-                }
-            }
+        let outcomes: Vec<Outcome> = match commit(&database, &orders) {
+            Ok(written) => orders
+                .into_iter()
+                .zip(written.into_iter().map(Ok))
+                .collect(),
             // One that cannot be written must not take the others with it.
             Err(error) => {
                 tracing::warn!(%error, "writing to the online store failed; each write is tried alone");
-                for order in orders {
-                    match commit(&database, std::slice::from_ref(&order)) {
-                        Ok(written) => {
-                            acknowledge(order, written.into_iter().next().unwrap_or_default());
-                        }
-                        Err(error) => refuse(order, error),
-                    }
-                }
+                each_alone(&database, orders)
+            }
+        };
+        // Who is answered may open the file anew at once.
+        drop(database);
+        for (order, outcome) in outcomes {
+            match outcome {
+                Ok(newer) => acknowledge(order, newer),
+                Err(error) => refuse(order, error),
             }
         }
     }
+}
+
+/// An order, and which of its rows were newer.
+type Outcome = (Order, Result<Vec<usize>, redb::Error>);
+
+fn each_alone(database: &Database, orders: Vec<Order>) -> Vec<Outcome> {
+    let tried = orders.into_iter().map(|order| {
+        let written = commit(database, std::slice::from_ref(&order));
+        let newer = written.map(|written| written.into_iter().next().unwrap_or_default());
+        (order, newer)
+    });
+    tried.collect()
 }
 
 /// Which rows of each order were newer.

@@ -23,8 +23,9 @@ fn killed_in_the_middle(server: &Server, id: &str, times: usize) {
     runtime.spawn(jobs.work(CancellationToken::new()));
     tokio::task::block_in_place(|| {
         tokio::runtime::Handle::current().block_on(begun(server, id, times));
+        // To its end: what it had open in the pool is then seen to be dead, and replaced.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     });
-    runtime.shutdown_background();
 }
 
 #[tokio::test(flavor = "multi_thread")]
