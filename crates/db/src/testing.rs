@@ -29,6 +29,31 @@ impl Deref for TestDb {
     }
 }
 
+impl TestDb {
+    /// The same database as another process has it: on PostgreSQL with connections of its own,
+    /// which die with the runtime that opened them. SQLite serves one process, so there it is the
+    /// same handle; none of its work is tied to a runtime.
+    ///
+    /// # Panics
+    /// When the PostgreSQL server does not answer.
+    pub async fn elsewhere(&self) -> Db {
+        let Some(url) = &self.url else {
+            return self.db.clone();
+        };
+        let options = PgConnectOptions::from_str(url).expect("the URL made by `postgres`");
+        Db::open_postgres(options, &connections(4))
+            .await
+            .expect("another connection to the schema")
+    }
+}
+
+fn connections(max_connections: u32) -> Config {
+    Config {
+        max_connections,
+        ..Config::default()
+    }
+}
+
 /// Both databases, empty but for the migrations. Run the same test on each.
 ///
 /// # Panics
@@ -66,26 +91,17 @@ pub async fn postgres(migrations: &[Migrations]) -> TestDb {
     let options =
         PgConnectOptions::from_str(&url).expect("ASGARD_TEST_POSTGRES_URL is a postgres:// URL");
     let schema = format!("t{}", ulid::Ulid::new().to_string().to_lowercase());
-    let config = Config {
-        max_connections: 4,
-        ..Config::default()
-    };
-    let admin = Db::open_postgres(
-        options.clone(),
-        &Config {
-            max_connections: 1,
-            ..Config::default()
-        },
-    )
-    .await
-    .expect("the test PostgreSQL server answers");
+    let admin = Db::open_postgres(options.clone(), &connections(1))
+        .await
+        .expect("the test PostgreSQL server answers");
     if let crate::Inner::Postgres { pool } = &*admin.inner {
         pool.execute(format!("CREATE SCHEMA {schema}").as_str())
             .await
             .expect("a new schema");
     }
     admin.close().await;
-    let db = Db::open_postgres(options.options([("search_path", schema.as_str())]), &config)
+    let options = options.options([("search_path", schema.as_str())]);
+    let db = Db::open_postgres(options, &connections(4))
         .await
         .expect("a connection to the new schema");
     db.migrate(migrations)

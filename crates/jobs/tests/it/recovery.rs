@@ -15,15 +15,14 @@ async fn begun(server: &Server, id: &str, times: usize) {
         .await;
 }
 
-/// Works on the jobs in a runtime of its own that is torn down with all its tasks in the middle,
-/// as a kill would.
+/// Works on the jobs in a runtime of its own, with connections of its own, that is torn down with
+/// all its tasks in the middle, as a kill would.
 fn killed_in_the_middle(server: &Server, id: &str, times: usize) {
-    let jobs = server.restarted();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.spawn(jobs.work(CancellationToken::new()));
     tokio::task::block_in_place(|| {
+        let other = runtime.block_on(server.elsewhere());
+        runtime.spawn(other.jobs.work(CancellationToken::new()));
         tokio::runtime::Handle::current().block_on(begun(server, id, times));
-        // To its end: what it had open in the pool is then seen to be dead, and replaced.
         runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     });
 }

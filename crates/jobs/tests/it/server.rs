@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use db::Db;
 use db::testing::TestDb;
 use environments::{Environments, HostEnvironment};
 use jobs::{Config, JobDoor, Jobs, Parts};
@@ -47,8 +48,8 @@ pub(crate) struct Server {
     parts: Parts,
     config: Config,
     router: Router,
-    dir: TempDir,
-    db: TestDb,
+    dir: Arc<TempDir>,
+    db: Arc<TestDb>,
 }
 
 pub(crate) struct Answer {
@@ -98,12 +99,24 @@ pub(crate) async fn both(config: &Config) -> [Server; 2] {
 
 impl Server {
     async fn on(db: TestDb, config: &Config) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let connections = (*db).clone();
+        Self::with(connections, Arc::new(db), dir, config).await
+    }
+
+    /// Another process on the same database and folder. What it has open belongs to the runtime
+    /// that calls this, and dies with it.
+    pub(crate) async fn elsewhere(&self) -> Self {
+        let connections = self.db.elsewhere().await;
+        Self::with(connections, self.db.clone(), self.dir.clone(), &self.config).await
+    }
+
+    async fn with(connections: Db, db: Arc<TestDb>, dir: Arc<TempDir>, config: &Config) -> Self {
         let artifacts = Artifacts::open(&tracking::ArtifactsConfig::default(), dir.path()).unwrap();
-        let tracking = Tracking::new((*db).clone(), artifacts);
+        let tracking = Tracking::new(connections.clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
-        let registry = Registry::new((*db).clone(), tracking.clone())
-            .with_job_uploads(jobs::job_uploads((*db).clone()));
+        let registry = Registry::new(connections.clone(), tracking.clone())
+            .with_job_uploads(jobs::job_uploads(connections.clone()));
         let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
         let environments = environments::Config {
             host: HostEnvironment::from_variables(std::env::vars()),
@@ -114,7 +127,7 @@ impl Server {
             .unwrap();
         let served: Arc<OnceLock<(Router, Jobs)>> = Arc::default();
         let parts = Parts {
-            db: (*db).clone(),
+            db: connections,
             tracking: tracking.clone(),
             registry: registry.clone(),
             environments,
