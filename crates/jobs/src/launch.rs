@@ -15,6 +15,7 @@ use tokio::process::ChildStdout;
 
 use crate::FeastRepo;
 use crate::config::{Config, Network};
+use crate::data_dirs::DataDirs;
 use crate::error::Error;
 use crate::job::JobRequest;
 
@@ -115,6 +116,8 @@ pub(crate) struct Interpreter {
     pub(crate) process: Process,
     pub(crate) output: Option<ChildStdout>,
     pub(crate) door: Option<TcpListener>,
+    /// Those that its sandbox shows.
+    pub(crate) data_dirs: DataDirs,
     ready: bool,
     /// Removed with the interpreter.
     _work_dir: Option<TempDir>,
@@ -207,12 +210,13 @@ impl Launcher {
         }
         let mut env = self.variables(environment, bounds, &work_dir, private);
         env.extend(variables.iter().cloned());
+        let data_dirs = self.data_dirs();
         let spec = Spec {
             program: environment.python.clone(),
             args,
             env: env.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
             work_dir,
-            mounts: self.mounts(environment, private),
+            mounts: self.mounts(environment, private, &data_dirs),
             limits: Limits {
                 memory_bytes: bounds.memory_bytes,
                 cpus: bounds.cpus,
@@ -235,6 +239,7 @@ impl Launcher {
             process,
             output,
             door,
+            data_dirs,
             ready: false,
             _work_dir: temp_dir,
         })
@@ -279,7 +284,12 @@ impl Launcher {
         }
     }
 
-    fn mounts(&self, environment: &Environment, private: bool) -> Vec<Mount> {
+    /// The folders of data that a sandbox made now would show.
+    pub(crate) fn data_dirs(&self) -> DataDirs {
+        DataDirs::now(&self.config.data_dirs)
+    }
+
+    fn mounts(&self, environment: &Environment, private: bool, data_dirs: &DataDirs) -> Vec<Mount> {
         let mut mounts = environment.mounts();
         if private {
             mounts.push(Mount {
@@ -290,13 +300,7 @@ impl Launcher {
         } else {
             mounts.push(Mount::read_only(&self.runner));
         }
-        mounts.extend(
-            self.config
-                .data_dirs
-                .iter()
-                .filter(|dir| dir.is_dir())
-                .map(Mount::read_only),
-        );
+        mounts.extend(data_dirs.mounts());
         mounts
     }
 
@@ -432,6 +436,7 @@ impl Interpreter {
             output: process.take_stdout(),
             process,
             door: None,
+            data_dirs: DataDirs::now(&[]),
             ready: false,
             _work_dir: None,
         }

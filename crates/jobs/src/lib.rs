@@ -7,6 +7,7 @@
 
 mod attempt;
 mod config;
+mod data_dirs;
 mod error;
 mod execution;
 mod failure;

@@ -70,7 +70,7 @@ impl Warm {
         bounds: Bounds,
         modules: &[String],
     ) -> Option<Interpreter> {
-        let mut waiting = self.lock();
+        let mut waiting = self.seeing_all_data();
         loop {
             let index = waiting.iter_mut().position(|w| {
                 w.environment.key == environment.key
@@ -97,7 +97,7 @@ impl Warm {
             return;
         }
         let enough = self
-            .lock()
+            .seeing_all_data()
             .iter()
             .filter(|w| w.environment.key == environment.key && w.bounds == bounds)
             .count()
@@ -134,6 +134,14 @@ impl Warm {
     /// Drops all.
     pub(crate) fn clear(&self) {
         self.lock().clear();
+    }
+
+    /// Those that wait, without any whose sandbox shows other folders of data than one made now.
+    fn seeing_all_data(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        let data_dirs = self.launcher.data_dirs();
+        let mut waiting = self.lock();
+        waiting.retain(|w| w.interpreter.data_dirs == data_dirs);
+        waiting
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {

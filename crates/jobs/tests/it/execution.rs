@@ -1,5 +1,7 @@
 //! Scripts that run: what comes of them.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use registry::Selector;
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 use jobs::Submission;
 use web::Identity;
 
-use crate::server::{CLIENT, body, both, config};
+use crate::server::{CLIENT, Server, body, both, config};
 
 fn script(rest: &str) -> String {
     format!("{CLIENT}\n{rest}")
@@ -329,34 +331,62 @@ async fn a_script_that_takes_too_long_is_stopped_and_told_how_to_ask_for_more() 
     }
 }
 
+/// Runs a script again until a waiting interpreter takes it. Interpreters are started in the
+/// background after each job, so some jobs come too early.
+async fn until_warm(server: &Server, source: &str) -> Value {
+    for n in 0..120 {
+        let more = json!({"requirements": ["joblib"], "environment_vars": {"N": n.to_string()}});
+        let id = server.upload(source, more).await;
+        let job = server.end(&id).await;
+        let logs = job["logs"].as_str().unwrap();
+        assert!(logs.contains(&format!("N {n}\n")), "{logs}");
+        if job["warm_start"] == true {
+            return job;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("one of the jobs finds an interpreter ready");
+}
+
+/// Imports a small package, which is imported in advance for the next.
+const IMPORTS: &str = "import joblib, os\nprint('N', os.environ.get('N'))\n";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_interpreter_takes_the_next_script_of_its_environment() {
     let mut config = config();
     config.warm_interpreters = 1;
     let [server, _] = both(&config).await;
     let worker = server.work();
-    // A small package that is imported in advance.
-    let source = "import joblib, os\nprint('pid', os.getpid(), 'N', os.environ.get('N'))\n";
-    let mut warm = None;
-    for n in 0..40 {
-        let more = json!({"requirements": ["joblib"], "environment_vars": {"N": n.to_string()}});
-        let id = server.upload(source, more).await;
-        let job = server.end(&id).await;
-        let logs = job["logs"].as_str().unwrap().to_owned();
-        assert!(logs.contains(&format!("N {n}\n")), "{logs}");
-        if job["warm_start"] == true {
-            warm = Some(job);
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    let warm = warm.expect("one of the jobs finds an interpreter ready");
+    let warm = until_warm(&server, IMPORTS).await;
     assert_eq!(warm["error_info"]["code"], "no_mlflow_run");
     // What libraries read when they are loaded cannot be given to one that has loaded them.
     let more =
         json!({"requirements": ["joblib"], "environment_vars": {"OMP_NUM_THREADS": "1", "N": "x"}});
-    let id = server.upload(source, more).await;
+    let id = server.upload(IMPORTS, more).await;
     assert_eq!(server.end(&id).await["warm_start"], false);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_data_that_comes_later_is_seen_by_the_next_job() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let mut config = config();
+    config.warm_interpreters = 1;
+    config.data_dirs = vec![data.clone()];
+    let [server, _] = both(&config).await;
+    let worker = server.work();
+    let source = format!("{IMPORTS}print(os.path.isdir({data:?}))\n");
+    let seen = |job: &Value| job["logs"].as_str().unwrap().contains("True\n");
+    assert!(!seen(&until_warm(&server, &source).await));
+    // By now another waits, most likely; it does not show the folder.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).unwrap();
+    let more = json!({"requirements": ["joblib"]});
+    let id = server.upload(&source, more).await;
+    assert!(seen(&server.end(&id).await));
+    assert!(seen(&until_warm(&server, &source).await));
     worker.stop().await;
 }
 
