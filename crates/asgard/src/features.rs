@@ -4,9 +4,10 @@ use std::path::Path;
 
 use db::Db;
 pub use feature_store::{Config, MIGRATIONS, openapi};
-use feature_store::{FeatureStore, feature_store_yaml};
-use jobs::FeastRepo;
-use web::Routes;
+use feature_store::{FeatureStore, SubmittedScript, feature_store_yaml};
+use jobs::{FeastRepo, Jobs, Submission};
+use serving::{FeaturesAsked, FeaturesFound, FoundFeature, OnlineFeatures};
+use web::{ApiError, Routes, Timestamp};
 
 /// The feature store; cheap to clone.
 #[derive(Clone)]
@@ -21,6 +22,33 @@ impl Features {
     /// Its routes: REST, and those of the Feast SDK.
     pub fn routes(&self) -> Routes {
         feature_store::routes(self.0.clone())
+    }
+
+    /// What fills the columns that an inference leaves to the feature store.
+    pub fn online(&self) -> Option<OnlineFeatures> {
+        let store = self.0.clone();
+        Some(std::sync::Arc::new(move |asked| {
+            let store = store.clone();
+            Box::pin(async move { look_up(&store, asked).await })
+        }))
+    }
+
+    /// Training from feature views, as jobs like any other.
+    pub fn training_routes(&self, jobs: Jobs) -> Routes {
+        let submit = move |body, caller| {
+            let jobs = jobs.clone();
+            let submitted = async move {
+                let submission = Submission::parse(body, jobs.config())?;
+                let job = jobs.submit(&submission, &caller).await?;
+                Ok(SubmittedScript {
+                    status: job.status.as_str().to_owned(),
+                    created_at: job.created_at,
+                    job_id: job.job_id,
+                })
+            };
+            Box::pin(submitted) as futures_util::future::BoxFuture<'static, _>
+        };
+        feature_store::training_routes(self.0.clone(), std::sync::Arc::new(submit))
     }
 
     /// How many feature views there are; none when the feature store does not answer.
@@ -38,4 +66,44 @@ impl Features {
     pub fn repo_of_jobs() -> Option<FeastRepo> {
         Some(std::sync::Arc::new(feature_store_yaml))
     }
+}
+
+/// The most unknown entities that a note names.
+const NAMED: usize = 5;
+
+async fn look_up(store: &FeatureStore, asked: FeaturesAsked) -> Result<FeaturesFound, ApiError> {
+    let now_us = Timestamp::now().0.saturating_mul(1000);
+    let FeaturesAsked { from, entities } = asked;
+    let found = store.online_columns(from, &entities, now_us).await?;
+    let notes = found.unknown.iter().filter(|(_, rows)| !rows.is_empty());
+    let notes = notes.map(|(view, rows)| {
+        let named = rows.iter().take(NAMED).map(|row| {
+            let keys = found.join_keys.iter().filter_map(|key| {
+                Some(format!("{key} {}", entities.get(key)?.get(*row)?))
+            });
+            keys.collect::<Vec<_>>().join(" and ")
+        });
+        let named: Vec<String> = named.collect();
+        let more = match rows.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "feature view '{view}' has no value online for {}{more}: its features are null there; POST /feast/materialize-incremental loads what its table has",
+            named.join(", ")
+        )
+    });
+    Ok(FeaturesFound {
+        notes: notes.collect(),
+        join_keys: found.join_keys,
+        features: found
+            .features
+            .into_iter()
+            .map(|column| FoundFeature {
+                view: column.view,
+                name: column.feature,
+                values: column.values,
+            })
+            .collect(),
+    })
 }

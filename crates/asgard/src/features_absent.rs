@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use db::{Db, Migrations};
-use jobs::FeastRepo;
+use jobs::{FeastRepo, Jobs};
 use serde::{Deserialize, Serialize};
+use serving::OnlineFeatures;
 use utoipa::openapi::OpenApi;
 use web::{Routes, Style};
 
@@ -31,6 +32,16 @@ impl Features {
 
     /// No routes: `/feast/*` is answered like any path that is not there.
     pub fn routes(&self) -> Routes {
+        Routes::new(Style::Asgard)
+    }
+
+    /// Nothing fills columns.
+    pub fn online(&self) -> Option<OnlineFeatures> {
+        None
+    }
+
+    /// No training from features.
+    pub fn training_routes(&self, _: Jobs) -> Routes {
         Routes::new(Style::Asgard)
     }
 

@@ -102,14 +102,15 @@ impl Platform {
             environments: environments.clone(),
             keep_logs_days: settings.jobs.keep_logs_days,
         };
+        let features = Features::open(db.clone(), &settings.feature_store, data_dir);
         let serving = Serving::new(
             registry.clone(),
             environments.clone(),
             ground.sandbox.clone(),
             settings.serving.clone(),
             data_dir,
+            features.online(),
         );
-        let features = Features::open(db.clone(), &settings.feature_store, data_dir);
         let job_server = ground.job_server;
         let sandbox = ground.sandbox.clone();
         let parts = jobs::Parts {
@@ -186,7 +187,8 @@ impl Platform {
             .merge(serving::routes(self.serving.clone()))
             .merge(webhooks::routes(self.webhooks.clone()))
             .merge(self.mlflow_routes())
-            .merge(self.features.routes());
+            .merge(self.features.routes())
+            .merge(self.features.training_routes(self.jobs.clone()));
         let documents = [
             deploy::openapi(),
             jobs::openapi(),

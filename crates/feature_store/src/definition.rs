@@ -57,7 +57,7 @@ impl NewFeatureView {
         let source = Source {
             name: self.table.to_string(),
             address: self.table.uri(),
-            timestamp_column: self.timestamp(columns)?,
+            timestamp_column: timestamp_of(columns, &self.table, self.timestamp_field.as_deref())?,
             created_column: self.created(columns)?,
             table: Some(self.table.clone()),
             field_mapping: self.field_mapping.clone(),
@@ -155,46 +155,6 @@ impl NewFeatureView {
         Ok(())
     }
 
-    /// The column with the time of an event: the one asked for, else the only one, else the one
-    /// with the usual name.
-    fn timestamp(&self, columns: &[Column]) -> Result<String, Error> {
-        let candidates: Vec<&str> = columns
-            .iter()
-            .filter(|c| c.is_timestamp())
-            .map(|c| c.name.as_str())
-            .collect();
-        let refused = |reason: String| Error::NoTimestamp {
-            table: Box::new(self.table.clone()),
-            reason,
-        };
-        let listed = || match candidates.as_slice() {
-            [] => "the table has no timestamp column; point-in-time reads need one".to_owned(),
-            some => format!("its timestamp columns are: {}", some.join(", ")),
-        };
-        match self.timestamp_field.as_deref() {
-            Some(asked) => {
-                let column = find(columns, &self.table, asked, "source.timestamp_field")?;
-                if !column.is_timestamp() {
-                    return Err(refused(format!(
-                        "column {asked:?} is {}, not a timestamp; {}",
-                        column.kind,
-                        listed()
-                    )));
-                }
-                Ok(asked.to_owned())
-            }
-            None => match candidates.as_slice() {
-                [only] => Ok((*only).to_owned()),
-                some if some.contains(&USUAL_TIMESTAMP) => Ok(USUAL_TIMESTAMP.to_owned()),
-                [] => Err(refused(listed())),
-                _ => Err(refused(format!(
-                    "which column is the time of an event? {}",
-                    listed()
-                ))),
-            },
-        }
-    }
-
     fn created(&self, columns: &[Column]) -> Result<Option<String>, Error> {
         let Some(asked) = &self.created_timestamp_column else {
             return Ok(None);
@@ -208,6 +168,50 @@ impl NewFeatureView {
             )));
         }
         Ok(Some(asked.clone()))
+    }
+}
+
+/// The column with the time of an event: the one asked for, else the only one, else the one
+/// with the usual name.
+pub(crate) fn timestamp_of(
+    columns: &[Column],
+    table: &TableRef,
+    asked: Option<&str>,
+) -> Result<String, Error> {
+    let candidates: Vec<&str> = columns
+        .iter()
+        .filter(|c| c.is_timestamp())
+        .map(|c| c.name.as_str())
+        .collect();
+    let refused = |reason: String| Error::NoTimestamp {
+        table: Box::new(table.clone()),
+        reason,
+    };
+    let listed = || match candidates.as_slice() {
+        [] => "the table has no timestamp column; point-in-time reads need one".to_owned(),
+        some => format!("its timestamp columns are: {}", some.join(", ")),
+    };
+    match asked {
+        Some(asked) => {
+            let column = find(columns, table, asked, "the time")?;
+            if !column.is_timestamp() {
+                return Err(refused(format!(
+                    "column {asked:?} is {}, not a timestamp; {}",
+                    column.kind,
+                    listed()
+                )));
+            }
+            Ok(asked.to_owned())
+        }
+        None => match candidates.as_slice() {
+            [only] => Ok((*only).to_owned()),
+            some if some.contains(&USUAL_TIMESTAMP) => Ok(USUAL_TIMESTAMP.to_owned()),
+            [] => Err(refused(listed())),
+            _ => Err(refused(format!(
+                "which column is the time of an event? {}",
+                listed()
+            ))),
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong in the feature store.
 
-use web::{ApiError, Code};
+use web::{ApiError, Code, FieldError};
 
 use crate::dtype::Dtype;
 use crate::table::TableRef;
@@ -47,6 +47,9 @@ pub enum Error {
     /// The request cannot be right whatever the tables hold.
     #[error("{0}")]
     Invalid(String),
+    /// Fields of a request are refused.
+    #[error("the request is refused: {}", .0.iter().map(|f| f.msg.as_str()).collect::<Vec<_>>().join("; "))]
+    Fields(Vec<FieldError>),
     /// A name that is not there.
     #[error("{kind} '{name}' not found; {}", there_is(known, "there are none yet"))]
     NotFound {
@@ -198,6 +201,7 @@ impl Error {
         match self {
             Self::NotFound { .. } | Self::UnknownTable { .. } => Code::NotFound,
             Self::Exists { .. } => Code::AlreadyExists,
+            Self::Fields(_) => Code::Unprocessable,
             Self::InUse(_) | Self::Busy(_) => Code::Conflict,
             Self::UnknownCatalog { .. }
             | Self::UnknownColumn { .. }
@@ -258,6 +262,9 @@ impl Error {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
+        if let Error::Fields(fields) = error {
+            return Self::fields(fields);
+        }
         let code = error.code();
         if code == Code::Internal {
             return Self::internal(&error);

@@ -23,6 +23,7 @@ mod proto;
 mod registry;
 mod store;
 mod table;
+mod training;
 
 pub use catalog::Catalogs;
 pub use config::{CatalogConfig, Config};
@@ -30,13 +31,17 @@ pub use definition::NewFeatureView;
 pub use dtype::{Dtype, Scalar};
 pub use error::{Error, Kind};
 pub use feature_view::{Feature, FeatureView, Source};
-pub use historical::{EntityRows, FeatureRef, Historical, HistoricalRequest, ViewUse};
-pub use http::{feature_store_yaml, openapi, routes};
+pub use historical::{EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest, ViewUse};
+pub use http::{feature_store_yaml, openapi, routes, training_routes};
 pub use import::{FileFormat, Imported};
 pub use migrations::MIGRATIONS;
-pub use online::{Destination, Materialized, Mode, OnlineColumns, OnlineRequest, Span, Written};
+pub use online::{
+    Columns, Destination, Materialized, Mode, OnlineColumn, OnlineColumns, OnlineRequest, Span,
+    Written,
+};
 pub use registry::{Counts, Created, PROJECT};
 pub use table::{Column, TableRef, columns};
+pub use training::{SubmitScript, SubmittedScript};
 
 use std::path::Path;
 

@@ -32,6 +32,12 @@ pub enum Error {
         version: String,
         served: i64,
     },
+    /// The request leaves columns to a feature store, and there is none.
+    #[error("features_from: this server has no feature store")]
+    NoFeatureStore,
+    /// The feature store refuses the question.
+    #[error("features_from: {}", .0.message())]
+    Features(Box<ApiError>),
     /// The columns do not fit the model.
     #[error("the columns do not fit the model")]
     Inputs(Vec<Problem>),
@@ -125,6 +131,8 @@ impl Error {
             | Self::Timeout { .. }
             | Self::LoadTimeout { .. }
             | Self::Stopping => Code::Unavailable,
+            Self::NoFeatureStore => Code::NotImplemented,
+            Self::Features(refused) => refused.code(),
             Self::TooManyRows => Code::TooLarge,
             Self::Shared(error) => error.code(),
             Self::Registry(error) => error.code(),
@@ -176,6 +184,7 @@ impl Error {
                 "send the request again after the seconds in Retry-After".to_owned()
             }
             Self::Timeout { .. } => "send fewer rows, or raise serving.request_timeout_ms".to_owned(),
+            Self::NoFeatureStore => "send all columns in inputs, or ask a server that was built with its feature store".to_owned(),
             Self::TooManyRows => "send the rows in several requests".to_owned(),
             _ => return None,
         })
@@ -222,6 +231,7 @@ impl From<Error> for ApiError {
         match error {
             Error::Registry(error) => error.into(),
             Error::Artifacts(error) => error.into(),
+            Error::Features(refused) => *refused,
             Error::Shared(error) => answer(&error),
             error => answer(&error),
         }

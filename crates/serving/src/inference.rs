@@ -12,6 +12,8 @@ pub struct Inference {
     /// A number, `@alias`, a stage, or `None` for the latest version.
     pub model_version: Option<String>,
     pub inputs: Inputs,
+    /// Feature views (`VIEW`) or features (`VIEW:FEATURE`) whose values the feature store fills in.
+    pub features_from: Vec<String>,
     pub return_probabilities: bool,
 }
 

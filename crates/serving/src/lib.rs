@@ -15,6 +15,7 @@ mod dispatch;
 mod engine;
 mod error;
 mod example;
+mod features_from;
 mod fit;
 mod folder;
 mod frame;
@@ -35,6 +36,7 @@ mod worker;
 
 pub use config::Config;
 pub use error::Error;
+pub use features_from::{FeaturesAsked, FeaturesFound, FoundFeature, OnlineFeatures};
 pub use fit::Problem;
 pub use http::{model_server_routes, openapi, routes};
 pub use inference::{Engine, Inference, Prediction};

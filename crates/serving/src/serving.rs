@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::count;
 use crate::config::Config;
 use crate::error::Error;
+use crate::features_from::{Filled, OnlineFeatures, explain};
 use crate::inference::{Inference, Prediction};
 use crate::load::{Loader, Maker, Model};
 use crate::model_server::ModelFolder;
@@ -27,16 +28,19 @@ struct Inner {
     models: Models,
     resolutions: Resolutions,
     config: Config,
+    online: Option<OnlineFeatures>,
 }
 
 impl Serving {
-    /// Serving of what `registry` holds; nothing is loaded until it is asked for.
+    /// Serving of what `registry` holds; nothing is loaded until it is asked for. `online` fills the
+    /// columns that requests leave to the feature store.
     pub fn new(
         registry: Registry,
         environments: Environments,
         sandbox: Sandbox,
         config: Config,
         data_dir: &Path,
+        online: Option<OnlineFeatures>,
     ) -> Self {
         let loader = Loader {
             registry: registry.clone(),
@@ -52,6 +56,7 @@ impl Serving {
             models: Models::new(loader),
             resolutions: Resolutions::default(),
             config,
+            online,
         }))
     }
 
@@ -92,7 +97,17 @@ impl Serving {
         let (model, fresh) = inner.models.get(&version).await?;
         let wanted = inference.return_probabilities;
         let timeout = inner.config.request_timeout();
-        let mut answered = model.answer(inference.inputs, wanted, timeout).await?;
+        let filled = match inference.features_from {
+            from if from.is_empty() => Filled::nothing(inference.inputs),
+            from => {
+                let online = inner.online.as_ref();
+                Filled::look_up(online, &model, inference.inputs, from).await?
+            }
+        };
+        let (inputs, names, notes) = filled.apart();
+        let answered = model.answer(inputs, wanted, timeout).await;
+        let mut answered = answered.map_err(|error| explain(error, &names, &notes))?;
+        answered.notes.extend(notes);
         answered.notes.extend(fresh.then(|| load_note(&model)));
         Ok(answered.of(inference.model_name, version.version))
     }

@@ -94,6 +94,7 @@ impl Server {
             sandbox.clone(),
             serving::Config::default(),
             dir.path(),
+            None,
         );
         let jobs = Jobs::new(
             jobs::Parts {

@@ -9,12 +9,14 @@ mod columns;
 #[cfg(test)]
 mod contract;
 mod entities;
+mod entity_table;
 mod keys;
 mod read;
 mod request;
 mod scan;
 
 pub use entities::EntityRows;
+pub use entity_table::EntityTable;
 pub use read::Historical;
 pub use request::{FeatureRef, HistoricalRequest, ViewUse};
 

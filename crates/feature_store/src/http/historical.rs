@@ -19,9 +19,10 @@ use web::{ApiError, Code, Permission, Query, Routes};
 
 use crate::FeatureStore;
 use crate::error::Error;
-use crate::historical::{EntityRows, FeatureRef, Historical, HistoricalRequest};
+use crate::historical::{EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest};
 use crate::json;
 use crate::registry::PROJECT;
+use crate::table::{LOCAL_CATALOG, TableRef};
 
 pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
     routes.post("/feast/historical", Permission::ReadFeatures, historical)
@@ -55,8 +56,10 @@ struct HistoricalBody {
     /// A feature service instead.
     feature_service: Option<String>,
     /// `{"column": [values]}` or `[{"column": value}]`, with `event_timestamp` in ISO 8601.
-    #[schema(value_type = Object)]
-    entities: Value,
+    #[schema(value_type = Option<Object>)]
+    entities: Option<Value>,
+    /// An Iceberg table with such rows instead.
+    entity_table: Option<EntityTableBody>,
     #[serde(default)]
     full_feature_names: bool,
     /// `json`, `csv`, `parquet`, `arrow`.
@@ -64,6 +67,35 @@ struct HistoricalBody {
     /// The snapshot to read a view at, by the view's name; absent: the newest.
     #[serde(default)]
     snapshots: BTreeMap<String, i64>,
+}
+
+/// A table of entity rows.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct EntityTableBody {
+    schema: String,
+    #[serde(alias = "table")]
+    table_name: String,
+    catalog: Option<String>,
+    /// Absent or empty: all.
+    #[serde(default)]
+    columns: Vec<String>,
+    /// Absent: the newest.
+    snapshot_id: Option<i64>,
+}
+
+impl EntityTableBody {
+    fn parse(self) -> EntityTable {
+        EntityTable {
+            table: TableRef {
+                catalog: self.catalog.unwrap_or_else(|| LOCAL_CATALOG.to_owned()),
+                schema: self.schema,
+                name: self.table_name,
+            },
+            columns: self.columns,
+            snapshot: self.snapshot_id,
+        }
+    }
 }
 
 /// The forms of tables.
@@ -140,13 +172,13 @@ async fn historical(
 ) -> Result<Response, ApiError> {
     let given = Form::of(&headers)?;
     let (wanted, entities) = if given == Form::Json {
-        let wanted: HistoricalBody = serde_json::from_slice(&body).map_err(|error| {
+        let mut wanted: HistoricalBody = serde_json::from_slice(&body).map_err(|error| {
             ApiError::new(
                 Code::Unprocessable,
                 format!("the body is not as documented: {error}"),
             )
         })?;
-        let entities = json::to_batch(wanted.entities.clone())?;
+        let entities = entities_of(&store, &mut wanted).await?;
         (wanted, entities)
     } else {
         let list = query.features.unwrap_or_default();
@@ -154,12 +186,13 @@ async fn historical(
         let wanted = HistoricalBody {
             features: features.collect(),
             feature_service: query.feature_service,
-            entities: Value::Null,
+            entities: None,
+            entity_table: None,
             full_feature_names: query.full_feature_names,
             format: query.format,
             snapshots: BTreeMap::new(),
         };
-        (wanted, read(given, body)?)
+        (wanted, EntityRows::new(read(given, body)?)?)
     };
     let answer = wanted
         .format
@@ -171,10 +204,24 @@ async fn historical(
     respond(answer, &store.historical(request).await?)
 }
 
+async fn entities_of(
+    store: &FeatureStore,
+    wanted: &mut HistoricalBody,
+) -> Result<EntityRows, Error> {
+    match (wanted.entities.take(), wanted.entity_table.take()) {
+        (Some(entities), None) => EntityRows::new(json::to_batch(entities)?),
+        (None, Some(table)) => store.entity_rows(&table.parse()).await,
+        _ => Err(Error::Invalid(
+            "give either entities, the rows that features are joined to, or entity_table, a table with such rows"
+                .to_owned(),
+        )),
+    }
+}
+
 async fn resolve(
     store: &FeatureStore,
     wanted: HistoricalBody,
-    entities: RecordBatch,
+    entities: EntityRows,
 ) -> Result<HistoricalRequest, Error> {
     let mut views = match (&wanted.feature_service, wanted.features.as_slice()) {
         (Some(service), []) => store.resolve_service(PROJECT, service).await?,
@@ -195,7 +242,7 @@ async fn resolve(
         view.snapshot = Some(*snapshot);
     }
     Ok(HistoricalRequest {
-        entities: EntityRows::new(entities)?,
+        entities,
         views,
         full_feature_names: wanted.full_feature_names,
     })

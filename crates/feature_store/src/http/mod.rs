@@ -5,6 +5,7 @@ mod features;
 mod flight;
 mod grpc;
 mod historical;
+mod models;
 mod online;
 mod registry;
 mod repo;
@@ -14,6 +15,7 @@ mod tables;
 use utoipa::OpenApi;
 use web::{Routes, Style};
 
+pub use models::training_routes;
 pub use repo::feature_store_yaml;
 
 use crate::FeatureStore;
@@ -35,6 +37,7 @@ pub fn routes(store: FeatureStore) -> Routes {
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut api = features::Api::openapi();
     api.merge(historical::Api::openapi());
+    api.merge(models::Api::openapi());
     api.merge(online::Api::openapi());
     api.merge(repo::Api::openapi());
     api.merge(status::Api::openapi());

@@ -13,8 +13,8 @@ mod view;
 mod write;
 
 pub use materialize::{Materialized, Mode, Span};
-pub use read::OnlineRequest;
-pub use write::{Columns as OnlineColumns, Destination, Written};
+pub use read::{OnlineColumn, OnlineColumns, OnlineRequest};
+pub use write::{Columns, Destination, Written};
 
 pub(crate) use latest::LatestRequest;
 pub(crate) use value::parse_time;

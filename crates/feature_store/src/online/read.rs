@@ -41,6 +41,7 @@ impl FeatureStore {
             features: request.features,
             feature_service: request.feature_service,
             full_feature_names: request.full_feature_names,
+            whole_views: false,
         };
         let views = self.resolve_online(asked).await?;
         let count = same_length(&request.entities)?;
@@ -58,6 +59,98 @@ impl FeatureStore {
         }
         metrics::counter!("feast_online_rows_total").increment(count as u64);
         Ok(answer.finish())
+    }
+}
+
+/// The newest values of entities, feature by feature.
+#[derive(Debug, Clone, Default)]
+pub struct OnlineColumns {
+    /// The columns of the entities that are join keys of a view.
+    pub join_keys: Vec<String>,
+    pub features: Vec<OnlineColumn>,
+    /// For each view the entities that it has no row of, by their place.
+    pub unknown: Vec<(String, Vec<usize>)>,
+}
+
+/// The values of one feature; null where there is none.
+#[derive(Debug, Clone)]
+pub struct OnlineColumn {
+    pub view: String,
+    pub feature: String,
+    pub values: Vec<Value>,
+}
+
+impl FeatureStore {
+    /// The newest values of entities, of whole views (`VIEW`) and of features (`VIEW:FEATURE`).
+    /// What is unknown, or too old where the ttl is enforced, is null.
+    ///
+    /// # Errors
+    /// As for [`Self::online_features`].
+    pub async fn online_columns(
+        &self,
+        from: Vec<String>,
+        entities: &BTreeMap<String, Vec<Value>>,
+        now_us: i64,
+    ) -> Result<OnlineColumns, Error> {
+        let asked = Asked {
+            features: from,
+            feature_service: None,
+            full_feature_names: true,
+            whole_views: true,
+        };
+        let views = self.resolve_online(asked).await?;
+        let count = same_length(entities)?;
+        let mut answer = OnlineColumns::default();
+        for resolved in views.iter() {
+            let rows = find(resolved, entities, count)?;
+            let oldest = match resolved.used.view.ttl_us {
+                Some(ttl_us) if self.enforce_ttl => now_us.saturating_sub(ttl_us),
+                _ => i64::MIN,
+            };
+            answer.view(resolved, &rows, oldest)?;
+        }
+        metrics::counter!("feast_online_rows_total").increment(count as u64);
+        Ok(answer)
+    }
+}
+
+impl OnlineColumns {
+    fn view(
+        &mut self,
+        resolved: &Resolved,
+        rows: &[Option<Row>],
+        oldest_us: i64,
+    ) -> Result<(), Error> {
+        let used = &resolved.used;
+        self.join_keys.extend(used.view.join_keys.iter().cloned());
+        let found = rows.iter().map(|row| {
+            let row = row.as_ref().filter(|row| row.stamp().us >= oldest_us)?;
+            Found::new(resolved, row)
+        });
+        let found: Vec<Option<Found<'_>>> = found.collect();
+        let unknown = (0..found.len()).filter(|row| found[*row].is_none());
+        self.unknown.push((used.alias.clone(), unknown.collect()));
+        for (feature, name) in used.features.iter().enumerate() {
+            let values = found.iter().map(|found| {
+                let Some(value) = found.as_ref().and_then(|found| found.value(feature)) else {
+                    return Ok(Value::Null);
+                };
+                let mut json = Vec::new();
+                value::write_json(value, &mut json);
+                serde_json::from_slice(&json).map_err(|problem| {
+                    Error::Invalid(format!(
+                        "feature {}:{name} cannot be read: {problem}",
+                        used.alias
+                    ))
+                })
+            });
+            self.features.push(OnlineColumn {
+                view: used.alias.clone(),
+                feature: name.clone(),
+                values: values.collect::<Result<_, Error>>()?,
+            });
+        }
+        Ok(())
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Asked {
     pub(crate) features: Vec<String>,
     pub(crate) feature_service: Option<String>,
     pub(crate) full_feature_names: bool,
+    /// Whether a view alone stands for all its features.
+    pub(crate) whole_views: bool,
 }
 
 impl Cache {
@@ -103,9 +105,19 @@ impl FeatureStore {
         let views = match (&asked.feature_service, asked.features.as_slice()) {
             (Some(service), []) => self.resolve_service(PROJECT, service).await?,
             (None, refs) if !refs.is_empty() => {
-                let refs = refs.iter().map(|text| FeatureRef::parse(text));
-                let refs = refs.collect::<Result<Vec<_>, _>>()?;
-                self.resolve(PROJECT, &refs).await?
+                let mut parsed = Vec::new();
+                for text in refs {
+                    if asked.whole_views && !text.contains(':') {
+                        let view = self.feature_view(PROJECT, text).await?;
+                        parsed.extend(view.features.into_iter().map(|feature| FeatureRef {
+                            view: text.clone(),
+                            feature: feature.name,
+                        }));
+                    } else {
+                        parsed.push(FeatureRef::parse(text)?);
+                    }
+                }
+                self.resolve(PROJECT, &parsed).await?
             }
             _ => return Err(Error::nothing_asked()),
         };

@@ -1,14 +1,14 @@
 //! A feature store behind its routes, for one test.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use db::testing::TestDb;
-use feature_store::{Config, FeatureStore, MIGRATIONS};
+use feature_store::{Config, FeatureStore, MIGRATIONS, SubmittedScript};
 use http_body_util::BodyExt as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 use web::{Door, Identity};
@@ -17,6 +17,8 @@ pub(crate) struct App {
     pub(crate) router: Router,
     pub(crate) dir: TempDir,
     pub(crate) database: &'static str,
+    /// The last upload that training has asked for.
+    submitted: Arc<Mutex<Option<Value>>>,
     /// The addresses that are served.
     pub(crate) paths: Vec<String>,
     _db: TestDb,
@@ -38,13 +40,26 @@ impl App {
     fn over(db: TestDb, config: &Config, dir: TempDir) -> Self {
         let store = FeatureStore::new(db.clone(), config, dir.path());
         let door = Door::new(Arc::new(|_| Box::pin(async { Ok(None) }))).open_to(Identity::Local);
-        let routes = feature_store::routes(store);
+        let submitted = Arc::new(Mutex::new(None));
+        let kept = submitted.clone();
+        let submit = move |body: Map<String, Value>, _| {
+            *kept.lock().unwrap() = Some(Value::Object(body));
+            let job = SubmittedScript {
+                job_id: "job".to_owned(),
+                status: "queued".to_owned(),
+                created_at: 0,
+            };
+            Box::pin(async { Ok(job) }) as futures_util::future::BoxFuture<'static, _>
+        };
+        let routes = feature_store::training_routes(store.clone(), Arc::new(submit))
+            .merge(feature_store::routes(store));
         let paths = routes.table().iter().map(|r| r.path.clone()).collect();
         let router = door.guard(routes.into_router());
         Self {
             router,
             dir,
             database: db.name,
+            submitted,
             paths,
             _db: db,
         }
@@ -131,6 +146,11 @@ impl App {
             .unwrap();
         let (status, body) = self.send(request).await;
         (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    /// The last upload that training has asked for.
+    pub(crate) fn submitted(&self) -> Option<Value> {
+        self.submitted.lock().unwrap().clone()
     }
 
     /// Imports the customers and defines the view of the documents over them.

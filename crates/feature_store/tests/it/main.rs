@@ -7,3 +7,4 @@ mod features;
 mod historical;
 mod online;
 mod tables;
+mod training;

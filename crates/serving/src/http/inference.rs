@@ -42,9 +42,34 @@ struct InferenceRequest {
     /// Columns of equal length, by name; each holds one value for each row.
     #[schema(value_type = std::collections::HashMap<String, Vec<serde_json::Value>>)]
     inputs: Inputs,
+    /// A feature view, or a list of views and features (`VIEW:FEATURE`): the columns that the model
+    /// takes and `inputs` lacks come from the online store, by the join keys in `inputs`.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    features_from: FeaturesFrom,
     /// Whether to answer with the probability of each class too.
     #[serde(default)]
     return_probabilities: bool,
+}
+
+/// One name, or several.
+#[derive(Debug, Default, Deserialize)]
+#[serde(untagged)]
+enum FeaturesFrom {
+    #[default]
+    Nothing,
+    One(String),
+    Several(Vec<String>),
+}
+
+impl FeaturesFrom {
+    fn into_names(self) -> Vec<String> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::One(name) => vec![name],
+            Self::Several(names) => names,
+        }
+    }
 }
 
 /// A version as text; a bare number is taken too.
@@ -108,6 +133,7 @@ async fn infer(
             model_name: request.model_name,
             model_version: request.model_version.map(Version::into_text),
             inputs: request.inputs,
+            features_from: request.features_from.into_names(),
             return_probabilities: request.return_probabilities,
         })
         .await?;

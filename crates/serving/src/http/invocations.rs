@@ -38,6 +38,7 @@ pub(super) async fn invocations(
         model_name: server.name().to_owned(),
         model_version: None,
         inputs: request.into_inputs()?,
+        features_from: Vec::new(),
         return_probabilities: false,
     };
     let prediction = server.predict(inference).await?;

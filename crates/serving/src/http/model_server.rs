@@ -130,6 +130,7 @@ async fn predict(
             model_name: request.model_name.unwrap_or_else(own),
             model_version: request.model_version.map(Version::into_text),
             inputs: request.inputs,
+            features_from: Vec::new(),
             return_probabilities: request.return_probabilities,
         })
         .await?;

@@ -134,6 +134,7 @@ pub(super) async fn infer(
             model_name: named.name,
             model_version: named.version,
             inputs,
+            features_from: Vec::new(),
             return_probabilities: probabilities.is_some_and(|wanted| *wanted == Value::Bool(true)),
         })
         .await?;

@@ -4,6 +4,7 @@
 
 mod engines;
 mod failures;
+mod features_from;
 mod lifecycle;
 mod model_server;
 mod parity;

@@ -63,6 +63,7 @@ impl Stage {
             sandbox,
             config,
             data_dir.path(),
+            Some(features()),
         );
         let stop = CancellationToken::new();
         tokio::spawn(serving.clone().work(stop.clone()));
@@ -235,4 +236,45 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// A feature store of customers 1 and 2, in a view `customers` with the columns of the models.
+fn features() -> serving::OnlineFeatures {
+    std::sync::Arc::new(|asked: serving::FeaturesAsked| {
+        Box::pin(async move {
+            if asked.from != ["customers"] {
+                let message = format!("Feature view {:?} not found", asked.from);
+                return Err(web::ApiError::new(web::Code::NotFound, message));
+            }
+            let ids = asked.entities.get("customer_id").cloned();
+            let ids = ids.unwrap_or_default();
+            let known = |id: &Value| matches!(id.as_i64(), Some(1 | 2));
+            let feature = |index: usize| serving::FoundFeature {
+                view: "customers".to_owned(),
+                name: format!("feature_{index}"),
+                values: ids
+                    .iter()
+                    .map(|id| {
+                        known(id)
+                            .then(|| customer(id.as_f64().unwrap(), index))
+                            .into()
+                    })
+                    .collect(),
+            };
+            let unknown = ids.iter().filter(|id| !known(id));
+            Ok(serving::FeaturesFound {
+                join_keys: vec!["customer_id".to_owned()],
+                // One more than the models take.
+                features: (0..21).map(feature).collect(),
+                notes: unknown
+                    .map(|id| format!("customer_id {id} is unknown"))
+                    .collect(),
+            })
+        })
+    })
+}
+
+/// The feature of that number of a customer.
+pub(crate) fn customer(id: f64, feature: usize) -> f64 {
+    (id - 1.5) * (feature as f64 - 10.0) / 4.0
 }

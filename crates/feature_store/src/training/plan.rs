@@ -1,0 +1,427 @@
+//! What is trained, of what: a request checked against the views and tables that it names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+use web::FieldError;
+
+use super::estimator::{Estimator, Framework, Metric};
+use super::script;
+use crate::FeatureStore;
+use crate::dtype::{Dtype, Scalar};
+use crate::error::Error;
+use crate::historical::{EntityRows, EntityTable, ViewUse};
+use crate::json;
+use crate::registry::PROJECT;
+use crate::table::{self, TableRef};
+
+/// The name of the time of inline entity rows.
+const EVENT_TIMESTAMP: &str = "event_timestamp";
+
+/// A model to train, as it is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct TrainingRequest {
+    pub(crate) framework: Framework,
+    pub(crate) model_type: String,
+    pub(crate) views: Vec<ViewFeatures>,
+    pub(crate) rows: Rows,
+    pub(crate) target: String,
+    pub(crate) hyperparameters: Map<String, Value>,
+    pub(crate) split: Split,
+    /// Empty: the usual ones.
+    pub(crate) metrics: Vec<String>,
+    /// The snapshot to read a view at, by its name; absent: the newest.
+    pub(crate) snapshots: BTreeMap<String, i64>,
+}
+
+/// A view, and which of its features are wanted; none: all.
+#[derive(Debug, Clone)]
+pub(crate) struct ViewFeatures {
+    pub(crate) view: String,
+    pub(crate) features: Vec<String>,
+}
+
+/// The rows that features are joined to.
+#[derive(Debug, Clone)]
+pub(crate) enum Rows {
+    /// `{"column": [values]}` or `[{"column": value}]`.
+    Inline(Value),
+    Table {
+        table: TableRef,
+        timestamp_field: Option<String>,
+        snapshot: Option<i64>,
+    },
+    /// Every row of the first view's own table.
+    OfFirstView,
+}
+
+/// Which rows are held back to measure the model.
+#[derive(Debug, Clone)]
+pub(crate) struct Split {
+    pub(crate) test_size: f64,
+    pub(crate) random_state: i64,
+    pub(crate) stratify: bool,
+    /// The latest rows are held back, not any.
+    pub(crate) by_time: bool,
+}
+
+/// All that a script is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct TrainingPlan {
+    pub(crate) estimator: Estimator,
+    pub(crate) hyperparameters: Map<String, Value>,
+    pub(crate) metrics: Vec<Metric>,
+    pub(crate) split: Split,
+    /// The body of `POST /feast/historical`.
+    pub(crate) question: Value,
+    /// Columns of the answer.
+    pub(crate) numbers: Vec<String>,
+    pub(crate) texts: Vec<String>,
+    pub(crate) target: String,
+    pub(crate) time: String,
+    /// The snapshot of each view, and of the table of entity rows under `labels`.
+    pub(crate) snapshots: BTreeMap<String, i64>,
+}
+
+impl TrainingPlan {
+    /// The script of the job.
+    pub(crate) fn script(&self) -> String {
+        script::write(self)
+    }
+}
+
+impl FeatureStore {
+    /// Checks what is to be trained, and fixes the snapshots that it reads.
+    ///
+    /// # Errors
+    /// When a view, column, kind of model or metric is not there; what is there is named.
+    pub(crate) async fn plan_training(
+        &self,
+        request: TrainingRequest,
+    ) -> Result<TrainingPlan, Error> {
+        let (estimator, metrics) = named(&request)?;
+        check_hyperparameters(&request.hyperparameters)?;
+        let mut views = Vec::new();
+        for wanted in &request.views {
+            views.push(self.view_of(wanted).await?);
+        }
+        let mut snapshots = BTreeMap::new();
+        for used in &views {
+            let id = self.snapshot_of(used, &request.snapshots).await?;
+            snapshots.insert(used.view.name.clone(), id);
+        }
+        if let Some(name) = request
+            .snapshots
+            .keys()
+            .find(|n| !snapshots.contains_key(*n))
+        {
+            return Err(Error::Invalid(format!(
+                "snapshots names {name:?}, a view that is not read"
+            )));
+        }
+        let rows = self.rows_of(&request, &views).await?;
+        if !rows.columns.contains(&request.target) && !names_feature(&views, &request.target) {
+            return Err(no_target(&request.target, &rows, &views));
+        }
+        let full = has_same_names(&views);
+        let mut question = Map::new();
+        let mut asked = Vec::new();
+        let (mut numbers, mut texts) = (Vec::new(), Vec::new());
+        let mut target = request.target.clone();
+        for used in &views {
+            for name in &used.features {
+                let feature = used.view.feature(name)?;
+                let label = !rows.columns.contains(&request.target) && *name == request.target;
+                if rows.columns.contains(name) && !label {
+                    // A key, the time or the label itself.
+                    continue;
+                }
+                asked.push(format!("{}:{name}", used.alias));
+                let column = used.answer_name(name, full);
+                if label {
+                    target = column;
+                } else if is_text(feature.dtype, &used.view.name, name)? {
+                    texts.push(column);
+                } else {
+                    numbers.push(column);
+                }
+            }
+        }
+        if numbers.is_empty() && texts.is_empty() {
+            return Err(Error::Invalid(
+                "no feature is left to learn from: all that are named are keys, times or the target"
+                    .to_owned(),
+            ));
+        }
+        question.insert("features".to_owned(), json!(asked));
+        question.insert(rows.field.to_owned(), rows.value);
+        question.insert("snapshots".to_owned(), json!(snapshots));
+        question.insert("full_feature_names".to_owned(), json!(full));
+        question.insert("format".to_owned(), json!("parquet"));
+        if let Some(id) = rows.snapshot {
+            snapshots.insert("labels".to_owned(), id);
+        }
+        Ok(TrainingPlan {
+            estimator,
+            hyperparameters: request.hyperparameters,
+            metrics,
+            split: request.split,
+            question: Value::Object(question),
+            numbers,
+            texts,
+            target,
+            time: rows.time,
+            snapshots,
+        })
+    }
+
+    async fn view_of(&self, wanted: &ViewFeatures) -> Result<ViewUse, Error> {
+        let view = self.feature_view(PROJECT, &wanted.view).await?;
+        let mut used = ViewUse::new(view, wanted.view.clone());
+        used.features = if wanted.features.is_empty() {
+            used.view.features.iter().map(|f| f.name.clone()).collect()
+        } else {
+            for name in &wanted.features {
+                used.view.feature(name)?;
+            }
+            wanted.features.clone()
+        };
+        Ok(used)
+    }
+
+    async fn snapshot_of(
+        &self,
+        used: &ViewUse,
+        asked: &BTreeMap<String, i64>,
+    ) -> Result<i64, Error> {
+        let name = used.view.table()?;
+        let table = self.catalogs.table(name).await?;
+        let metadata = table.metadata();
+        if let Some(id) = asked.get(&used.view.name) {
+            return match metadata.snapshot_by_id(*id) {
+                Some(_) => Ok(*id),
+                None => Err(Error::Invalid(format!(
+                    "table {name} of feature view '{}' has no snapshot {id}; its newest is {}",
+                    used.view.name,
+                    metadata
+                        .current_snapshot_id()
+                        .map_or("none".to_owned(), |id| id.to_string())
+                ))),
+            };
+        }
+        metadata.current_snapshot_id().ok_or_else(|| {
+            Error::Invalid(format!(
+                "table {name} of feature view '{}' has no rows yet",
+                used.view.name
+            ))
+        })
+    }
+
+    /// The rows that features are joined to, and what they are called in the request of a read.
+    async fn rows_of(&self, request: &TrainingRequest, views: &[ViewUse]) -> Result<RowsOf, Error> {
+        let keys: BTreeSet<&String> = views.iter().flat_map(|v| &v.view.join_keys).collect();
+        let target = &request.target;
+        let (table, time, snapshot) = match &request.rows {
+            Rows::Inline(value) => return inline(value.clone(), &keys, target),
+            Rows::Table {
+                table,
+                timestamp_field,
+                snapshot,
+            } => (table.clone(), timestamp_field.clone(), *snapshot),
+            Rows::OfFirstView => own_table(views)?,
+        };
+        let opened = self.catalogs.table(&table).await?;
+        let there = table::columns(&opened);
+        let time = match time {
+            Some(time) => time,
+            None => crate::definition::timestamp_of(&there, &table, None)?,
+        };
+        let mut columns: Vec<String> = keys.iter().map(|key| (*key).clone()).collect();
+        columns.push(time.clone());
+        if there.iter().any(|c| c.name == *target) && request.rows.may_have_target() {
+            columns.push(target.clone());
+        }
+        columns.dedup();
+        let wanted = EntityTable {
+            table,
+            columns: columns.clone(),
+            snapshot: snapshot.or(opened.metadata().current_snapshot_id()),
+        };
+        wanted.check(&there)?;
+        Ok(RowsOf {
+            field: "entity_table",
+            snapshot: wanted.snapshot,
+            value: wanted.to_json(),
+            columns,
+            time,
+        })
+    }
+}
+
+struct RowsOf {
+    field: &'static str,
+    value: Value,
+    columns: Vec<String>,
+    time: String,
+    snapshot: Option<i64>,
+}
+
+impl Rows {
+    /// Whether a column of the rows may be the target; a view's own table only says which
+    /// entities there were when.
+    fn may_have_target(&self) -> bool {
+        !matches!(self, Self::OfFirstView)
+    }
+}
+
+fn refused(field: &str, message: String) -> Error {
+    Error::Fields(vec![FieldError::body([field], message)])
+}
+
+fn named(request: &TrainingRequest) -> Result<(Estimator, Vec<Metric>), Error> {
+    let framework = request.framework;
+    let estimator = Estimator::find(framework, &request.model_type).ok_or_else(|| {
+        refused(
+            "model_type",
+            format!(
+                "{} has no model type {:?}; there are: {}",
+                framework.name(),
+                request.model_type,
+                Estimator::names(framework).join(", ")
+            ),
+        )
+    })?;
+    if request.metrics.is_empty() {
+        return Ok((estimator, Metric::usual(estimator.task)));
+    }
+    let metrics = request.metrics.iter().map(|name| {
+        let found = Metric::all(estimator.task).find(|m| m.name == *name);
+        found.ok_or_else(|| {
+            let there: Vec<&str> = Metric::all(estimator.task).map(|m| m.name).collect();
+            refused(
+                "metrics",
+                format!(
+                    "there is no metric {name:?} of {}; there are: {}",
+                    estimator.class,
+                    there.join(", ")
+                ),
+            )
+        })
+    });
+    Ok((estimator, metrics.collect::<Result<_, _>>()?))
+}
+
+fn check_hyperparameters(given: &Map<String, Value>) -> Result<(), Error> {
+    let identifier = |name: &str| {
+        let mut chars = name.chars();
+        chars
+            .next()
+            .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+            && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    match given.keys().find(|name| !identifier(name)) {
+        Some(name) => Err(refused(
+            "hyperparameters",
+            format!("{name:?} is not the name of an argument"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn inline(value: Value, keys: &BTreeSet<&String>, target: &str) -> Result<RowsOf, Error> {
+    let batch = json::to_batch(value)?;
+    let schema = batch.schema();
+    let there: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    let needed = keys.iter().map(|key| key.as_str()).chain([EVENT_TIMESTAMP]);
+    for name in needed.clone() {
+        if !there.contains(&name) {
+            return Err(refused(
+                "data_source",
+                format!(
+                    "entities has no column {name:?}, which the feature views need; its columns are: {}",
+                    there.join(", ")
+                ),
+            ));
+        }
+    }
+    let columns: Vec<String> = needed
+        .chain(there.contains(&target).then_some(target))
+        .map(str::to_owned)
+        .collect();
+    let kept = columns.iter().map(|name| schema.index_of(name));
+    let kept = batch.project(&kept.collect::<Result<Vec<_>, _>>()?)?;
+    let rows = EntityRows::new(kept)?;
+    Ok(RowsOf {
+        field: "entities",
+        value: Value::Object(json::from_batch(&rows.batch)?),
+        columns,
+        time: EVENT_TIMESTAMP.to_owned(),
+        snapshot: None,
+    })
+}
+
+type TableRows = (TableRef, Option<String>, Option<i64>);
+
+/// The table of the first view, when its keys are called there as in the views.
+fn own_table(views: &[ViewUse]) -> Result<TableRows, Error> {
+    let Some(first) = views.first() else {
+        return Err(refused(
+            "data_source",
+            "feature_views is empty; name at least one".to_owned(),
+        ));
+    };
+    let view = &first.view;
+    if view
+        .join_keys
+        .iter()
+        .any(|key| view.source.column_of(key) != *key)
+    {
+        return Err(refused(
+            "data_source",
+            format!(
+                "give entities or label_table: the keys of feature view '{}' have other names in its table",
+                view.name
+            ),
+        ));
+    }
+    let time = view.source.timestamp_column.clone();
+    Ok((view.table()?.clone(), Some(time), None))
+}
+
+fn names_feature(views: &[ViewUse], name: &str) -> bool {
+    views.iter().any(|v| v.features.iter().any(|f| f == name))
+}
+
+fn no_target(target: &str, rows: &RowsOf, views: &[ViewUse]) -> Error {
+    let features = views.iter().flat_map(|v| &v.features).cloned();
+    let there: Vec<String> = rows.columns.iter().cloned().chain(features).collect();
+    refused(
+        "data_source",
+        format!(
+            "target_column {target:?} is neither a column of the entity rows nor a feature; there are: {}",
+            there.join(", ")
+        ),
+    )
+}
+
+fn has_same_names(views: &[ViewUse]) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut all = views.iter().flat_map(|v| &v.features);
+    all.any(|name| !seen.insert(name))
+}
+
+/// Whether a feature is text; what is neither text nor number cannot be learned from.
+fn is_text(dtype: Dtype, view: &str, feature: &str) -> Result<bool, Error> {
+    match dtype {
+        Dtype::Scalar(Scalar::String) => Ok(true),
+        Dtype::Scalar(
+            Scalar::Int32 | Scalar::Int64 | Scalar::Double | Scalar::Float | Scalar::Bool,
+        ) => Ok(false),
+        other => Err(refused(
+            "data_source",
+            format!(
+                "feature {view}:{feature} is {other}, which these models cannot take; name the features to use, numbers, booleans or text, as {{\"name\": {view:?}, \"features\": [...]}}"
+            ),
+        )),
+    }
+}
