@@ -93,7 +93,11 @@ impl Registry {
     /// Notes on the logged model that it is this version, as MLflow's clients do when they
     /// register: pages show the versions of a logged model by this tag.
     /// A job leaves a logged model that it did not make as it is.
-    async fn link(&self, version: &ModelVersion, caller: &Identity) -> Result<(), Error> {
+    pub(crate) async fn link(
+        &self,
+        version: &ModelVersion,
+        caller: &Identity,
+    ) -> Result<(), Error> {
         let Some(model_id) = version.model_id.as_deref() else {
             return Ok(());
         };
@@ -106,12 +110,14 @@ impl Registry {
         let mut versions: Vec<Value> = known
             .and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or_default();
-        let own = json!({"name": version.name, "version": version.version.to_string()});
-        if versions.contains(&own) {
+        let own = json!({"name": version.name, "version": version.version});
+        // Clients write the number as a text.
+        let clients = json!({"name": version.name, "version": version.version.to_string()});
+        if versions.contains(&own) || versions.contains(&clients) {
             return Ok(());
         }
         versions.push(own);
-        let tags = [(VERSIONS_TAG.to_owned(), Value::from(versions).to_string())];
+        let tags = [(VERSIONS_TAG.to_owned(), spaced(&Value::from(versions)))];
         let tracking = self.tracking();
         let set = tracking.set_logged_model_tags(model_id, &tags, caller);
         set.await?;
@@ -180,6 +186,25 @@ impl Registry {
             searched: root.uri(),
             artifacts: listed.collect(),
         })
+    }
+}
+
+/// JSON as Python writes it, with a space behind each comma and colon: what MLflow's server keeps
+/// in the tag, to the letter.
+fn spaced(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(spaced).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                format!("{}: {}", Value::from(name.as_str()), spaced(value))
+            };
+            let fields: Vec<String> = fields.iter().map(field).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        plain => plain.to_string(),
     }
 }
 

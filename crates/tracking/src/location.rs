@@ -35,8 +35,8 @@ impl Location {
     /// The place that an `mlflow-artifacts:/...` URI names.
     ///
     /// # Errors
-    /// [`Error::InvalidPath`] for another scheme, for another server, and for a path that no
-    /// location may have.
+    /// [`Error::InvalidPath`] for another scheme and for another server, and what [`Self::join`]
+    /// refuses.
     pub fn parse_uri(uri: &str) -> Result<Self, Error> {
         let Some(path) = uri.strip_prefix(SCHEME) else {
             return Err(invalid(uri, "it is not an mlflow-artifacts:/ URI"));
@@ -52,8 +52,9 @@ impl Location {
     /// taken as it is: whoever reads it from a URL decodes it once before.
     ///
     /// # Errors
-    /// [`Error::InvalidPath`] when the path is absolute, holds `..`, a backslash, `;`, a control
-    /// character or a drive letter, or would do so after any further percent-decoding.
+    /// [`Error::PathLeadsOut`] when the path is absolute, holds `..` or a drive letter, or would do
+    /// so after any further percent-decoding; [`Error::InvalidPath`] for a backslash, `;` or a
+    /// control character.
     pub fn join(&self, path: &str) -> Result<Self, Error> {
         check_every_reading(path)?;
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -129,7 +130,7 @@ fn check_every_reading(path: &str) -> Result<(), Error> {
         // What follows a NUL or a semicolon may be cut off by such a reader.
         let first = |name: &str| name.split(['\0', ';']).next() == Some("..");
         if reading.split(['/', '\\']).any(first) || reading.starts_with(['/', '\\']) {
-            return Err(invalid(
+            return Err(leads_out(
                 path,
                 "it leads out of its folder once it is decoded",
             ));
@@ -140,7 +141,7 @@ fn check_every_reading(path: &str) -> Result<(), Error> {
 
 fn check(path: &str) -> Result<(), Error> {
     if path.starts_with('/') {
-        return Err(invalid(path, "it is absolute"));
+        return Err(leads_out(path, "it is absolute"));
     }
     if path.contains(['\\', ';']) {
         return Err(invalid(path, "it holds a backslash or a semicolon"));
@@ -150,7 +151,7 @@ fn check(path: &str) -> Result<(), Error> {
     }
     let drive = path.as_bytes();
     if drive.len() >= 2 && drive[0].is_ascii_alphabetic() && drive[1] == b':' {
-        return Err(invalid(path, "it starts with a drive letter"));
+        return Err(leads_out(path, "it starts with a drive letter"));
     }
     let names = path.strip_suffix('/').unwrap_or(path);
     if names.is_empty() {
@@ -158,7 +159,7 @@ fn check(path: &str) -> Result<(), Error> {
     }
     for name in names.split('/') {
         if name.is_empty() || name == "." || name == ".." {
-            return Err(invalid(
+            return Err(leads_out(
                 path,
                 "each part of it must be a name, not '.', '..' or nothing",
             ));
@@ -168,6 +169,13 @@ fn check(path: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn leads_out(path: &str, reason: &'static str) -> Error {
+    Error::PathLeadsOut {
+        path: path.to_owned(),
+        reason,
+    }
 }
 
 fn invalid(path: &str, reason: &'static str) -> Error {

@@ -121,16 +121,28 @@ impl Tracking {
     }
 }
 
-async fn check_active_experiment(conn: &mut db::Conn, id: i64, now: i64) -> Result<(), Error> {
+pub(crate) fn not_active(id: i64) -> Error {
+    Error::Invalid(format!(
+        "The experiment {id} must be in the 'active' state. Current state is deleted."
+    ))
+}
+
+/// Notes that an experiment changes, and keeps other changes of it waiting.
+///
+/// # Errors
+/// When there is no such experiment, or it is deleted.
+pub(crate) async fn check_active_experiment(
+    conn: &mut db::Conn,
+    id: i64,
+    now: i64,
+) -> Result<(), Error> {
     if experiments::touch_active(conn, id, now).await? {
         return Ok(());
     }
     if experiments::location_of_active(conn, id).await?.is_none() {
         return Err(experiment::not_found(id));
     }
-    Err(Error::Invalid(format!(
-        "The experiment {id} must be in the 'active' state. Current state is deleted."
-    )))
+    Err(not_active(id))
 }
 
 /// The tag in which clients of 2.x keep what models a run logged.

@@ -107,7 +107,12 @@ async fn create(
         tags,
         job_id: caller.job_id().map(str::to_owned),
     };
-    Ok(Json(registry.create_version(new).await?.into()))
+    let version = registry.create_version(new).await?;
+    // The version is there: a client that was told otherwise would make another.
+    if let Err(error) = registry.link(&version, &caller).await {
+        tracing::warn!(%error, model_id = version.model_id, "a logged model does not list its version");
+    }
+    Ok(Json(version.into()))
 }
 
 async fn get(

@@ -82,6 +82,26 @@ async fn a_version_is_made_described_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_logged_model_lists_the_versions_that_are_made_of_it() {
+    for server in both().await {
+        let run = server.run().await;
+        let logged = server.logged_model("forest", &run).await;
+        server.model("forest").await;
+        let tracking = server.registry.tracking();
+        for listed in [
+            r#"[{"name": "forest", "version": 1}]"#,
+            r#"[{"name": "forest", "version": 1}, {"name": "forest", "version": 2}]"#,
+        ] {
+            let source = format!("models:/{}", logged.model_id);
+            let body = json!({"name": "forest", "source": source, "model_id": logged.model_id});
+            server.post("model-versions/create", body).await.ok();
+            let logged = tracking.get_logged_model(&logged.model_id).await.unwrap();
+            assert_eq!(logged.tags["mlflow.modelVersions"], listed);
+        }
+    }
+}
+
+#[tokio::test]
 async fn stages_move_and_the_newest_of_each_is_known() {
     for server in both().await {
         server.model("m").await;

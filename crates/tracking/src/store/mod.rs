@@ -2,6 +2,8 @@
 
 pub(crate) mod assessments;
 pub(crate) mod datasets;
+pub(crate) mod evaluation_datasets;
+pub(crate) mod evaluation_records;
 pub(crate) mod experiments;
 pub(crate) mod imports;
 pub(crate) mod logged_model_search;
@@ -10,6 +12,7 @@ pub(crate) mod metrics;
 pub(crate) mod records;
 pub(crate) mod removals;
 pub(crate) mod runs;
+pub(crate) mod scorers;
 pub(crate) mod search;
 mod search_access;
 pub(crate) mod search_traces;
@@ -39,6 +42,11 @@ pub const MIGRATIONS: Migrations = Migrations {
         },
         Migration::both("settled values", include_str!("settled_values.sql")),
         Migration::both("stamps of an external server", include_str!("stamps.sql")),
+        Migration {
+            name: "evaluation",
+            sqlite: include_str!("evaluation.sqlite.sql"),
+            postgres: include_str!("evaluation.postgres.sql"),
+        },
     ],
 };
 

@@ -5,6 +5,7 @@
 mod artifacts;
 mod buckets;
 mod datasets;
+mod evaluation;
 mod experiments;
 mod external;
 mod histories;

@@ -135,7 +135,7 @@ async fn what_asgard_does_not_have_is_absent_as_mlflow_tells_it() {
         for unknown in [
             "/api/2.0/mlflow/users/current",
             "/ajax-api/2.0/mlflow/users/list",
-            "/ajax-api/3.0/mlflow/scorers/list",
+            "/ajax-api/3.0/mlflow/label-schemas",
             "/api/9.0/mlflow/runs/get",
             "/api/2.0/mlflow/runs",
         ] {
