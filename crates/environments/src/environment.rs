@@ -77,6 +77,12 @@ impl Environment {
         &self.lock
     }
 
+    /// What makes a copy of this environment complete on a machine whose interpreter lies below
+    /// `/usr`: the name and the text of its description.
+    pub fn described_elsewhere(&self) -> (&'static str, Vec<u8>) {
+        crate::store::described(&self.python_version, &self.lock)
+    }
+
     /// The folder of the environment's programs.
     pub fn bin(&self) -> PathBuf {
         self.root.join("bin")

@@ -308,6 +308,19 @@ pub(crate) fn read(root: &Path, key: &str) -> Option<Environment> {
     })
 }
 
+/// The name and text of the description of an environment whose interpreter is below `/usr`.
+pub(crate) fn described(python_version: &str, lock: &str) -> (&'static str, Vec<u8>) {
+    let description = Description {
+        python_version: python_version.to_owned(),
+        prefixes: Vec::new(),
+        lock: Lock {
+            text: lock.to_owned(),
+        },
+    };
+    let text = serde_json::to_vec(&description).expect("texts and lists are JSON");
+    (DESCRIPTION, text)
+}
+
 fn with_lock_ending(folder: &Path) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
     name.push(".lock");

@@ -1,0 +1,57 @@
+//! The `[images]` section of the configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::compress::Compression;
+
+/// How images are built and where they go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where images are pushed: `HOST` or `HOST/PATH`; the model's name is appended. Absent: no
+    /// registry.
+    pub registry: Option<String>,
+    /// The image that a model's layers are put on: a name of a registry, or `dir:PATH` of an OCI
+    /// layout. `{python}` stands for the Python version that is needed, such as `3.11`.
+    pub base: String,
+    /// The path of Python in the base image, where `{python}` stands for its version. Absent:
+    /// `/usr/local/bin/python{python}` when the base says that it is one of Python's own images,
+    /// else `/usr/bin/python{python}`.
+    pub python: Option<String>,
+    /// How new layers are compressed.
+    pub compression: Compression,
+    /// The user name at the registry of `registry`.
+    pub username: Option<String>,
+    /// The password or access token there.
+    pub password: Option<String>,
+    /// A file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// Credentials of any registries, as `docker login` writes them (`~/.docker/config.json`).
+    pub credentials_file: Option<PathBuf>,
+    /// Certificates (PEM) of private authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Hosts (`registry.local:5000`) that are spoken to without TLS, as this machine is.
+    pub plain_http: Vec<String>,
+    /// Beyond which size finished layers are removed, the longest unused first, in bytes.
+    pub cache_limit_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            registry: None,
+            base: "docker.io/library/python:{python}-slim-bookworm".to_owned(),
+            python: None,
+            compression: Compression::default(),
+            username: None,
+            password: None,
+            password_file: None,
+            credentials_file: None,
+            ca_file: None,
+            plain_http: Vec::new(),
+            cache_limit_bytes: 20 << 30,
+        }
+    }
+}
