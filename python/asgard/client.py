@@ -147,11 +147,13 @@ class AsgardMLOpsClient:
         inputs: Any,
         model_version: Optional[Union[str, int]] = None,
         return_probabilities: bool = False,
+        features_from: Optional[Union[str, Sequence[str]]] = None,
     ) -> Dict[str, Any]:
         """Asks a model. ``inputs``: a dict of columns, a list of row dicts, a matrix or a DataFrame.
 
         ``model_version`` is a number, an alias (``@champion``) or None for the latest. The answer has
         ``predictions``, ``probabilities`` (None unless asked for and known) and the resolved version.
+        ``features_from`` names feature views: columns that ``inputs`` lacks come from the online store.
         """
         body: Dict[str, Any] = {
             "model_name": model_name,
@@ -160,6 +162,8 @@ class AsgardMLOpsClient:
         }
         if model_version is not None:
             body["model_version"] = str(model_version)
+        if features_from is not None:
+            body["features_from"] = features_from
         return self._post("/mlops/inference", body, repeatable=True)
 
     def register_model(

@@ -250,6 +250,11 @@ class Predicting(ClientTest):
             },
         )
 
+    def test_columns_may_be_left_to_the_feature_store(self):
+        body = self.predicted({"id": [1]}, features_from=["customers"])
+        self.assertEqual(body["features_from"], ["customers"])
+        self.assertNotIn("features_from", self.predicted({"id": [1]}))
+
     def test_turns_rows_into_columns(self):
         body = self.predicted([{"a": 1, "b": 2}, {"a": 3}])
         self.assertEqual(body["inputs"], {"a": [1, 3], "b": [2, None]})
