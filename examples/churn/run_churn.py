@@ -39,14 +39,20 @@ def call(method, path, body=None, content_type="application/json"):
 def customers():
     """Two states of each of 200 customers; every fourth is about to leave."""
     chance = random.Random(0)
-    rows = ["customer_id,event_timestamp,total_purchases,avg_purchase_value,days_since_last_purchase"]
+    names = [feature["name"] for feature in json.loads((HERE / "view.json").read_text())["features"]]
+    rows = [",".join(["customer_id", "event_timestamp", *names])]
     for month in ("2025-10-01", "2025-11-01"):
         for customer in range(1, 201):
             leaves = customer % 4 == 0
             purchases = chance.randint(1, 4) if leaves else chance.randint(3, 20)
             days = chance.randint(30, 90) if leaves else chance.randint(1, 40)
             value = round(chance.uniform(10, 90), 2)
-            rows.append(f"{customer},{month}T00:00:00,{purchases},{value},{days}")
+            lifetime = round(value * purchases * chance.uniform(1, 2), 2)
+            age = chance.randint(60, 2000)
+            tickets = chance.randint(3, 9) if leaves else chance.randint(0, 3)
+            rows.append(
+                f"{customer},{month}T00:00:00,{purchases},{value},{days},{lifetime},{age},{tickets}"
+            )
     return "\n".join(rows) + "\n"
 
 
@@ -102,7 +108,8 @@ def main():
         },
     )
     job = wait(job["job_id"])
-    print(f"trained churn_predictor version {job['model_version']}: {job['logs'].splitlines()[-1]}")
+    print(job["logs"])
+    print(f"trained churn_predictor version {job['model_version']} in run {job['run_id']}")
 
     call("POST", "/feast/materialize-incremental", {"feature_views": [view["name"]]})
     answer = ask("churn_predictor", [4, 5, 8])

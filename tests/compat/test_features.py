@@ -1,6 +1,8 @@
 """From a table to predictions: feature views, jobs, models, the online store."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 
@@ -8,6 +10,10 @@ import pytest
 import requests
 
 from training import EXAMPLES, LONGEST_S, explain, finished, predict
+
+
+VIEW = json.loads((EXAMPLES / "churn/view.json").read_text())
+FEATURES = [feature["name"] for feature in VIEW["features"]]
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +38,16 @@ def asked(server, model_name, customers, **fields):
 def test_the_churn_example_goes_from_a_table_to_predictions(churn):
     assert churn.count("customers 4, 5, 8: [1, 0, 1]") == 2, churn
     assert "by the native engine" in churn
+    assert re.search(r"^  support_tickets_count +\d+\.\d\d%$", churn, re.M), churn
+    assert "✓ Model artifact saved to MLflow (model/model.pkl)" in churn
+    assert "✅ Training completed successfully!" in churn
     assert "trained churn_direct version 1 in run " in churn
 
 
 def test_values_of_the_online_store_answer_like_values_that_are_sent(server, churn):
     question = {
         "entities": {"customer_id": [4, 5]},
-        "features": [
-            "customer_churn_features:" + name
-            for name in ("total_purchases", "avg_purchase_value", "days_since_last_purchase")
-        ],
+        "features": ["customer_churn_features:" + name for name in FEATURES],
     }
     answer = requests.post(server.url + "/feast/get-online-features", json=question, timeout=60)
     names = answer.json()["metadata"]["feature_names"]
@@ -80,14 +86,11 @@ def test_a_model_of_features_names_its_snapshots_and_is_trained_again_on_the_sam
     assert snapshot.isdigit() and metrics["accuracy"] > 0.8
     assert tags["feast.snapshot.labels"].isdigit()
     # More rows come; the same script still reads those of its snapshots.
-    more = "customer_id,event_timestamp,total_purchases,avg_purchase_value,days_since_last_purchase\n"
-    more += "".join(f"{n},2025-11-02T00:00:00,1000,1.0,1\n" for n in range(1, 201))
+    more = ",".join(["customer_id", "event_timestamp", *FEATURES]) + "\n"
+    more += "".join(f"{n},2025-11-02T00:00:00,1000,1.0,1,1.0,1,{n % 5}\n" for n in range(1, 201))
     table = server.url + "/feast/tables/gold/customer_metrics"
     csv = {"content-type": "text/csv"}
     assert requests.post(table, data=more, headers=csv, timeout=60).status_code == 201
-    models = {"name": "churn_direct"}
-    version = requests.get(server.url + "/mlops/models/churn_direct", params=models, timeout=60)
-    assert version.status_code == 200
     jobs = requests.get(
         server.url + "/mlops/training/jobs", params={"model_name": "churn_direct"}, timeout=60
     ).json()["jobs"]
@@ -111,6 +114,17 @@ def test_a_model_of_features_names_its_snapshots_and_is_trained_again_on_the_sam
     assert {metric["key"]: metric["value"] for metric in run["metrics"]} == metrics
     params = {param["key"]: param["value"] for param in run["params"]}
     assert params["snapshot.customer_churn_features"] == snapshot
+    # Who used the view: the job of the Feast SDK, the direct one, and this one.
+    usage = requests.get(
+        server.url + "/feast/features/customer_churn_features/usage", timeout=60
+    ).json()["jobs"]
+    used = {(job["model_name"], job["model_version"]) for job in usage}
+    assert {("churn_predictor", "1"), ("churn_direct", "1"), ("churn_again", "1")} <= used, usage
+    assert str(usage[0]["snapshot_id"]) == snapshot
+    stats = requests.get(
+        server.url + "/feast/features/customer_churn_features/stats", timeout=60
+    ).json()
+    assert stats["row_count"] == 600 and stats["features"][0]["max"] == 1000
 
 
 SEGMENTS = "customer_id,event_timestamp,segment,visits,since\n" + "".join(
