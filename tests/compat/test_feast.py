@@ -157,3 +157,25 @@ def test_pushed_rows(store):
             entity_rows=[{"driver_id": 7}, {"driver_id": 8}],
         ).to_dict()
         assert (answer["trips"], answer["city"]) == (trips, ["Bern", "Rome"])
+
+
+@pytest.mark.skipif(not SERVER_MATERIALIZES, reason="this version materializes by itself")
+def test_another_project_has_its_own_views_and_values(server, store, tmp_path):
+    yaml = requests.get(server.url + "/feast/repo?project=team", timeout=60).text
+    (tmp_path / "feature_store.yaml").write_text(yaml)
+    team = FeatureStore(repo_path=str(tmp_path))
+    driver = Entity(name="driver", join_keys=["driver_id"])
+    table = FileSource(
+        name="drivers", path="iceberg://gold/drivers", timestamp_field="event_timestamp"
+    )
+    ttl = datetime.timedelta(days=36500)
+    schema = [Field(name="driver_id", dtype=Int64), Field(name="trips", dtype=Int64)]
+    team.apply(
+        [driver, FeatureView(name="team_trips", entities=[driver], ttl=ttl, schema=schema, source=table)]
+    )
+    end = datetime.datetime(2025, 12, 1, tzinfo=datetime.timezone.utc)
+    team.materialize_incremental(end, feature_views=["team_trips"])
+    question = {"features": ["team_trips:trips"], "entity_rows": [{"driver_id": 2}]}
+    assert team.get_online_features(**question).to_dict()["trips"] == [1]
+    with pytest.raises(Exception, match="not found"):
+        store.get_online_features(**question)

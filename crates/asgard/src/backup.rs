@@ -2,7 +2,8 @@
 //!
 //! The database comes first, as it was at one moment; artifacts are written before the rows that
 //! name them and stay when they change, so the files copied after it are all there. What can be
-//! made again (environments, caches, sandboxes) is left out.
+//! made again (environments, caches, sandboxes) is left out. Feature tables follow their catalog in
+//! the same way: it is copied first, as it was at one moment.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -34,6 +35,7 @@ const LEFT_OUT: &[&str] = &[
     "cache",
     "environments",
     "jobs",
+    "online.redb",
     "replicas",
     "runner",
     "serving",
@@ -48,6 +50,9 @@ pub struct Places {
     pub database: PathBuf,
     /// The folder of artifacts; none when they are in a bucket.
     pub artifacts: Option<PathBuf>,
+    /// Files of the data directory that a server writes to: where each is below it, and a copy of
+    /// it as it was at one moment.
+    pub copies: Vec<(PathBuf, PathBuf)>,
 }
 
 /// How much a backup holds.
@@ -75,6 +80,7 @@ pub fn write(places: &Places, created_at: String, out: impl Write) -> anyhow::Re
     let mut backup = Backup {
         tar: Builder::new(out),
         extent: Extent::default(),
+        live: &places.copies,
     };
     let manifest = Manifest {
         format: 1,
@@ -84,6 +90,9 @@ pub fn write(places: &Places, created_at: String, out: impl Write) -> anyhow::Re
     };
     backup.text(MANIFEST, &serde_json::to_string_pretty(&manifest)?)?;
     backup.file(&places.database, Path::new(DATABASE))?;
+    for (name, copy) in &places.copies {
+        backup.file(copy, name)?;
+    }
     for entry in sorted(&places.data_dir)? {
         let name = PathBuf::from(entry.file_name());
         if !LEFT_OUT.iter().any(|left| name == Path::new(left)) && !is_hidden(&name) {
@@ -121,12 +130,24 @@ fn sorted(folder: &Path) -> anyhow::Result<Vec<fs::DirEntry>> {
     Ok(entries)
 }
 
-struct Backup<W: Write> {
+struct Backup<'p, W: Write> {
     tar: Builder<W>,
     extent: Extent,
+    /// Files that are in it already, as copies.
+    live: &'p [(PathBuf, PathBuf)],
 }
 
-impl<W: Write> Backup<W> {
+impl<W: Write> Backup<'_, W> {
+    /// Whether a file is one that was copied before, or what SQLite keeps beside it.
+    fn is_live(&self, name: &Path) -> bool {
+        let name = name.to_string_lossy();
+        let beside = |live: &Path| {
+            let rest = name.strip_prefix(&*live.to_string_lossy());
+            rest.is_some_and(|rest| ["", "-wal", "-shm", "-journal"].contains(&rest))
+        };
+        self.live.iter().any(|(live, _)| beside(live))
+    }
+
     fn text(&mut self, name: &str, text: &str) -> io::Result<()> {
         let mut header = header(text.len() as u64, 0o600);
         self.tar.append_data(&mut header, name, text.as_bytes())
@@ -141,7 +162,7 @@ impl<W: Write> Backup<W> {
             for entry in sorted(place)? {
                 self.tree(&entry.path(), &name.join(entry.file_name()))?;
             }
-        } else if meta.is_file() {
+        } else if meta.is_file() && !self.is_live(name) {
             self.file(place, name)?;
         }
         Ok(())
@@ -321,6 +342,7 @@ mod tests {
             data_dir: dir.join("data"),
             database: dir.join("data/asgard.db"),
             artifacts: Some(dir.join("data/artifacts")),
+            copies: Vec::new(),
         }
     }
 
@@ -369,6 +391,36 @@ mod tests {
             again.to_string().contains("there is a database already"),
             "{again}"
         );
+    }
+
+    #[test]
+    fn what_a_server_writes_to_is_taken_from_its_copy() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut places = filled(from.path());
+        for (name, text) in [
+            ("warehouse/catalog.db", "half written"),
+            ("warehouse/catalog.db-wal", "half written"),
+            ("warehouse/gold/t/data/1.parquet", "rows"),
+            ("online.redb", "half written"),
+        ] {
+            let place = places.data_dir.join(name);
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(place, text).unwrap();
+        }
+        let copy = from.path().join("copy");
+        fs::write(&copy, "whole").unwrap();
+        places.copies = vec![("warehouse/catalog.db".into(), copy)];
+        let mut backup = Vec::new();
+        write(&places, "now".to_owned(), &mut backup).unwrap();
+        restore(&*backup, &self::places(to.path())).unwrap();
+        let read = |name: &str| fs::read_to_string(to.path().join("data").join(name)).ok();
+        assert_eq!(read("warehouse/catalog.db").as_deref(), Some("whole"));
+        assert_eq!(
+            read("warehouse/gold/t/data/1.parquet").as_deref(),
+            Some("rows")
+        );
+        assert_eq!(read("warehouse/catalog.db-wal"), None);
+        assert_eq!(read("online.redb"), None);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use db::Db;
-pub use feature_store::{Config, MIGRATIONS, openapi};
-use feature_store::{FeatureStore, SubmittedScript, feature_store_yaml};
+pub use feature_store::{Config, MIGRATIONS, copy_online, openapi};
+use feature_store::{FeatureStore, JobResult, PROJECT, SubmittedScript, feature_store_yaml};
 use jobs::{FeastRepo, Jobs, Submission};
 use serving::{FeaturesAsked, FeaturesFound, FoundFeature, OnlineFeatures};
+use tokio_util::sync::CancellationToken;
 use web::{ApiError, Routes, Timestamp};
 
 /// The feature store; cheap to clone.
@@ -15,8 +16,16 @@ pub struct Features(FeatureStore);
 
 impl Features {
     /// The feature store on an open, migrated database.
-    pub fn open(db: Db, config: &Config, data_dir: &Path) -> Self {
-        Self(FeatureStore::new(db, config, data_dir))
+    ///
+    /// # Errors
+    /// When the settings ask for what the database cannot do.
+    pub fn open(db: Db, config: &Config, data_dir: &Path) -> anyhow::Result<Self> {
+        Ok(Self(FeatureStore::new(db, config, data_dir)?))
+    }
+
+    /// Ends what goes on beside requests when `stop` says so.
+    pub async fn work(self, stop: CancellationToken) {
+        self.0.work(stop).await;
     }
 
     /// Its routes: REST, and those of the Feast SDK.
@@ -51,6 +60,32 @@ impl Features {
         feature_store::training_routes(self.0.clone(), std::sync::Arc::new(submit))
     }
 
+    /// Which jobs and models used a view.
+    pub fn usage_routes(&self, jobs: Jobs) -> Routes {
+        let describe = move |ids: Vec<String>| {
+            let jobs = jobs.clone();
+            Box::pin(async move {
+                let mut described = Vec::with_capacity(ids.len());
+                for id in ids {
+                    match jobs.get(&id).await {
+                        Ok(job) => described.push(JobResult {
+                            job_id: id,
+                            status: job.status.as_str().to_owned(),
+                            model_name: job.request.model_name,
+                            model_version: job.model_version,
+                            run_id: job.run_id,
+                        }),
+                        // Its row was removed since.
+                        Err(jobs::Error::NotFound(_)) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Ok(described)
+            }) as futures_util::future::BoxFuture<'static, _>
+        };
+        feature_store::usage_routes(self.0.clone(), std::sync::Arc::new(describe))
+    }
+
     /// How many feature views there are; none when the feature store does not answer.
     pub async fn count(&self) -> Option<i64> {
         match self.0.counts().await {
@@ -74,7 +109,9 @@ const NAMED: usize = 5;
 async fn look_up(store: &FeatureStore, asked: FeaturesAsked) -> Result<FeaturesFound, ApiError> {
     let now_us = Timestamp::now().0.saturating_mul(1000);
     let FeaturesAsked { from, entities } = asked;
-    let found = store.online_columns(from, &entities, now_us).await?;
+    let found = store
+        .online_columns(PROJECT, from, &entities, now_us)
+        .await?;
     let notes = found.unknown.iter().filter(|(_, rows)| !rows.is_empty());
     let notes = notes.map(|(view, rows)| {
         let named = rows.iter().take(NAMED).map(|row| {

@@ -6,6 +6,7 @@ use db::{Db, Migrations};
 use jobs::{FeastRepo, Jobs};
 use serde::{Deserialize, Serialize};
 use serving::OnlineFeatures;
+use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use web::{Routes, Style};
 
@@ -26,9 +27,15 @@ pub struct Features;
 
 impl Features {
     /// Nothing to open.
-    pub fn open(_: Db, _: &Config, _: &Path) -> Self {
-        Self
+    ///
+    /// # Errors
+    /// Never.
+    pub fn open(_: Db, _: &Config, _: &Path) -> anyhow::Result<Self> {
+        Ok(Self)
     }
+
+    /// Nothing goes on.
+    pub async fn work(self, _: CancellationToken) {}
 
     /// No routes: `/feast/*` is answered like any path that is not there.
     pub fn routes(&self) -> Routes {
@@ -42,6 +49,11 @@ impl Features {
 
     /// No training from features.
     pub fn training_routes(&self, _: Jobs) -> Routes {
+        Routes::new(Style::Asgard)
+    }
+
+    /// No views to use.
+    pub fn usage_routes(&self, _: Jobs) -> Routes {
         Routes::new(Style::Asgard)
     }
 
@@ -59,4 +71,12 @@ impl Features {
 /// No routes to describe.
 pub fn openapi() -> OpenApi {
     OpenApi::default()
+}
+
+/// Nothing to copy.
+///
+/// # Errors
+/// Never.
+pub fn copy_online(_: &Path, _: &Path) -> anyhow::Result<bool> {
+    Ok(false)
 }

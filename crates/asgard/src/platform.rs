@@ -102,7 +102,7 @@ impl Platform {
             environments: environments.clone(),
             keep_logs_days: settings.jobs.keep_logs_days,
         };
-        let features = Features::open(db.clone(), &settings.feature_store, data_dir);
+        let features = Features::open(db.clone(), &settings.feature_store, data_dir)?;
         let serving = Serving::new(
             registry.clone(),
             environments.clone(),
@@ -188,7 +188,8 @@ impl Platform {
             .merge(webhooks::routes(self.webhooks.clone()))
             .merge(self.mlflow_routes())
             .merge(self.features.routes())
-            .merge(self.features.training_routes(self.jobs.clone()));
+            .merge(self.features.training_routes(self.jobs.clone()))
+            .merge(self.features.usage_routes(self.jobs.clone()));
         let documents = [
             deploy::openapi(),
             jobs::openapi(),
@@ -210,6 +211,7 @@ impl Platform {
         tasks.spawn(self.registry.clone().work(stop.clone()));
         tasks.spawn(self.jobs.clone().work(stop.clone()));
         tasks.spawn(self.serving.clone().work(stop.clone()));
+        tasks.spawn(self.features.clone().work(stop.clone()));
         tasks.spawn(self.retention.clone().work(stop.clone()));
         tasks.spawn(self.webhooks.clone().work(stop.clone()));
         tasks.spawn(self.deployments.clone().work(stop.clone()));

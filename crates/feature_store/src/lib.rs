@@ -13,6 +13,7 @@ mod dtype;
 mod error;
 mod feature_view;
 mod historical;
+mod history;
 mod http;
 mod import;
 mod json;
@@ -21,23 +22,25 @@ mod offline;
 mod online;
 mod proto;
 mod registry;
+mod stats;
 mod store;
 mod table;
 mod training;
 
 pub use catalog::Catalogs;
-pub use config::{CatalogConfig, Config};
+pub use config::{CatalogConfig, Config, OnlineStore};
 pub use definition::NewFeatureView;
 pub use dtype::{Dtype, Scalar};
 pub use error::{Error, Kind};
 pub use feature_view::{Feature, FeatureView, Source};
 pub use historical::{EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest, ViewUse};
-pub use http::{feature_store_yaml, openapi, routes, training_routes};
+pub use history::{DescribeJobs, JobResult};
+pub use http::{feature_store_yaml, openapi, routes, training_routes, usage_routes};
 pub use import::{FileFormat, Imported};
 pub use migrations::MIGRATIONS;
 pub use online::{
     Columns, Destination, Materialized, Mode, OnlineColumn, OnlineColumns, OnlineRequest, Span,
-    Written,
+    Written, copy_online,
 };
 pub use registry::{Counts, Created, PROJECT};
 pub use table::{Column, TableRef, columns};
@@ -46,6 +49,8 @@ pub use training::{SubmitScript, SubmittedScript};
 use std::path::Path;
 
 use db::Db;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// The feature store; cheap to clone.
 #[derive(Clone)]
@@ -54,17 +59,43 @@ pub struct FeatureStore {
     catalogs: Catalogs,
     online: online::Online,
     enforce_ttl: bool,
+    /// Loads that go on after their answer.
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl FeatureStore {
     /// A feature store on an open, migrated database. Catalogs are opened when first used.
-    pub fn new(db: Db, config: &Config, data_dir: &Path) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the settings ask for what the database cannot do.
+    pub fn new(db: Db, config: &Config, data_dir: &Path) -> Result<Self, Error> {
+        if config.online == OnlineStore::Postgres && db.backend() != db::Backend::Postgres {
+            return Err(Error::Invalid(
+                "feature_store.online = \"postgres\" needs a PostgreSQL database: set database.url, or leave it at \"local\""
+                    .to_owned(),
+            ));
+        }
+        for (name, catalog) in &config.catalogs {
+            catalog.check(name)?;
+        }
+        let shared = (config.online == OnlineStore::Postgres).then(|| db.clone());
+        Ok(Self {
             db,
             catalogs: Catalogs::new(config, data_dir),
-            online: online::Online::new(data_dir),
+            online: online::Online::new(data_dir, shared),
             enforce_ttl: config.enforce_ttl,
-        }
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Waits for `shutdown`, then ends what goes on beside requests.
+    pub async fn work(self, shutdown: CancellationToken) {
+        shutdown.cancelled().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// The Iceberg catalogs.

@@ -6,6 +6,7 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use prost::Message as _;
 use serde::Deserialize;
+use web::{Identity, Timestamp};
 
 use crate::FeatureStore;
 use crate::error::{Error, Kind};
@@ -89,9 +90,10 @@ impl FeatureStore {
         &self,
         command: &Command,
         table: RecordBatch,
+        caller: &Identity,
     ) -> Result<RecordBatch, Error> {
         match command.api.as_str() {
-            "get_historical_features" => self.offline_historical(command, table).await,
+            "get_historical_features" => self.offline_historical(command, table, caller).await,
             "get_table_column_names_and_types_from_data_source" => {
                 self.offline_columns(command).await
             }
@@ -117,6 +119,7 @@ impl FeatureStore {
         &self,
         command: &Command,
         table: RecordBatch,
+        caller: &Identity,
     ) -> Result<RecordBatch, Error> {
         if command.entity_df_sql.is_some() {
             return Err(Error::Unsupported(
@@ -138,7 +141,9 @@ impl FeatureStore {
             views,
             full_feature_names: command.full_feature_names,
         };
-        named_utc(self.historical(request).await?.rows)
+        let found = self.historical(request).await?;
+        self.note_read(caller, &found, Timestamp::now().0).await?;
+        named_utc(found.rows)
     }
 
     async fn offline_latest(&self, command: &Command) -> Result<RecordBatch, Error> {

@@ -129,7 +129,7 @@ impl FeatureStore {
     /// All feature views of a project, by name.
     pub async fn feature_views(&self, project: &str) -> Result<Vec<FeatureView>, Error> {
         let rows = self.objects(project, Kind::FeatureView).await?;
-        rows.iter().map(view).collect()
+        rows.iter().map(|row| view(project, row)).collect()
     }
 
     /// The feature view of that name.
@@ -137,7 +137,10 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::NotFound`] lists the views that there are.
     pub async fn feature_view(&self, project: &str, name: &str) -> Result<FeatureView, Error> {
-        view(&self.object(project, Kind::FeatureView, name).await?)
+        view(
+            project,
+            &self.object(project, Kind::FeatureView, name).await?,
+        )
     }
 
     /// Deletes a feature view.
@@ -294,10 +297,12 @@ pub(crate) const VIEW_KINDS: [Kind; 3] = [
     Kind::Other("stream_feature_view"),
 ];
 
-fn view(row: &ObjectRow) -> Result<FeatureView, Error> {
+fn view(project: &str, row: &ObjectRow) -> Result<FeatureView, Error> {
     let message = proto::FeatureView::decode(&*row.spec)?;
     let view = FeatureView::from_proto(&message)?;
     Ok(FeatureView {
+        // SDKs leave it out of the definition.
+        project: project.to_owned(),
         created_at: row.created_at,
         updated_at: row.updated_at,
         ..view

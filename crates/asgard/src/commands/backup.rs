@@ -15,6 +15,7 @@ use super::cli::LocalArgs;
 use super::output::{Format, message};
 use crate::backup::{self, Extent, Places};
 use crate::failure::{Exit, Failure};
+use crate::features;
 use crate::settings::Settings;
 use crate::up;
 
@@ -23,8 +24,8 @@ use crate::up;
   asgard backup asgard.tar
   asgard backup - | zstd > asgard.tar.zst
 
-The database and the artifacts of the data directory, and the secrets in it; a server may be
-running. Environments and caches are left out: they are made again.
+The database and the artifacts of the data directory, the feature tables and online values, and the
+secrets in it; a server may be running. Environments and caches are left out: they are made again.
 With PostgreSQL use pg_dump, with S3 the bucket's versioning or replication.")]
 pub(crate) struct BackupArgs {
     #[command(flatten)]
@@ -61,6 +62,7 @@ pub(crate) async fn backup(context: &Context<'_>, args: &BackupArgs) -> anyhow::
     db::snapshot(&places.database, &copy)
         .with_context(|| format!("copying the database {}", places.database.display()))?;
     places.database = copy;
+    places.copies = live_files(&places.data_dir, scratch.path())?;
     let now = Timestamp::now().to_string();
     let extent = if args.file == Path::new("-") {
         backup::write(&places, now, BufWriter::new(io::stdout().lock()))?
@@ -68,6 +70,36 @@ pub(crate) async fn backup(context: &Context<'_>, args: &BackupArgs) -> anyhow::
         write_file(&places, now, &args.file)?
     };
     told(&args.local, "backed up", extent, &args.file)
+}
+
+/// The catalog of the feature tables and the online values: what a server writes to.
+const CATALOG: &str = "warehouse/catalog.db";
+const ONLINE: &str = "online.redb";
+
+/// Copies files that a server may be writing to, each as it was at one moment.
+fn live_files(data_dir: &Path, scratch: &Path) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    let mut copies = Vec::new();
+    let catalog = data_dir.join(CATALOG);
+    if catalog.is_file() {
+        let copy = scratch.join("catalog.db");
+        db::snapshot(&catalog, &copy)
+            .with_context(|| format!("copying the catalog {}", catalog.display()))?;
+        copies.push((CATALOG.into(), copy));
+    }
+    let online = data_dir.join(ONLINE);
+    if online.is_file() {
+        let copy = scratch.join(ONLINE);
+        if features::copy_online(&online, &copy)
+            .with_context(|| format!("copying the online values {}", online.display()))?
+        {
+            copies.push((ONLINE.into(), copy));
+        } else {
+            message(
+                "left out: the online values, which are being written without a pause; 'asgard features materialize' makes them anew",
+            );
+        }
+    }
+    Ok(copies)
 }
 
 /// Where the copy of the database is made: beside the file that is to be written, where there
@@ -153,6 +185,7 @@ fn places(context: &Context<'_>, settings: &Settings) -> Result<Places, Failure>
         data_dir,
         database,
         artifacts,
+        copies: Vec::new(),
     })
 }
 

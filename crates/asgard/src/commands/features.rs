@@ -19,6 +19,7 @@ use crate::failure::{Exit, Failure};
   asgard features import customers.csv --table gold.customer_aggregates
   asgard features apply view.yaml
   asgard features materialize
+  asgard features stats customer_churn_features
   asgard features train-set --entities customers.csv -f churn:total_orders --out train.parquet
   asgard features repo ./feature_repo
 
@@ -45,6 +46,13 @@ enum FeaturesCommand {
     /// Delete a feature view; its table stays
     #[command(visible_alias = "rm")]
     Delete { name: String },
+    /// Show how fresh, complete and spread the values of a view are
+    Stats {
+        name: String,
+        /// The snapshot of the table [default: the newest]
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<i64>,
+    },
     /// Load the newest values into the online store
     Materialize {
         /// The views [default: all that are meant for online reads]
@@ -148,6 +156,17 @@ const MATERIALIZED: &[Column] = &[
     ("snapshot", "/snapshot_id"),
 ];
 
+const STATS: &[Column] = &[
+    ("feature", "/name"),
+    ("type", "/dtype"),
+    ("nulls", "/null_rate"),
+    ("min", "/min"),
+    ("max", "/max"),
+    ("mean", "/mean"),
+    ("distinct", "/distinct"),
+    ("spread", "/spread"),
+];
+
 const IMPORTED: &[Column] = &[
     ("schema", "/schema"),
     ("table", "/name"),
@@ -182,6 +201,7 @@ pub(crate) async fn run(context: &Context<'_>, args: &FeaturesArgs) -> anyhow::R
             }
             Ok(())
         }
+        FeaturesCommand::Stats { name, snapshot } => stats(&client, name, *snapshot, output).await,
         FeaturesCommand::Materialize { views, end } => {
             let views = (!views.is_empty()).then_some(views);
             let body = json!({"feature_views": views, "end_ts": end});
@@ -233,6 +253,65 @@ async fn apply(client: &Client, file: &Path, output: OutputArgs) -> anyhow::Resu
     }
     let columns = [("name", "/name"), ("status", "/status")];
     Ok(output.list(&json!(created), &created, &columns)?)
+}
+
+async fn stats(
+    client: &Client,
+    name: &str,
+    snapshot: Option<i64>,
+    output: OutputArgs,
+) -> anyhow::Result<()> {
+    let query: Vec<_> = snapshot
+        .iter()
+        .map(|id| ("snapshot_id", id.to_string()))
+        .collect();
+    let stats = client
+        .get(&format!("{}/stats", view_path(name)), &query)
+        .await?;
+    if output.format() == Format::Table && !output.quiet {
+        let text = |key: &str| stats[key].as_str().unwrap_or("never").to_owned();
+        message(&format!(
+            "{} rows at snapshot {}; last event {}; {} entities online",
+            stats["row_count"],
+            stats["snapshot_id"],
+            text("last_event"),
+            stats["online_entities"]
+        ));
+    }
+    let items = stats["features"].as_array().cloned().unwrap_or_default();
+    let items: Vec<Value> = items.into_iter().map(with_spread).collect();
+    Ok(output.list(&stats, &items, STATS)?)
+}
+
+/// A feature with its histogram as a row of bars, or its most frequent values.
+fn with_spread(mut feature: Value) -> Value {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let counts = feature["histogram"]["counts"].as_array().cloned();
+    let counts: Vec<u64> = counts
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Value::as_u64)
+        .collect();
+    let most = counts.iter().max().copied().unwrap_or(0).max(1);
+    let bars: String = counts
+        .iter()
+        .map(|count| BARS[(count * 7).div_ceil(most) as usize])
+        .collect();
+    let top = feature["top_values"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let top = top.iter().take(3).map(|one| {
+        let value = one["value"].as_str().unwrap_or_default();
+        format!("{value} {}", one["count"])
+    });
+    let top: Vec<String> = top.collect();
+    feature["spread"] = Value::from(if bars.is_empty() {
+        top.join(", ")
+    } else {
+        bars
+    });
+    feature
 }
 
 /// The views in a file: one, a list, or several YAML documents.
@@ -356,6 +435,14 @@ mod tests {
         assert_eq!(table("gold.t"), Ok(("gold".into(), "t".into())));
         assert_eq!(table("a.b.t"), Ok(("a.b".into(), "t".into())));
         assert!(table("t").is_err() && table("gold.").is_err());
+    }
+
+    #[test]
+    fn a_histogram_is_a_row_of_bars() {
+        let feature = json!({"histogram": {"counts": [0, 1, 7, 14]}, "top_values": []});
+        assert_eq!(with_spread(feature)["spread"], "▁▂▅█");
+        let words = json!({"histogram": null, "top_values": [{"value": "gold", "count": 2}]});
+        assert_eq!(with_spread(words)["spread"], "gold 2");
     }
 
     #[test]

@@ -123,3 +123,48 @@ fn migrate_tells_what_it_did_and_what_is_to_be_done() {
     );
     drop(server);
 }
+
+#[cfg(feature = "feature-store")]
+#[test]
+fn feature_tables_and_online_values_come_back_with_a_backup() {
+    let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = elsewhere.path().join("asgard.tar");
+    let file = file.to_str().unwrap();
+    let server = Server::start(home.path(), &[]);
+    let csv = home.path().join("t.csv");
+    std::fs::write(&csv, "id,event_timestamp,x\n1,2025-11-01T00:00:00,7\n").unwrap();
+    let url = format!("http://{}", server.address());
+    let import = [
+        "features",
+        "import",
+        csv.to_str().unwrap(),
+        "--table",
+        "gold.t",
+        "--url",
+        &url,
+    ];
+    let made = run(home.path(), &import);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let view = json!({
+        "name": "v",
+        "entities": ["id"],
+        "features": [{"name": "x", "dtype": "int64"}],
+        "source": {"schema": "gold", "table_name": "t"}
+    });
+    let created = send(&server, "POST", "/feast/features", &view.to_string());
+    assert!(created.contains("201 Created"), "{created}");
+    let loaded = send(&server, "POST", "/feast/materialize-incremental", "{}");
+    assert!(loaded.contains("200 OK"), "{loaded}");
+    let made = run(home.path(), &["backup", file]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    assert!(!stderr(&made).contains("left out"), "{}", stderr(&made));
+    drop(server);
+
+    let restored = run(elsewhere.path(), &["restore", file]);
+    assert_eq!(code(&restored), 0, "{}", stderr(&restored));
+    let server = Server::start(elsewhere.path(), &[]);
+    let question = json!({"features": ["v:x"], "entities": {"id": [1]}}).to_string();
+    let online = send(&server, "POST", "/feast/get-online-features", &question);
+    assert!(online.contains("\"values\":[7]"), "{online}");
+    assert!(server.get("/feast/tables").contains("\"total_count\":1"));
+}

@@ -26,6 +26,8 @@ pub struct Historical {
     pub rows: RecordBatch,
     /// The snapshot that each view was read at: with it the same read gives the same answer.
     pub snapshots: Vec<(String, TableRef, Option<i64>)>,
+    /// Project and name of each view that was read.
+    pub views: Vec<(String, String)>,
 }
 
 impl FeatureStore {
@@ -39,10 +41,12 @@ impl FeatureStore {
         let names = output_names(&request)?;
         let mut columns = request.entities.batch.columns().to_vec();
         let mut snapshots = Vec::new();
+        let mut views = Vec::new();
         for used in &request.views {
             let (found, snapshot) = self.read_view(used, &request).await?;
             columns.extend(found);
             snapshots.push((used.alias.clone(), used.view.table()?.clone(), snapshot));
+            views.push((used.view.project.clone(), used.view.name.clone()));
         }
         let fields: Vec<Field> = names
             .iter()
@@ -53,7 +57,11 @@ impl FeatureStore {
         metrics::histogram!("feast_historical_retrieval_seconds")
             .record(started.elapsed().as_secs_f64());
         metrics::counter!("feast_historical_rows_total").increment(rows.num_rows() as u64);
-        Ok(Historical { rows, snapshots })
+        Ok(Historical {
+            rows,
+            snapshots,
+            views,
+        })
     }
 
     async fn read_view(

@@ -63,6 +63,7 @@ impl Scan {
         let failed = || format!("table {name} cannot be read");
         let mut scan = table.scan().select(columns);
         if let Some(id) = only.snapshot {
+            check_snapshot(name, table, id)?;
             scan = scan.snapshot_id(id);
         }
         if let Some(times) = times {
@@ -171,6 +172,19 @@ impl Scan {
         }
         Ok(())
     }
+}
+
+/// Refuses a snapshot that the table does not have, or does not have any more.
+fn check_snapshot(name: &TableRef, table: &Table, id: i64) -> Result<(), Error> {
+    let metadata = table.metadata();
+    if metadata.snapshot_by_id(id).is_some() {
+        return Ok(());
+    }
+    let newest = metadata.current_snapshot_id();
+    let newest = newest.map_or("none".to_owned(), |id| id.to_string());
+    Err(Error::Invalid(format!(
+        "table {name} has no snapshot {id}; its newest is {newest}"
+    )))
 }
 
 /// A file in pieces; a row group belongs to the piece that its middle is in.

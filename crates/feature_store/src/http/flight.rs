@@ -23,7 +23,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower::Service as _;
-use web::{Permission, Routes};
+use web::{Identity, Permission, Routes};
 
 use super::fault;
 use crate::FeatureStore;
@@ -97,6 +97,12 @@ fn refused(error: &Error) -> Status {
     )
 }
 
+/// Who calls, as the door found out.
+fn caller_of<T>(request: &Request<T>) -> Identity {
+    let found = request.extensions().get::<Identity>();
+    found.cloned().unwrap_or(Identity::Anonymous)
+}
+
 fn not_feast() -> Status {
     Status::unimplemented("Feast's remote offline store does not use this call")
 }
@@ -165,10 +171,11 @@ impl Flight {
         &self,
         command: &Command,
         table: RecordBatch,
+        caller: &Identity,
     ) -> Answer<BoxStream<'static, Result<FlightData, Status>>> {
         let rows = self
             .store
-            .offline(command, table)
+            .offline(command, table, caller)
             .await
             .map_err(|e| refused(&e))?;
         Ok(Response::new(send(rows)))
@@ -218,8 +225,9 @@ impl FlightService for Flight {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
+        let caller = caller_of(&request);
         let (command, table) = receive(request.into_inner()).await?;
-        self.answer(&command, table).await
+        self.answer(&command, table, &caller).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
@@ -248,6 +256,7 @@ impl FlightService for Flight {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let caller = caller_of(&request);
         let ticket = request.into_inner().ticket;
         let id = String::from_utf8_lossy(&ticket).into_owned();
         let waiting = self
@@ -261,7 +270,7 @@ impl FlightService for Flight {
                     .to_owned(),
             ))
         })?;
-        self.answer(&waiting.command, waiting.table).await
+        self.answer(&waiting.command, waiting.table, &caller).await
     }
 
     async fn handshake(

@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
-use web::{ApiError, Code, Permission, Query, Routes};
+use web::{ApiError, Caller, Code, Permission, Query, Routes, Timestamp};
 
 use crate::FeatureStore;
 use crate::error::Error;
@@ -166,6 +166,7 @@ impl Form {
     responses((status = 200), (status = 400, description = "a key, time or feature is missing or cannot match"), (status = 404, description = "no such view")))]
 async fn historical(
     State(store): State<FeatureStore>,
+    Caller(caller): Caller,
     Query(query): Query<HistoricalQuery>,
     headers: HeaderMap,
     body: Bytes,
@@ -201,7 +202,9 @@ async fn historical(
         .transpose()?
         .unwrap_or(given);
     let request = resolve(&store, wanted, entities).await?;
-    respond(answer, &store.historical(request).await?)
+    let found = store.historical(request).await?;
+    store.note_read(&caller, &found, Timestamp::now().0).await?;
+    respond(answer, &found)
 }
 
 async fn entities_of(

@@ -9,6 +9,7 @@ mod models;
 mod online;
 mod registry;
 mod repo;
+mod stats;
 mod status;
 mod tables;
 
@@ -17,6 +18,7 @@ use web::{Routes, Style};
 
 pub use models::training_routes;
 pub use repo::feature_store_yaml;
+pub use stats::usage_routes;
 
 use crate::FeatureStore;
 
@@ -25,6 +27,7 @@ pub fn routes(store: FeatureStore) -> Routes {
     let rest = features::routes(Routes::new(Style::Asgard));
     let rest = historical::routes(rest);
     let rest = online::routes(rest);
+    let rest = stats::routes(rest);
     let rest = status::routes(rest);
     let rest = tables::routes(rest);
     let rest = repo::routes(rest);
@@ -38,8 +41,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut api = features::Api::openapi();
     api.merge(historical::Api::openapi());
     api.merge(models::Api::openapi());
-    api.merge(online::Api::openapi());
+    api.merge(online::openapi());
     api.merge(repo::Api::openapi());
+    api.merge(stats::Api::openapi());
     api.merge(status::Api::openapi());
     api.merge(tables::Api::openapi());
     api

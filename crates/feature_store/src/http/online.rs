@@ -7,36 +7,73 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::Response;
+use axum::extract::{FromRequestParts, RawPathParams, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{OpenApi, ToSchema};
-use web::{ApiError, Code, Json, Permission, Routes, Timestamp};
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{self, Object, Required};
+use utoipa::{IntoParams, OpenApi, ToSchema};
+use web::{ApiError, Code, Json, Permission, Query, Routes, Timestamp};
 
 use crate::FeatureStore;
 use crate::error::Error;
-use crate::online::{Destination, Materialized, Mode, OnlineRequest, Span, parse_time};
+use crate::online::{Destination, Materialized, OnlineRequest, Span, parse_time};
+use crate::registry::PROJECT;
+
+/// Where the values of any project are.
+const PROJECT_BASE: &str = "/feast/projects/{project}";
 
 pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
     let (read, write) = (Permission::ReadFeatures, Permission::WriteFeatures);
-    routes
-        .post("/feast/get-online-features", read, get)
-        .post("/feast/push", write, push)
-        .post("/feast/write-to-online-store", write, write_to_online_store)
-        .post("/feast/materialize", write, materialize)
-        .post(
-            "/feast/materialize-incremental",
-            write,
-            materialize_incremental,
-        )
+    // Feast's servers have one project each; here those of others have paths of their own.
+    ["/feast", PROJECT_BASE]
+        .into_iter()
+        .fold(routes, |routes, base| {
+            let at = |name: &str| format!("{base}/{name}");
+            routes
+                .post(&at("get-online-features"), read, get)
+                .post(&at("push"), write, push)
+                .post(&at("write-to-online-store"), write, write_to_online_store)
+                .post(&at("materialize"), write, materialize)
+                .post(
+                    &at("materialize-incremental"),
+                    write,
+                    materialize_incremental,
+                )
+        })
 }
 
 #[derive(OpenApi)]
 #[openapi(paths(get, push, write_to_online_store, materialize, materialize_incremental))]
-pub(super) struct Api;
+struct Api;
+
+/// The description of these routes, under both of their paths.
+pub(super) fn openapi() -> openapi::OpenApi {
+    let mut api = Api::openapi();
+    let project = ParameterBuilder::new()
+        .name("project")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .schema(Some(Object::with_type(Type::String)))
+        .build();
+    let of_project = api.paths.paths.iter().map(|(path, item)| {
+        let mut item = item.clone();
+        if let Some(post) = &mut item.post {
+            post.parameters
+                .get_or_insert_default()
+                .push(project.clone());
+        }
+        (path.replacen("/feast", PROJECT_BASE, 1), item)
+    });
+    let of_project: Vec<_> = of_project.collect();
+    api.paths.paths.extend(of_project);
+    api
+}
 
 fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| {
@@ -48,6 +85,20 @@ fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
         ApiError::new(code, format!("the body is not as documented: {error}"))
             .help("the routes are described at /docs")
     })
+}
+
+/// The project of a path, or the one of everything that is defined over REST.
+struct Project(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Project {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let named = RawPathParams::from_request_parts(parts, state).await;
+        let named = named.map_err(|error| ApiError::new(Code::Invalid, error.to_string()))?;
+        let named = named.iter().find(|(name, _)| *name == "project");
+        Ok(Self(named.map_or(PROJECT, |(_, value)| value).to_owned()))
+    }
 }
 
 fn now_us() -> i64 {
@@ -98,10 +149,15 @@ struct OnlineFeaturesResponse {
 /// The newest values of entities.
 #[utoipa::path(post, path = "/feast/get-online-features", tag = "features", request_body = OnlineFeaturesRequest,
     responses((status = 200, body = OnlineFeaturesResponse), (status = 400, description = "a join key is missing or cannot match"), (status = 404, description = "no such view or service")))]
-async fn get(State(store): State<FeatureStore>, bytes: Bytes) -> Result<Response, ApiError> {
+async fn get(
+    State(store): State<FeatureStore>,
+    project: Project,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
     let started = Instant::now();
     let request: OnlineFeaturesRequest = body(&bytes)?;
     let request = OnlineRequest {
+        project: project.0,
         entities: request.entities,
         features: request.features,
         feature_service: request.feature_service,
@@ -149,12 +205,13 @@ struct WrittenResponse {
     responses((status = 200, body = PushResponse), (status = 400, description = "a column is missing or a value does not fit"), (status = 404, description = "no view has that source")))]
 async fn push(
     State(store): State<FeatureStore>,
+    project: Project,
     bytes: Bytes,
 ) -> Result<Json<PushResponse>, ApiError> {
     let request: PushRequest = body(&bytes)?;
     let to = Destination::parse(&request.to)?;
     let written = store
-        .push(&request.push_source_name, &request.df, to)
+        .push(&project.0, &request.push_source_name, &request.df, to)
         .await?;
     let written = written
         .into_iter()
@@ -181,11 +238,12 @@ struct WriteRequest {
     responses((status = 200, body = WrittenResponse), (status = 400, description = "a column is missing or a value does not fit"), (status = 404, description = "no such view")))]
 async fn write_to_online_store(
     State(store): State<FeatureStore>,
+    project: Project,
     bytes: Bytes,
 ) -> Result<Json<WrittenResponse>, ApiError> {
     let request: WriteRequest = body(&bytes)?;
     let name = request.feature_view_name;
-    let done = store.write_online(&name, &request.df).await?;
+    let done = store.write_online(&project.0, &name, &request.df).await?;
     Ok(Json(WrittenResponse {
         feature_view: name,
         rows: done.rows,
@@ -204,6 +262,23 @@ struct MaterializeRequest {
     /// Load all times.
     #[serde(default)]
     disable_event_timestamp: bool,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct MaterializeQuery {
+    /// Answer at once and load afterwards; `/feast/features/NAME/materializations` tells the end.
+    #[serde(default, rename = "async")]
+    #[param(rename = "async", default = false)]
+    is_async: bool,
+}
+
+/// Loads that have begun.
+#[derive(Debug, Serialize, ToSchema)]
+struct AcceptedResponse {
+    /// `accepted`.
+    status: &'static str,
+    feature_views: Vec<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -230,11 +305,7 @@ impl From<Materialized> for MaterializedResponse {
     fn from(done: Materialized) -> Self {
         Self {
             feature_view: done.view,
-            mode: match done.mode {
-                Mode::Full => "full",
-                Mode::Appended => "appended",
-                Mode::Nothing => "nothing",
-            },
+            mode: done.mode.as_str(),
             snapshot_id: done.snapshot_id,
             rows_read: done.rows_read,
             entities_written: done.entities_written,
@@ -244,12 +315,14 @@ impl From<Materialized> for MaterializedResponse {
 }
 
 /// Loads the newest rows of a span of time into the online store.
-#[utoipa::path(post, path = "/feast/materialize", tag = "features", request_body = MaterializeRequest,
-    responses((status = 200, body = MaterializeResponse), (status = 404, description = "no such view"), (status = 409, description = "it is being done already")))]
+#[utoipa::path(post, path = "/feast/materialize", tag = "features", params(MaterializeQuery), request_body = MaterializeRequest,
+    responses((status = 200, body = MaterializeResponse), (status = 202, body = AcceptedResponse), (status = 404, description = "no such view"), (status = 409, description = "it is being done already")))]
 async fn materialize(
     State(store): State<FeatureStore>,
+    project: Project,
+    Query(query): Query<MaterializeQuery>,
     bytes: Bytes,
-) -> Result<Json<MaterializeResponse>, ApiError> {
+) -> Result<Response, ApiError> {
     let request: MaterializeRequest = body(&bytes)?;
     let start_us = match &request.start_ts {
         _ if request.disable_event_timestamp => i64::MIN,
@@ -262,25 +335,29 @@ async fn materialize(
             .into());
         }
     };
-    run(&store, request, Some(start_us)).await
+    run(&store, &project, &query, request, Some(start_us)).await
 }
 
 /// Loads what came since the last time into the online store.
-#[utoipa::path(post, path = "/feast/materialize-incremental", tag = "features", request_body = MaterializeRequest,
-    responses((status = 200, body = MaterializeResponse), (status = 404, description = "no such view"), (status = 409, description = "it is being done already")))]
+#[utoipa::path(post, path = "/feast/materialize-incremental", tag = "features", params(MaterializeQuery), request_body = MaterializeRequest,
+    responses((status = 200, body = MaterializeResponse), (status = 202, body = AcceptedResponse), (status = 404, description = "no such view"), (status = 409, description = "it is being done already")))]
 async fn materialize_incremental(
     State(store): State<FeatureStore>,
+    project: Project,
+    Query(query): Query<MaterializeQuery>,
     bytes: Bytes,
-) -> Result<Json<MaterializeResponse>, ApiError> {
+) -> Result<Response, ApiError> {
     let request: MaterializeRequest = body(&bytes)?;
-    run(&store, request, None).await
+    run(&store, &project, &query, request, None).await
 }
 
 async fn run(
     store: &FeatureStore,
+    project: &Project,
+    query: &MaterializeQuery,
     request: MaterializeRequest,
     start_us: Option<i64>,
-) -> Result<Json<MaterializeResponse>, ApiError> {
+) -> Result<Response, ApiError> {
     let end_us = match &request.end_ts {
         Some(text) if !request.disable_event_timestamp => time(text, "end_ts")?,
         _ => now_us(),
@@ -288,11 +365,23 @@ async fn run(
     let span = Span { start_us, end_us };
     let started = Instant::now();
     let names = request.feature_views.as_deref();
-    let done = store.materialize(names, span, Timestamp::now().0).await?;
+    let now = Timestamp::now().0;
+    if query.is_async {
+        let names = store
+            .materialize_later(&project.0, names, span, now)
+            .await?;
+        let accepted = AcceptedResponse {
+            status: "accepted",
+            feature_views: names,
+        };
+        return Ok((StatusCode::ACCEPTED, Json(accepted)).into_response());
+    }
+    let done = store.materialize(&project.0, names, span, now).await?;
     Ok(Json(MaterializeResponse {
         materialized: done.into_iter().map(Into::into).collect(),
         duration_seconds: started.elapsed().as_secs_f64(),
-    }))
+    })
+    .into_response())
 }
 
 fn time(text: &str, name: &str) -> Result<i64, Error> {

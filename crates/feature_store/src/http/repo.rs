@@ -2,10 +2,12 @@
 
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use utoipa::OpenApi;
-use web::{ApiError, Code, Permission, Routes};
+use serde::Deserialize;
+use utoipa::{IntoParams, OpenApi};
+use web::{ApiError, Code, Permission, Query, Routes};
 
 use crate::FeatureStore;
+use crate::definition::check_name;
 use crate::registry::PROJECT;
 
 pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
@@ -16,14 +18,24 @@ pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
 #[openapi(paths(repo))]
 pub(super) struct Api;
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RepoQuery {
+    /// The project of the repository; absent: the one of everything that is defined over REST.
+    project: Option<String>,
+}
+
 /// The `feature_store.yaml` of a Feast repository over this server, for the address by which it
 /// was asked. Asked for with a key, it takes the key from the variable `ASGARD_TOKEN`.
-#[utoipa::path(get, path = "/feast/repo", tag = "features", responses((status = 200, content_type = "application/yaml", body = String)))]
-async fn repo(headers: HeaderMap) -> Result<Response, ApiError> {
+#[utoipa::path(get, path = "/feast/repo", tag = "features", params(RepoQuery), responses((status = 200, content_type = "application/yaml", body = String)))]
+async fn repo(Query(query): Query<RepoQuery>, headers: HeaderMap) -> Result<Response, ApiError> {
     let host = headers.get(header::HOST).and_then(|v| v.to_str().ok());
     let keyed = headers.contains_key(header::AUTHORIZATION);
     let token = keyed.then_some(TOKEN_VARIABLE);
-    let yaml = host.and_then(|host| feature_store_yaml(host, token));
+    let project = query.project.as_deref().unwrap_or(PROJECT);
+    check_name("project name", project)?;
+    let yaml = host.and_then(|host| yaml_of(project, host, token));
     let yaml = yaml.ok_or_else(|| {
         ApiError::new(
             Code::Invalid,
@@ -39,6 +51,10 @@ const TOKEN_VARIABLE: &str = "ASGARD_TOKEN";
 /// The configuration of a Feast repository for the server at `HOST:PORT`, with the variable that
 /// holds the key to send, if one is needed. SDKs send a key of their own since 0.6x, under `oidc`.
 pub fn feature_store_yaml(authority: &str, token_variable: Option<&str>) -> Option<String> {
+    yaml_of(PROJECT, authority, token_variable)
+}
+
+fn yaml_of(project: &str, authority: &str, token_variable: Option<&str>) -> Option<String> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() => (host, port),
         _ => (authority, "80"),
@@ -47,12 +63,17 @@ pub fn feature_store_yaml(authority: &str, token_variable: Option<&str>) -> Opti
     if host.is_empty() || !host.chars().all(plain) {
         return None;
     }
+    // Values of other projects have paths of their own: the SDK does not say which it means.
+    let path = match project {
+        PROJECT => "/feast".to_owned(),
+        other => format!("/feast/projects/{other}"),
+    };
     let auth = match token_variable {
         Some(name) => format!("type: oidc\n  token_env_var: {name}"),
         None => "type: no_auth".to_owned(),
     };
     Some(format!(
-        "project: {PROJECT}
+        "project: {project}
 provider: local
 registry:
   registry_type: remote
@@ -63,7 +84,7 @@ offline_store:
   port: {port}
 online_store:
   type: remote
-  path: \"http://{host}:{port}/feast\"
+  path: \"http://{host}:{port}{path}\"
 entity_key_serialization_version: 3
 auth:
   {auth}

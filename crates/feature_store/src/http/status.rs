@@ -39,7 +39,7 @@ async fn status(State(store): State<FeatureStore>) -> Result<Json<StatusResponse
         feature_views_count: counts.feature_views,
         entities_count: counts.entities,
         models_count: counts.feature_services,
-        online_store: "memory, with a durable copy in the data directory (redb)",
+        online_store: store.online.place(),
         registry_path: match store.db.backend() {
             db::Backend::Sqlite => "asgard's database (sqlite)",
             db::Backend::Postgres => "asgard's database (postgres)",

@@ -15,7 +15,6 @@ use crate::FeatureStore;
 use crate::error::Error;
 use crate::feature_view::FeatureView;
 use crate::historical::{Columns, Only, Scan, Times, ViewUse};
-use crate::registry::PROJECT;
 use crate::table;
 
 /// Rows in one write.
@@ -40,6 +39,17 @@ pub enum Mode {
     Nothing,
 }
 
+impl Mode {
+    /// The word on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Appended => "appended",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
 /// What materializing a view did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Materialized {
@@ -53,12 +63,12 @@ pub struct Materialized {
     pub entities: usize,
 }
 
-/// The views that are being materialized.
-#[derive(Default)]
-pub(crate) struct Running(Mutex<HashSet<String>>);
+/// The views that are being materialized, as `PROJECT/VIEW`; cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Running(Arc<Mutex<HashSet<String>>>);
 
-struct Guard<'r> {
-    running: &'r Running,
+struct Guard {
+    running: Running,
     view: String,
 }
 
@@ -67,20 +77,27 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, view: &str) -> Result<Guard<'_>, Error> {
-        if !self.lock().insert(view.to_owned()) {
+    /// Whether a view is being materialized here.
+    pub(crate) fn has(&self, project: &str, view: &str) -> bool {
+        self.lock().contains(&format!("{project}/{view}"))
+    }
+
+    fn begin(&self, view: &FeatureView) -> Result<Guard, Error> {
+        let name = format!("{}/{}", view.project, view.name);
+        if !self.lock().insert(name.clone()) {
             return Err(Error::Busy(format!(
-                "feature view '{view}' is being materialized already"
+                "feature view '{}' is being materialized already",
+                view.name
             )));
         }
         Ok(Guard {
-            running: self,
-            view: view.to_owned(),
+            running: self.clone(),
+            view: name,
         })
     }
 }
 
-impl Drop for Guard<'_> {
+impl Drop for Guard {
     fn drop(&mut self) {
         self.running.lock().remove(&self.view);
     }
@@ -94,10 +111,47 @@ impl FeatureStore {
     /// before it are loaded.
     pub async fn materialize(
         &self,
+        project: &str,
         names: Option<&[String]>,
         span: Span,
         now: i64,
     ) -> Result<Vec<Materialized>, Error> {
+        self.load(self.loadable(project, names, span).await?, span, now)
+            .await
+    }
+
+    /// The same, begun here and gone on with after the answer: the names of the views. How each
+    /// ended stands among its loads. What is under way ends with the server, and is loaded next time.
+    ///
+    /// # Errors
+    /// When a view is not there or being materialized already.
+    pub async fn materialize_later(
+        &self,
+        project: &str,
+        names: Option<&[String]>,
+        span: Span,
+        now: i64,
+    ) -> Result<Vec<String>, Error> {
+        let views = self.loadable(project, names, span).await?;
+        let names = views.iter().map(|(view, _)| view.name.clone()).collect();
+        let store = self.clone();
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let load = Box::pin(store.load(views, span, now));
+            if let Some(Err(error)) = stop.run_until_cancelled(load).await {
+                tracing::warn!(error = %error.message(), "loading values into the online store failed");
+            }
+        });
+        Ok(names)
+    }
+
+    /// The views to load, each held so that nobody else loads it.
+    async fn loadable(
+        &self,
+        project: &str,
+        names: Option<&[String]>,
+        span: Span,
+    ) -> Result<Vec<(FeatureView, Guard)>, Error> {
         if span.start_us.is_some_and(|start| start > span.end_us) {
             return Err(Error::Invalid(
                 "the start of the times to load is after their end".to_owned(),
@@ -105,28 +159,50 @@ impl FeatureStore {
         }
         let views = match names {
             None => {
-                let mut views = self.feature_views(PROJECT).await?;
+                let mut views = self.feature_views(project).await?;
                 views.retain(|view| view.online && view.source.table.is_some());
                 views
             }
             Some(names) => {
                 let mut views = Vec::new();
                 for name in names {
-                    views.push(self.online_view(name).await?);
+                    views.push(self.online_view(project, name).await?);
                 }
                 views
             }
         };
+        let held = views.into_iter().map(|view| {
+            let guard = self.online.0.materializing.begin(&view)?;
+            Ok((view, guard))
+        });
+        held.collect()
+    }
+
+    async fn load(
+        &self,
+        views: Vec<(FeatureView, Guard)>,
+        span: Span,
+        now: i64,
+    ) -> Result<Vec<Materialized>, Error> {
         let mut done = Vec::new();
-        for view in views {
-            done.push(self.materialize_view(&view, span, now).await?);
+        for (view, _held) in views {
+            let started = Instant::now();
+            let ended = self.materialize_view(&view, span, now).await;
+            let duration_ms = started.elapsed().as_millis() as i64;
+            self.note_load(&view, span, now, duration_ms, &ended)
+                .await?;
+            done.push(ended?);
         }
         Ok(done)
     }
 
     /// A view that is meant for online reads.
-    pub(super) async fn online_view(&self, name: &str) -> Result<FeatureView, Error> {
-        let view = self.feature_view(PROJECT, name).await?;
+    pub(super) async fn online_view(
+        &self,
+        project: &str,
+        name: &str,
+    ) -> Result<FeatureView, Error> {
+        let view = self.feature_view(project, name).await?;
         if !view.online {
             return Err(Error::Invalid(format!(
                 "feature view '{name}' is defined with online: false; define it with online: true to load it into the online store"
@@ -141,7 +217,6 @@ impl FeatureStore {
         span: Span,
         now: i64,
     ) -> Result<Materialized, Error> {
-        let _running = self.online.0.materializing.begin(&view.name)?;
         let started = Instant::now();
         let rows = self.online_rows_of(view).await?;
         let plan = self.plan(view, &rows, span, now).await?;
@@ -154,7 +229,7 @@ impl FeatureStore {
             entities: 0,
         };
         if let Some(scan) = plan.scan {
-            let layout = rows.layout(view);
+            let layout = self.online.layout(&rows, view).await?;
             let job = Job::new(view, plan.columns, layout, span.end_us);
             let newest = newest(scan, Arc::new(job)).await?;
             done.rows_read = newest.rows_read;
@@ -167,10 +242,10 @@ impl FeatureStore {
             let start = span.start_us.filter(|start| *start != i64::MIN);
             let start = start.unwrap_or(newest.first_us.min(span.end_us));
             let interval = (start, span.end_us);
-            self.add_interval(PROJECT, &view.name, interval, now)
+            self.add_interval(&view.project, &view.name, interval, now)
                 .await?;
         }
-        done.entities = rows.len();
+        done.entities = self.online.count(&rows).await?;
         metrics::counter!("feast_materialized_rows_total").increment(done.rows_read);
         metrics::histogram!("feast_materialize_seconds").record(started.elapsed().as_secs_f64());
         Ok(done)
@@ -178,13 +253,13 @@ impl FeatureStore {
 
     /// The rows of a view, empty when they were about other join keys.
     pub(super) async fn online_rows_of(&self, view: &FeatureView) -> Result<Arc<ViewRows>, Error> {
-        let rows = self.online.rows(PROJECT, &view.name).await?;
+        let rows = self.online.rows(&view.project, &view.name).await?;
         let others = {
             let about = rows.about();
             !about.layouts.is_empty() && about.join_keys != view.join_keys
         };
         if others {
-            self.online.forget(PROJECT, &view.name).await?;
+            self.online.forget(&view.project, &view.name).await?;
         }
         Ok(rows)
     }
@@ -250,7 +325,6 @@ impl FeatureStore {
         newest: Rows,
         bookmark: Option<Bookmark>,
     ) -> Result<usize, Error> {
-        let keeper = self.online.keeper().await?;
         let mut newest = newest.into_iter();
         let mut written = 0;
         loop {
@@ -260,15 +334,14 @@ impl FeatureStore {
             if last {
                 about.bookmark.clone_from(&bookmark);
             }
-            written += keeper
-                .write(Batch {
-                    view: rows.clone(),
-                    about,
-                    rows: part,
-                })
-                .await?;
+            let batch = Batch {
+                view: rows.clone(),
+                about,
+                rows: part,
+            };
+            written += self.online.write(batch).await?;
             if last {
-                rows.about().bookmark = bookmark;
+                self.online.set_bookmark(rows, bookmark).await?;
                 return Ok(written);
             }
         }

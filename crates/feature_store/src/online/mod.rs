@@ -1,6 +1,7 @@
 //! The online store: the newest values of each view by entity, in memory, with a durable copy.
 
 mod appended;
+mod copy;
 mod keeper;
 mod latest;
 mod materialize;
@@ -8,26 +9,33 @@ mod newest;
 mod read;
 mod resolved;
 mod row;
+mod shared;
 mod value;
 mod view;
 mod write;
 
+pub use copy::copy_online;
 pub use materialize::{Materialized, Mode, Span};
 pub use read::{OnlineColumn, OnlineColumns, OnlineRequest};
 pub use write::{Columns, Destination, Written};
 
 pub(crate) use latest::LatestRequest;
+pub(crate) use read::utc;
 pub(crate) use value::parse_time;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use db::Db;
 use tokio::sync::OnceCell;
 
-use self::keeper::Keeper;
+use self::keeper::{Batch, Bookmark, Keeper};
+use self::row::Row;
+use self::shared::Shared;
 use self::view::ViewRows;
 use crate::error::Error;
+use crate::feature_view::FeatureView;
 
 /// The file in the data directory.
 const FILE: &str = "online.redb";
@@ -39,21 +47,32 @@ pub(crate) struct Online(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     keeper: OnceCell<Keeper>,
+    /// In place of memory and the file.
+    shared: Option<Shared>,
     views: RwLock<HashMap<String, Arc<OnceCell<Arc<ViewRows>>>>>,
     resolved: resolved::Cache,
     materializing: materialize::Running,
 }
 
 impl Online {
-    /// The online store of a data directory.
-    pub(crate) fn new(data_dir: &Path) -> Self {
+    /// The online store of a data directory, or of a database that several servers share.
+    pub(crate) fn new(data_dir: &Path, shared: Option<Db>) -> Self {
         Self(Arc::new(Inner {
             path: data_dir.join(FILE),
             keeper: OnceCell::new(),
+            shared: shared.map(Shared::new),
             views: RwLock::default(),
             resolved: resolved::Cache::default(),
             materializing: materialize::Running::default(),
         }))
+    }
+
+    /// Where the values are, in a word for people.
+    pub(crate) fn place(&self) -> &'static str {
+        match self.0.shared {
+            Some(_) => "asgard's PostgreSQL database, shared by its servers",
+            None => "memory, with a durable copy in the data directory (redb)",
+        }
     }
 
     async fn keeper(&self) -> Result<&Keeper, Error> {
@@ -61,7 +80,8 @@ impl Online {
         self.0.keeper.get_or_try_init(open).await
     }
 
-    /// The rows of a view, read into memory when they are first asked for.
+    /// What is known of a view, with its rows where they are in memory: those are read when they
+    /// are first asked for.
     pub(crate) async fn rows(&self, project: &str, view: &str) -> Result<Arc<ViewRows>, Error> {
         let name = format!("{project}/{view}");
         let known = {
@@ -72,6 +92,13 @@ impl Online {
             let mut views = self.0.views.write().unwrap_or_else(PoisonError::into_inner);
             views.entry(name.clone()).or_default().clone()
         });
+        if let Some(shared) = &self.0.shared {
+            let new = || async { Ok::<_, Error>(Arc::new(ViewRows::new(name.clone()))) };
+            let rows = cell.get_or_try_init(new).await?.clone();
+            // Other servers change it too.
+            *rows.about() = shared.about(&name).await?;
+            return Ok(rows);
+        }
         let loaded = cell.get_or_try_init(|| async {
             let rows = Arc::new(ViewRows::new(name.clone()));
             let into = rows.clone();
@@ -83,14 +110,80 @@ impl Online {
         loaded.await.cloned()
     }
 
+    /// The number of the list of features that a view has now.
+    async fn layout(&self, rows: &ViewRows, view: &FeatureView) -> Result<u32, Error> {
+        let Some(shared) = &self.0.shared else {
+            return Ok(rows.layout(view));
+        };
+        let (number, about) = shared.layout(rows.name(), view).await?;
+        *rows.about() = about;
+        Ok(number)
+    }
+
+    /// Writes rows, and tells how many of them were newer than what was there.
+    async fn write(&self, batch: Batch) -> Result<usize, Error> {
+        match &self.0.shared {
+            Some(shared) => shared.write(batch).await,
+            None => self.keeper().await?.write(batch).await,
+        }
+    }
+
+    /// Remembers how far a view's table was materialized; the file has it with the last rows.
+    async fn set_bookmark(&self, rows: &ViewRows, bookmark: Option<Bookmark>) -> Result<(), Error> {
+        match &self.0.shared {
+            Some(shared) => {
+                let about = shared.set_bookmark(rows.name(), bookmark).await?;
+                *rows.about() = about;
+            }
+            None => rows.about().bookmark = bookmark,
+        }
+        Ok(())
+    }
+
+    /// The rows of some keys, in their order.
+    async fn find(
+        &self,
+        rows: &ViewRows,
+        keys: Vec<Option<Box<[u8]>>>,
+    ) -> Result<Vec<Option<Row>>, Error> {
+        let Some(shared) = &self.0.shared else {
+            let found = keys.iter().map(|key| rows.get(key.as_ref()?));
+            return Ok(found.collect());
+        };
+        let found = shared.find(rows.name(), &keys).await?;
+        let newest = found.iter().flatten().map(Row::layout).max();
+        if newest.is_some_and(|number| number as usize >= rows.about().layouts.len()) {
+            // Another server has written features that were not there before.
+            *rows.about() = shared.about(rows.name()).await?;
+        }
+        Ok(found)
+    }
+
+    /// Whether a view is being materialized by this server.
+    pub(crate) fn is_materializing(&self, project: &str, view: &str) -> bool {
+        self.0.materializing.has(project, view)
+    }
+
+    /// How many entities a view has.
+    pub(crate) async fn count(&self, rows: &ViewRows) -> Result<usize, Error> {
+        match &self.0.shared {
+            Some(shared) => shared.count(rows.name()).await,
+            None => Ok(rows.len()),
+        }
+    }
+
     /// Says that definitions have changed.
     pub(crate) fn definitions_changed(&self) {
         self.0.resolved.clear();
     }
 
-    /// Removes what is known of a view.
+    /// Removes the rows of a view.
     pub(crate) async fn forget(&self, project: &str, view: &str) -> Result<(), Error> {
         let rows = self.rows(project, view).await?;
-        self.keeper().await?.forget(rows).await
+        let Some(shared) = &self.0.shared else {
+            return self.keeper().await?.forget(rows).await;
+        };
+        *rows.about() = shared.forget(rows.name()).await?;
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ use crate::error::Error;
 /// An online read.
 #[derive(Debug, Clone)]
 pub struct OnlineRequest {
+    pub project: String,
     /// Join keys by name, each with its values: one for each entity.
     pub entities: BTreeMap<String, Vec<Value>>,
     /// `VIEW:FEATURE`, or else a feature service.
@@ -38,6 +39,7 @@ impl FeatureStore {
         now_us: i64,
     ) -> Result<Vec<u8>, Error> {
         let asked = Asked {
+            project: request.project,
             features: request.features,
             feature_service: request.feature_service,
             full_feature_names: request.full_feature_names,
@@ -50,7 +52,8 @@ impl FeatureStore {
             answer.entity(name, values);
         }
         for resolved in views.iter() {
-            let rows = find(resolved, &request.entities, count)?;
+            let keys = keys(resolved, &request.entities, count)?;
+            let rows = self.online.find(&resolved.rows, keys).await?;
             let oldest = match resolved.used.view.ttl_us {
                 Some(ttl_us) if self.enforce_ttl => now_us.saturating_sub(ttl_us),
                 _ => i64::MIN,
@@ -88,11 +91,13 @@ impl FeatureStore {
     /// As for [`Self::online_features`].
     pub async fn online_columns(
         &self,
+        project: &str,
         from: Vec<String>,
         entities: &BTreeMap<String, Vec<Value>>,
         now_us: i64,
     ) -> Result<OnlineColumns, Error> {
         let asked = Asked {
+            project: project.to_owned(),
             features: from,
             feature_service: None,
             full_feature_names: true,
@@ -102,7 +107,8 @@ impl FeatureStore {
         let count = same_length(entities)?;
         let mut answer = OnlineColumns::default();
         for resolved in views.iter() {
-            let rows = find(resolved, entities, count)?;
+            let keys = keys(resolved, entities, count)?;
+            let rows = self.online.find(&resolved.rows, keys).await?;
             let oldest = match resolved.used.view.ttl_us {
                 Some(ttl_us) if self.enforce_ttl => now_us.saturating_sub(ttl_us),
                 _ => i64::MIN,
@@ -170,12 +176,12 @@ fn same_length(entities: &BTreeMap<String, Vec<Value>>) -> Result<usize, Error> 
     }
 }
 
-/// The row of each entity.
-fn find(
+/// The key of each entity; none where a part of it is null, or rows are about other things.
+fn keys(
     resolved: &Resolved,
     entities: &BTreeMap<String, Vec<Value>>,
     count: usize,
-) -> Result<Vec<Option<Row>>, Error> {
+) -> Result<Vec<Option<Box<[u8]>>>, Error> {
     let used = &resolved.used;
     let keys = used.view.join_keys.iter().zip(&used.view.join_key_types);
     let keys = keys.map(|(key, dtype)| {
@@ -194,20 +200,15 @@ fn find(
         // The rows are about other things, or there are none.
         return Ok(vec![None; count]);
     }
-    let mut bytes = Vec::new();
-    let rows = (0..count).map(|index| {
-        bytes.clear();
+    let whole = (0..count).map(|index| {
+        let mut bytes = Vec::with_capacity(16);
         let mut whole = true;
         for (name, dtype, values) in &keys {
             whole &= view::push_key(name, *dtype, &values[index], &mut bytes)?;
         }
-        Ok(if whole {
-            resolved.rows.get(&bytes)
-        } else {
-            None
-        })
+        Ok(whole.then(|| bytes.into()))
     });
-    rows.collect()
+    whole.collect()
 }
 
 /// The JSON of an answer, growing.

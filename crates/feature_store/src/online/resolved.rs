@@ -9,7 +9,6 @@ use super::view::ViewRows;
 use crate::FeatureStore;
 use crate::error::Error;
 use crate::historical::{FeatureRef, ViewUse};
-use crate::registry::PROJECT;
 
 /// How long a look-up holds. What this server changes is seen at once; other servers of the same
 /// database may change definitions too.
@@ -61,6 +60,7 @@ type Found = (Instant, Arc<Vec<Resolved>>);
 /// What a read asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Asked {
+    pub(crate) project: String,
     pub(crate) features: Vec<String>,
     pub(crate) feature_service: Option<String>,
     pub(crate) full_feature_names: bool,
@@ -102,13 +102,14 @@ impl FeatureStore {
         if let Some(found) = self.online.0.resolved.get(&asked) {
             return Ok(found);
         }
+        let project = &*asked.project;
         let views = match (&asked.feature_service, asked.features.as_slice()) {
-            (Some(service), []) => self.resolve_service(PROJECT, service).await?,
+            (Some(service), []) => self.resolve_service(project, service).await?,
             (None, refs) if !refs.is_empty() => {
                 let mut parsed = Vec::new();
                 for text in refs {
                     if asked.whole_views && !text.contains(':') {
-                        let view = self.feature_view(PROJECT, text).await?;
+                        let view = self.feature_view(project, text).await?;
                         parsed.extend(view.features.into_iter().map(|feature| FeatureRef {
                             view: text.clone(),
                             feature: feature.name,
@@ -117,7 +118,7 @@ impl FeatureStore {
                         parsed.push(FeatureRef::parse(text)?);
                     }
                 }
-                self.resolve(PROJECT, &parsed).await?
+                self.resolve(project, &parsed).await?
             }
             _ => return Err(Error::nothing_asked()),
         };
@@ -133,7 +134,7 @@ impl FeatureStore {
                 Ok(name)
             });
             let names = names.collect::<Result<Vec<_>, _>>()?;
-            let rows = self.online.rows(PROJECT, &used.view.name).await?;
+            let rows = self.online.rows(project, &used.view.name).await?;
             found.push(Resolved {
                 used,
                 rows,

@@ -81,19 +81,23 @@ impl ViewRows {
 
     /// The number of the list of features that a view has now.
     pub(crate) fn layout(&self, view: &FeatureView) -> u32 {
-        let mut about = self.about();
-        about.join_keys.clone_from(&view.join_keys);
-        let names = || view.features.iter().map(|feature| feature.name.as_str());
-        let known = about
-            .layouts
-            .iter()
-            .position(|layout| layout.iter().map(String::as_str).eq(names()));
-        let number = known.unwrap_or_else(|| {
-            about.layouts.push(names().map(str::to_owned).collect());
-            about.layouts.len() - 1
-        });
-        number as u32
+        layout_of(&mut self.about(), view)
     }
+}
+
+/// The number of the list of features that a view has now, which is added when it is a new one.
+pub(super) fn layout_of(about: &mut About, view: &FeatureView) -> u32 {
+    about.join_keys.clone_from(&view.join_keys);
+    let names = || view.features.iter().map(|feature| feature.name.as_str());
+    let known = about
+        .layouts
+        .iter()
+        .position(|layout| layout.iter().map(String::as_str).eq(names()));
+    let number = known.unwrap_or_else(|| {
+        about.layouts.push(names().map(str::to_owned).collect());
+        about.layouts.len() - 1
+    });
+    number as u32
 }
 
 /// Appends the value of one join key, as JSON has it, to a key. A null is no key.

@@ -12,7 +12,6 @@ use crate::FeatureStore;
 use crate::error::{Error, Kind};
 use crate::feature_view::FeatureView;
 use crate::json;
-use crate::registry::PROJECT;
 
 /// The names that the SDK gives the times of rows.
 const EVENT_TIMESTAMP: &str = "event_timestamp";
@@ -61,8 +60,13 @@ impl FeatureStore {
     ///
     /// # Errors
     /// When a column is missing or a value is not of its feature's type; nothing is written then.
-    pub async fn write_online(&self, view: &str, columns: &Columns) -> Result<Written, Error> {
-        let view = self.online_view(view).await?;
+    pub async fn write_online(
+        &self,
+        project: &str,
+        view: &str,
+        columns: &Columns,
+    ) -> Result<Written, Error> {
+        let view = self.online_view(project, view).await?;
         self.write_rows(&view, columns).await
     }
 
@@ -73,11 +77,12 @@ impl FeatureStore {
     /// As for [`Self::write_online`], and when no view has that source.
     pub async fn push(
         &self,
+        project: &str,
         source: &str,
         columns: &Columns,
         to: Destination,
     ) -> Result<Vec<(String, Written)>, Error> {
-        let all = self.feature_views(PROJECT).await?;
+        let all = self.feature_views(project).await?;
         let fed: Vec<&FeatureView> = all
             .iter()
             .filter(|view| view.push_source.as_deref() == Some(source))
@@ -92,7 +97,7 @@ impl FeatureStore {
             return Err(Error::NotFound {
                 kind: Kind::DataSource,
                 name: source.to_owned(),
-                project: PROJECT.to_owned(),
+                project: project.to_owned(),
                 known: sources.collect(),
             });
         }
@@ -122,7 +127,7 @@ impl FeatureStore {
 
     async fn write_rows(&self, view: &FeatureView, columns: &Columns) -> Result<Written, Error> {
         let kept = self.online_rows_of(view).await?;
-        let layout = kept.layout(view);
+        let layout = self.online.layout(&kept, view).await?;
         let rows = rows(view, columns, layout)?;
         let count = rows.len();
         let about = kept.about().clone();
@@ -131,7 +136,7 @@ impl FeatureStore {
             about,
             rows,
         };
-        let newer = self.online.keeper().await?.write(batch).await?;
+        let newer = self.online.write(batch).await?;
         metrics::counter!("feast_pushed_rows_total").increment(count as u64);
         Ok(Written { rows: count, newer })
     }

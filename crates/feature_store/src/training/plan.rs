@@ -124,40 +124,14 @@ impl FeatureStore {
             return Err(no_target(&request.target, &rows, &views));
         }
         let full = has_same_names(&views);
-        let mut question = Map::new();
-        let mut asked = Vec::new();
-        let (mut numbers, mut texts) = (Vec::new(), Vec::new());
-        let mut target = request.target.clone();
-        for used in &views {
-            for name in &used.features {
-                let feature = used.view.feature(name)?;
-                let label = !rows.columns.contains(&request.target) && *name == request.target;
-                if rows.columns.contains(name) && !label {
-                    // A key, the time or the label itself.
-                    continue;
-                }
-                asked.push(format!("{}:{name}", used.alias));
-                let column = used.answer_name(name, full);
-                if label {
-                    target = column;
-                } else if is_text(feature.dtype, &used.view.name, name)? {
-                    texts.push(column);
-                } else {
-                    numbers.push(column);
-                }
-            }
-        }
-        if numbers.is_empty() && texts.is_empty() {
-            return Err(Error::Invalid(
-                "no feature is left to learn from: all that are named are keys, times or the target"
-                    .to_owned(),
-            ));
-        }
-        question.insert("features".to_owned(), json!(asked));
-        question.insert(rows.field.to_owned(), rows.value);
-        question.insert("snapshots".to_owned(), json!(snapshots));
-        question.insert("full_feature_names".to_owned(), json!(full));
-        question.insert("format".to_owned(), json!("parquet"));
+        let inputs = Inputs::of(&views, &rows, &request.target, full)?;
+        let question = json!({
+            "features": inputs.asked,
+            rows.field: rows.value,
+            "snapshots": snapshots,
+            "full_feature_names": full,
+            "format": "parquet",
+        });
         if let Some(id) = rows.snapshot {
             snapshots.insert("labels".to_owned(), id);
         }
@@ -166,10 +140,10 @@ impl FeatureStore {
             hyperparameters: request.hyperparameters,
             metrics,
             split: request.split,
-            question: Value::Object(question),
-            numbers,
-            texts,
-            target,
+            question,
+            numbers: inputs.numbers,
+            texts: inputs.texts,
+            target: inputs.target,
             time: rows.time,
             snapshots,
         })
@@ -255,6 +229,51 @@ impl FeatureStore {
             columns,
             time,
         })
+    }
+}
+
+/// Which features are asked for, and which columns of the answer they are.
+struct Inputs {
+    asked: Vec<String>,
+    numbers: Vec<String>,
+    texts: Vec<String>,
+    target: String,
+}
+
+impl Inputs {
+    fn of(views: &[ViewUse], rows: &RowsOf, target: &str, full: bool) -> Result<Self, Error> {
+        let is_feature = !rows.columns.iter().any(|column| column == target);
+        let mut inputs = Self {
+            asked: Vec::new(),
+            numbers: Vec::new(),
+            texts: Vec::new(),
+            target: target.to_owned(),
+        };
+        for used in views {
+            for name in &used.features {
+                if rows.columns.contains(name) {
+                    // A key, the time or the label itself.
+                    continue;
+                }
+                inputs.asked.push(format!("{}:{name}", used.alias));
+                let column = used.answer_name(name, full);
+                let dtype = used.view.feature(name)?.dtype;
+                if is_feature && name == target {
+                    inputs.target = column;
+                } else if is_text(dtype, &used.view.name, name)? {
+                    inputs.texts.push(column);
+                } else {
+                    inputs.numbers.push(column);
+                }
+            }
+        }
+        if inputs.numbers.is_empty() && inputs.texts.is_empty() {
+            return Err(Error::Invalid(
+                "no feature is left to learn from: all that are named are keys, times or the target"
+                    .to_owned(),
+            ));
+        }
+        Ok(inputs)
     }
 }
 

@@ -234,6 +234,11 @@ fn fit(script: &mut String, plan: &TrainingPlan) {
     line!(script, "    mlflow.{}.log_model(", flavor.name());
     script.push_str("        model,\n        \"model\",\n");
     script.push_str("        signature=infer_signature(X_train, predicted),\n");
-    script.push_str("        input_example=X_train.head(5),\n    )\n");
+    script.push_str("        input_example=X_train.head(5),\n");
+    if flavor == Framework::Sklearn {
+        // MLflow's default refuses models of other libraries inside a pipeline.
+        script.push_str("        serialization_format=\"cloudpickle\",\n");
+    }
+    script.push_str("    )\n");
     script.push_str("print(metrics)\n");
 }

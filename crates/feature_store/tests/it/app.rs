@@ -6,7 +6,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use db::testing::TestDb;
-use feature_store::{Config, FeatureStore, MIGRATIONS, SubmittedScript};
+use feature_store::{
+    CatalogConfig, Config, FeatureStore, JobResult, MIGRATIONS, OnlineStore, SubmittedScript,
+};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -15,13 +17,16 @@ use web::{Door, Identity};
 
 pub(crate) struct App {
     pub(crate) router: Router,
+    /// The routes without a door.
+    routes: Router,
     pub(crate) dir: TempDir,
     pub(crate) database: &'static str,
     /// The last upload that training has asked for.
     submitted: Arc<Mutex<Option<Value>>>,
     /// The addresses that are served.
     pub(crate) paths: Vec<String>,
-    _db: TestDb,
+    config: Config,
+    db: Arc<TestDb>,
 }
 
 /// The customers of the examples: three rows of two customers.
@@ -32,14 +37,39 @@ customer_id,event_timestamp,total_orders,avg_order_value,segment
 2,2025-11-01T12:00:00,1,99.0,new
 ";
 
+fn shared() -> Config {
+    Config {
+        online: OnlineStore::Postgres,
+        ..Config::default()
+    }
+}
+
+/// The routes behind a door that takes everyone for `caller`.
+fn guarded(routes: &Router, caller: Identity) -> Router {
+    let door = Door::new(Arc::new(|_| Box::pin(async { Ok(None) }))).open_to(caller);
+    door.guard(routes.clone())
+}
+
+fn describe(
+    ids: Vec<String>,
+) -> futures_util::future::BoxFuture<'static, Result<Vec<JobResult>, web::ApiError>> {
+    let job = |id: String| JobResult {
+        status: "completed".to_owned(),
+        model_name: format!("model of {id}"),
+        model_version: Some("1".to_owned()),
+        run_id: None,
+        job_id: id,
+    };
+    Box::pin(async move { Ok(ids.into_iter().map(job).collect()) })
+}
+
 impl App {
     fn new(db: TestDb, config: &Config) -> Self {
-        Self::over(db, config, tempfile::tempdir().unwrap())
+        Self::over(Arc::new(db), config, tempfile::tempdir().unwrap())
     }
 
-    fn over(db: TestDb, config: &Config, dir: TempDir) -> Self {
-        let store = FeatureStore::new(db.clone(), config, dir.path());
-        let door = Door::new(Arc::new(|_| Box::pin(async { Ok(None) }))).open_to(Identity::Local);
+    fn over(db: Arc<TestDb>, config: &Config, dir: TempDir) -> Self {
+        let store = FeatureStore::new((**db).clone(), config, dir.path()).unwrap();
         let submitted = Arc::new(Mutex::new(None));
         let kept = submitted.clone();
         let submit = move |body: Map<String, Value>, _| {
@@ -52,16 +82,22 @@ impl App {
             Box::pin(async { Ok(job) }) as futures_util::future::BoxFuture<'static, _>
         };
         let routes = feature_store::training_routes(store.clone(), Arc::new(submit))
+            .merge(feature_store::usage_routes(
+                store.clone(),
+                Arc::new(describe),
+            ))
             .merge(feature_store::routes(store));
         let paths = routes.table().iter().map(|r| r.path.clone()).collect();
-        let router = door.guard(routes.into_router());
+        let routes = routes.into_router();
         Self {
-            router,
+            router: guarded(&routes, Identity::Local),
+            routes,
             dir,
             database: db.name,
             submitted,
             paths,
-            _db: db,
+            config: config.clone(),
+            db,
         }
     }
 
@@ -73,9 +109,32 @@ impl App {
 
     /// The same database and data directory after a restart.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { dir, _db: db, .. } = self;
+        let Self {
+            dir, db, config, ..
+        } = self;
         // The file of the online store is free when its last user is gone.
-        Self::over(db, &Config::default(), dir)
+        Self::over(db, &config, dir)
+    }
+
+    /// One with each online store: in memory and a file beside each database, and in PostgreSQL.
+    pub(crate) async fn online_stores() -> [Self; 3] {
+        let [sqlite, postgres] = Self::both().await;
+        let mut shared = Self::new(db::testing::postgres(&[MIGRATIONS]).await, &shared());
+        shared.database = "postgres, shared";
+        [sqlite, postgres, shared]
+    }
+
+    /// Another server on the same database and the same tables, with a data directory of its own.
+    pub(crate) fn replica(&self) -> Self {
+        let warehouse = self.dir.path().join("warehouse");
+        let tables = CatalogConfig {
+            uri: format!("sqlite://{}", warehouse.join("catalog.db").display()),
+            warehouse: warehouse.display().to_string(),
+            name: None,
+        };
+        let mut config = self.config.clone();
+        config.catalogs.insert("iceberg".to_owned(), tables);
+        Self::over(self.db.clone(), &config, tempfile::tempdir().unwrap())
     }
 
     /// One on SQLite with settings of its own.
@@ -148,6 +207,11 @@ impl App {
         (status, serde_json::from_slice(&body).unwrap())
     }
 
+    /// The same routes for somebody else.
+    pub(crate) fn as_caller(&self, caller: Identity) -> Caller {
+        Caller(guarded(&self.routes, caller))
+    }
+
     /// The last upload that training has asked for.
     pub(crate) fn submitted(&self) -> Option<Value> {
         self.submitted.lock().unwrap().clone()
@@ -179,4 +243,18 @@ pub(crate) fn customer_features() -> Value {
         "ttl_days": 365,
         "tags": { "use_case": "churn_prediction" }
     })
+}
+
+/// Somebody else at the same routes.
+pub(crate) struct Caller(Router);
+
+impl Caller {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> StatusCode {
+        let request = Request::post(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        self.0.clone().oneshot(request).await.unwrap().status()
+    }
 }

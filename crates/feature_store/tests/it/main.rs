@@ -6,5 +6,6 @@ mod feast_sdk;
 mod features;
 mod historical;
 mod online;
+mod stats;
 mod tables;
 mod training;

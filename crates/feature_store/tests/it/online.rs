@@ -63,7 +63,7 @@ async fn write(app: &App, df: Value) -> Value {
 
 #[tokio::test]
 async fn what_is_materialized_is_read_as_feast_answers_it() {
-    for app in App::both().await {
+    for app in App::online_stores().await {
         customers(&app).await;
         let before = read(&app, json!([1])).await;
         assert_eq!(before["results"][1]["statuses"], json!(["NOT_FOUND"]));
@@ -202,7 +202,7 @@ async fn an_older_row_never_takes_the_place_of_a_newer_one() {
 
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_restart() {
-    for app in App::both().await {
+    for app in App::online_stores().await {
         customers(&app).await;
         materialize(&app).await;
         let df = json!({
@@ -400,4 +400,125 @@ async fn a_value_beyond_the_ttl_is_left_out_only_where_that_is_set() {
         let (_, body) = app.post("/feast/get-online-features", request).await;
         assert_eq!(body["results"][1]["statuses"], json!([status]));
     }
+}
+
+#[tokio::test]
+async fn servers_of_one_database_share_online_values() {
+    let [_, _, one] = App::online_stores().await;
+    customers(&one).await;
+    materialize(&one).await;
+    let other = one.replica();
+    assert_eq!(orders(&other, 1).await, 4);
+    let row = |day: &str, orders: i64| {
+        json!({
+            "customer_id": [1],
+            "event_timestamp": [day],
+            "total_orders": [orders],
+            "avg_order_value": [1.0]
+        })
+    };
+    assert_eq!(write(&other, row("2026-01-02", 20)).await["newer"], 1);
+    assert_eq!(orders(&one, 1).await, 20);
+    // Older never takes the place of newer, whoever writes.
+    assert_eq!(write(&one, row("2026-01-01", 10)).await["newer"], 0);
+    assert_eq!(orders(&other, 1).await, 20);
+    // The bookmark is shared too.
+    assert_eq!(materialize(&other).await["mode"], "nothing");
+}
+
+#[tokio::test]
+async fn features_that_another_server_added_are_read_right() {
+    let [_, _, one] = App::online_stores().await;
+    customers(&one).await;
+    materialize(&one).await;
+    let other = one.replica();
+    assert_eq!(orders(&other, 1).await, 4);
+    let (status, _) = one
+        .json("DELETE", "/feast/features/customer_features", None)
+        .await;
+    assert_eq!(status, 204);
+    let mut view = lasting();
+    view["features"] = json!([
+        {"name": "avg_order_value", "dtype": "float64"},
+        {"name": "total_orders", "dtype": "int64"}
+    ]);
+    let (status, body) = one.post("/feast/features", view).await;
+    assert_eq!(status, 201, "{body}");
+    materialize(&one).await;
+    // What the other server knows of the view is old for a while; a wrong value it never gives.
+    for _ in 0..50 {
+        assert_eq!(orders(&other, 1).await, 4);
+        assert_eq!(
+            read(&other, json!([1])).await["results"][2]["values"][0],
+            11.5
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_shared_online_store_needs_postgres() {
+    let db = db::testing::sqlite(&[feature_store::MIGRATIONS]).await;
+    let config = Config {
+        online: feature_store::OnlineStore::Postgres,
+        ..Config::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let refused = feature_store::FeatureStore::new(db.clone(), &config, dir.path());
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("set database.url"), "{message}");
+}
+
+#[tokio::test]
+async fn an_asynchronous_load_is_answered_first_and_tells_its_end() {
+    for app in App::online_stores().await {
+        customers(&app).await;
+        let all = json!({"end_ts": EVERYTHING});
+        let path = "/feast/materialize-incremental?async=true";
+        let (status, body) = app.post(path, all).await;
+        assert_eq!(status, 202, "{body}");
+        assert_eq!(body["feature_views"], json!(["customer_features"]));
+        let path = "/feast/features/customer_features/materializations";
+        let loads = async || app.get(path).await.1;
+        let ended = async {
+            while loads().await["materializations"] == json!([]) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(60);
+        tokio::time::timeout(limit, ended).await.unwrap();
+        assert_eq!(loads().await["materializations"][0]["mode"], "full");
+        assert_eq!(orders(&app, 1).await, 4);
+        let unknown = json!({"feature_views": ["nothing"]});
+        let path = "/feast/materialize-incremental?async=true";
+        let (status, body) = app.post(path, unknown).await;
+        assert_eq!(status, 404, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn values_of_another_project_have_paths_of_their_own() {
+    let app = App::sqlite().await;
+    customers(&app).await;
+    materialize(&app).await;
+    let question = json!({
+        "entities": {"customer_id": [1]},
+        "features": ["customer_features:total_orders"]
+    });
+    let at = |project: &str| format!("/feast/projects/{project}/get-online-features");
+    let (status, body) = app.post(&at("default"), question.clone()).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body["results"][1]["values"], json!([4]));
+    let (status, body) = app.post(&at("team"), question).await;
+    assert_eq!(status, 404, "{body}");
+    let request = axum::http::Request::get("/feast/repo?project=team")
+        .header("host", "localhost:8000")
+        .body(axum::body::Body::empty())
+        .unwrap();
+    let (_, yaml) = app.send(request).await;
+    let yaml = String::from_utf8(yaml).unwrap();
+    assert!(yaml.contains("project: team"), "{yaml}");
+    assert!(
+        yaml.contains("localhost:8000/feast/projects/team"),
+        "{yaml}"
+    );
 }
