@@ -3,7 +3,8 @@
 //! Each operation runs in a savepoint of an open group transaction, and when it ended lets the
 //! next one in. The first of a group that ends has a task close it: the task queues for the
 //! connection behind the operations that already wait, which join the group, and commits for all.
-//! An operation is acknowledged only after the commit that holds it.
+//! An operation is acknowledged only after the commit that holds it. When the task ends before
+//! its time, as it does with its runtime, whoever waits for the group commits it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -48,8 +49,8 @@ struct Group {
     outcome: watch::Sender<Outcome>,
     /// How many operations ended well in it.
     joined: usize,
-    /// A task is there that commits it.
-    led: bool,
+    /// Closes when the task that commits it has ended; none before there is one.
+    leader: Option<watch::Receiver<()>>,
 }
 
 impl State {
@@ -73,7 +74,7 @@ impl State {
             self.group = Some(Group {
                 outcome: watch::Sender::new(None),
                 joined: 0,
-                led: false,
+                leader: None,
             });
         }
         self.run("SAVEPOINT operation")
@@ -181,7 +182,11 @@ pub(crate) fn commit(
     mut state: OwnedMutexGuard<State>,
 ) -> impl Future<Output = Result<(), Error>> + use<> {
     let joined = match state.run("RELEASE operation") {
-        Ok(()) => Ok(join(&shared, &mut state)),
+        Ok(()) => {
+            let joined = join(&shared, &mut state);
+            drop(state);
+            Ok((shared, joined))
+        }
         Err(error) => {
             // Answered with an error, so the group must not store it.
             abandon(shared, state);
@@ -189,9 +194,29 @@ pub(crate) fn commit(
         }
     };
     async move {
-        let mut outcome = joined?;
-        let ended = outcome.wait_for(Option::is_some).await;
-        match ended.ok().and_then(|outcome| outcome.clone()) {
+        let (shared, joined) = joined?;
+        joined.committed(&shared).await
+    }
+}
+
+/// A part in a group: what came of it, and who sees to that.
+struct Joined {
+    outcome: watch::Receiver<Outcome>,
+    leader: watch::Receiver<()>,
+}
+
+impl Joined {
+    async fn committed(mut self, shared: &Shared) -> Result<(), Error> {
+        let when_left_alone = async {
+            while self.leader.changed().await.is_ok() {}
+            shared.state.lock().await.commit_group();
+        };
+        tokio::select! {
+            biased;
+            _ = self.outcome.wait_for(Option::is_some) => {}
+            () = when_left_alone => {}
+        }
+        match self.outcome.borrow().clone() {
             Some(Ok(())) => Ok(()),
             Some(Err(reason)) => Err(Error::Commit(reason)),
             None => Err(Error::Closed),
@@ -199,23 +224,30 @@ pub(crate) fn commit(
     }
 }
 
-/// Makes sure that somebody commits the group, and gives what tells when.
-fn join(shared: &Shared, state: &mut State) -> watch::Receiver<Outcome> {
+/// Makes sure that somebody commits the group.
+fn join(shared: &Shared, state: &mut State) -> Joined {
     let group = state
         .group
         .as_mut()
         .expect("an operation runs inside a group");
     group.joined += 1;
     let outcome = group.outcome.subscribe();
-    if !group.led {
-        group.led = true;
-        tokio::spawn(lead(shared.clone()));
-    }
-    outcome
+    let led = group
+        .leader
+        .take()
+        .filter(|leader| leader.has_changed().is_ok());
+    let leader = led.unwrap_or_else(|| {
+        let (leading, leader) = watch::channel(());
+        tokio::spawn(lead(shared.clone(), leading));
+        leader
+    });
+    group.leader = Some(leader.clone());
+    Joined { outcome, leader }
 }
 
-/// Commits the group when nobody waits to join it. A lone writer never waits for others.
-async fn lead(shared: Shared) {
+/// Commits the group when nobody waits to join it. A lone writer never waits for others. Whoever
+/// waits for the group sees by `leading` that this goes on.
+async fn lead(shared: Shared, leading: watch::Sender<()>) {
     let mut state = shared.state.lock().await;
     for _ in 1..TURNS {
         let alone = state.last <= 1;
@@ -230,6 +262,7 @@ async fn lead(shared: Shared) {
         state = shared.state.lock().await;
     }
     state.commit_group();
+    drop(leading);
 }
 
 /// Marks a dropped operation for rollback, and sees to it even if nobody writes again.

@@ -32,7 +32,7 @@ impl Deref for TestDb {
 impl TestDb {
     /// The same database as another process has it: on PostgreSQL with connections of its own,
     /// which die with the runtime that opened them. SQLite serves one process, so there it is the
-    /// same handle; none of its work is tied to a runtime.
+    /// same handle; a commit that one runtime leaves undone is done by the other.
     ///
     /// # Panics
     /// When the PostgreSQL server does not answer.

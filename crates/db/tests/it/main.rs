@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use db::testing::{both, sqlite};
 use db::{Config, Db, Error, Migration, Migrations, next_id, query};
+use tokio::runtime::Runtime;
 
 const SCHEMA: &[Migrations] = &[Migrations {
     domain: "test",
@@ -158,6 +159,68 @@ async fn a_writer_that_is_cancelled_at_any_moment_harms_nobody() {
         let before = count(&db).await;
         insert(&db, 1_000_000).await.unwrap();
         assert_eq!(count(&db).await, before + 1, "{}", db.name);
+    }
+}
+
+/// A runtime that does nothing while it is not entered.
+fn idle_runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+/// Begins to write; what is returned is only waiting for the commit.
+fn writing(runtime: &Runtime, db: &Db, id: i64) -> impl Future<Output = Result<(), Error>> + use<> {
+    let db = db.clone();
+    let mut writing = Box::pin(async move { insert(&db, id).await });
+    runtime.block_on(async { assert!(futures_util::poll!(&mut writing).is_pending()) });
+    writing
+}
+
+#[test]
+fn a_runtime_that_ends_before_its_commit_holds_up_nobody() {
+    let (one, other) = (idle_runtime(), idle_runtime());
+    let db = other.block_on(sqlite(SCHEMA));
+    // The first one of the group is to commit it.
+    let dropped = writing(&one, &db, 1);
+    let waiting = writing(&other, &db, 2);
+    drop(one);
+    let patience = Duration::from_secs(60);
+    let waited = other.block_on(async { tokio::time::timeout(patience, waiting).await });
+    waited.unwrap().unwrap();
+    drop(dropped);
+
+    let one = idle_runtime();
+    drop(writing(&one, &db, 3));
+    drop(one);
+    let later = other.block_on(async { tokio::time::timeout(patience, insert(&db, 4)).await });
+    later.unwrap().unwrap();
+    assert_eq!(other.block_on(count(&db)), 4);
+}
+
+#[test]
+fn a_runtime_that_is_torn_down_at_any_moment_holds_up_nobody() {
+    let main = Runtime::new().unwrap();
+    let db = Arc::new(main.block_on(sqlite(SCHEMA)));
+    for round in 0..100_i64 {
+        let other = Runtime::new().unwrap();
+        for id in 0..20 {
+            let db = db.clone();
+            other.spawn(async move { insert(&db, round * 100 + id).await });
+        }
+        let beside = main.spawn({
+            let db = db.clone();
+            async move { insert(&db, round * 100 + 50).await }
+        });
+        std::thread::sleep(Duration::from_micros(round.unsigned_abs() * 20));
+        other.shutdown_background();
+        let patience = Duration::from_secs(60);
+        let ended = main.block_on(async {
+            tokio::time::timeout(patience, insert(&db, round * 100 + 51)).await??;
+            tokio::time::timeout(patience, beside)
+                .await??
+                .map_err(Box::<dyn std::error::Error>::from)
+        });
+        ended.unwrap_or_else(|error| panic!("round {round}: {error}"));
     }
 }
 
