@@ -1,6 +1,7 @@
 //! How a worker is started: its program, what it sees, what it may use.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use environments::Environment;
@@ -112,15 +113,39 @@ fn mount(host: &Path, inside: &str) -> Mount {
     }
 }
 
-/// Writes the worker's program into `folder`, where every worker reads it.
+/// Writes the worker's program into `folder`, where every worker reads it. Any number of models may
+/// do so at once: what stands there is always whole.
 ///
 /// # Errors
 /// When the folder cannot be written.
 pub(crate) async fn write_program(folder: &Path) -> std::io::Result<PathBuf> {
-    tokio::fs::create_dir_all(folder).await?;
-    let path = folder.join("worker.py");
-    let part = folder.join(format!("worker.{}.part", std::process::id()));
-    tokio::fs::write(&part, PROGRAM).await?;
-    tokio::fs::rename(&part, &path).await?;
-    Ok(path)
+    let folder = folder.to_owned();
+    let written = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join("worker.py");
+        let mut part = tempfile::NamedTempFile::new_in(&folder)?;
+        part.write_all(PROGRAM.as_bytes())?;
+        part.persist(&path)?;
+        Ok(path)
+    });
+    written.await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn models_that_load_at_once_all_find_the_whole_program() {
+        let home = tempfile::tempdir().unwrap();
+        for _ in 0..50 {
+            let loading = (0..8).map(|_| async {
+                let path = write_program(home.path()).await.unwrap();
+                assert_eq!(tokio::fs::read_to_string(path).await.unwrap(), PROGRAM);
+            });
+            futures_util::future::join_all(loading).await;
+        }
+        let left = std::fs::read_dir(home.path()).unwrap();
+        assert_eq!(left.count(), 1, "nothing but the program");
+    }
 }
