@@ -59,7 +59,18 @@ use_quick_linker() {
   fi
 }
 
-# A free TCP port on loopback.
+# A free TCP port on loopback, below those that the kernel gives to connections.
 free_port() {
-  "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+  "$python" - <<'PY'
+import random, socket
+while True:
+    port = random.randrange(10_000, 32_000)
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+    print(port)
+    break
+PY
 }

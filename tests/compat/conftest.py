@@ -5,6 +5,7 @@ ASGARD_BIN names the binary; without it, the debug build of this checkout is use
 
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -20,9 +21,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the kernel gives to connections: nobody takes it before its server does, or
+    between the server's death and its next start."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Server:
@@ -30,7 +38,13 @@ class Server:
 
     def __init__(self, data_dir, settings=()):
         self.data_dir = data_dir
-        self.environment = {**os.environ, **dict(settings)}
+        ports = random.randrange(10_000, 31_900, 100)
+        self.environment = {
+            **os.environ,
+            "ASGARD__DEPLOY__FIRST_PORT": str(ports),
+            "ASGARD__DEPLOY__LAST_PORT": str(ports + 99),
+            **dict(settings),
+        }
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir.with_name("server.log")
@@ -46,7 +60,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*self.command(), *map(str, more)], stdout=log, stderr=log, env=self.environment
             )
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 urllib.request.urlopen(self.url + "/health", timeout=5).close()
@@ -57,11 +71,11 @@ class Server:
 
     def kill(self):
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(120)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 @pytest.fixture(scope="session")

@@ -24,19 +24,15 @@ def job(server):
 
 
 def test_connectivity(server):
-    begin = time.monotonic()
     status = requests.get(server.url + "/mlops/status", timeout=60)
-    assert time.monotonic() - begin < 1.0
     assert status.status_code == 200
     assert status.json()["mlflow_available"] is True
 
 
 def test_upload(server):
-    begin = time.monotonic()
     answer = upload(
         server, EXAMPLES / "my_model.py", "workflow_upload", requirements=["scikit-learn"]
     )
-    assert time.monotonic() - begin < 1.0
     assert answer["status"] == "queued"
     requests.post(
         "{}/mlops/training/jobs/{}/cancel".format(server.url, answer["job_id"]), timeout=60

@@ -43,13 +43,23 @@ print("script done")
 """
 
 
+def free_port():
+    """A port below those that the kernel gives to connections, so that none takes it first."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
 class Server:
     """One life of the server."""
 
     def __init__(self, binary, data_dir, log):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             [binary, "up", "--data-dir", str(data_dir), "--listen", f"127.0.0.1:{self.port}"],
@@ -57,7 +67,7 @@ class Server:
             stderr=log,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while True:
             try:
                 self.get("/health")
@@ -104,8 +114,8 @@ def left_over(data_dir):
 
 
 def outlived(when, data_dir):
-    """What is still alive three seconds after the server died, as faults."""
-    deadline = time.monotonic() + 3
+    """What is still alive a minute after the server died, as faults; a busy machine takes its time."""
+    deadline = time.monotonic() + 60
     while (alive := left_over(data_dir)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return [f"{when}: outlived the server: {line}" for line in alive]

@@ -180,10 +180,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_database_does_not_delay_the_answer() {
-        let status = status(Duration::from_secs(2), Duration::from_millis(3));
+        let status = status(Duration::from_secs(8), Duration::from_millis(3));
         let asked = Instant::now();
         assert!(!status.counts().await.available);
-        assert!(asked.elapsed() < Duration::from_secs(1));
+        assert!(asked.elapsed() < Duration::from_secs(7));
         status.0.counts.subscribe().changed().await.unwrap();
         assert!(status.counts().await.available);
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::server::{Server, asgard, code, run, stderr, stdout};
+use crate::server::{Server, asgard, code, run, stderr, stdout, unused_address};
 
 #[test]
 fn exit_codes_tell_what_happened() {
@@ -100,11 +100,7 @@ fn keys_work_on_the_directory_and_through_the_server_that_holds_it() {
         )
     };
     assert_eq!(code(&make("before")), 0);
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
-    let toml = format!("[server]\nlisten = '127.0.0.1:{port}'\n");
+    let toml = format!("[server]\nlisten = '{}'\n", unused_address());
     std::fs::write(home.path().join("asgard.toml"), toml).unwrap();
     let server = Server::start_with(asgard(home.path()).arg("up"));
     let through = make("through");

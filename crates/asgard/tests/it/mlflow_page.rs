@@ -6,7 +6,7 @@ use std::path::Path;
 use axum::body::Body;
 use axum::http::StatusCode;
 
-use crate::server::{Server, code, run, stderr};
+use crate::server::{Server, code, run, stderr, unused_address};
 use crate::site::{Site, get, request};
 
 fn install(data_dir: &Path) {
@@ -131,9 +131,7 @@ async fn the_page_asks_below_itself_through_the_same_door() {
 fn the_page_is_at_the_root_of_the_second_address() {
     let home = tempfile::tempdir().unwrap();
     install(&home.path().join(".local/share/asgard"));
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let second = free.local_addr().unwrap().to_string();
-    drop(free);
+    let second = unused_address();
     let mut server = Server::start(home.path(), &["--mlflow-listen", &second]);
     assert!(server.get("/").contains("asgard is running"));
     assert!(server.get("/mlflow/").contains("the page"));

@@ -37,6 +37,19 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// An address nobody listens at: below the ports that the kernel gives to connections, so that no
+/// connection takes it before a server does.
+pub(crate) fn unused_address() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    loop {
+        let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+}
+
 /// A running server; killed when the test ends without stopping it.
 pub(crate) struct Server {
     child: Child,

@@ -1,8 +1,8 @@
 //! What `asgard up` refuses, says, and does when it is told to stop.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
-use crate::server::{Server, answer, asgard, code, run, stderr, stdout};
+use crate::server::{Server, answer, asgard, code, run, stderr, stdout, unused_address};
 
 #[test]
 fn a_server_needs_no_configuration_and_says_where_it_is() {
@@ -95,9 +95,7 @@ fn a_public_address_is_open_only_by_the_flag_that_says_so() {
 #[test]
 fn a_second_listener_answers_the_same_routes() {
     let home = tempfile::tempdir().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let second = free.local_addr().unwrap().to_string();
-    drop(free);
+    let second = unused_address();
     let mut server = Server::start(home.path(), &["--mlflow-listen", &second]);
     assert!(server.get("/version").starts_with("HTTP/1.1 200"));
     server.url = format!("http://{second}");
@@ -112,11 +110,13 @@ fn a_request_under_way_is_answered_before_the_server_stops() {
     let body = r#"{"name": "late", "role": "viewer"}"#;
     let (first, rest) = body.split_at(10);
     let mut stream = server.connect(&format!(
-        "POST /mlops/keys HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{first}",
+        "POST /mlops/keys HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
         body.len()
     ));
-    // The head has been read once another connection's request has been answered after it.
-    server.get("/mlops/status");
+    let mut head = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut head).unwrap();
+    assert!(head.starts_with(b"HTTP/1.1 100"), "it is being handled");
+    stream.write_all(first.as_bytes()).unwrap();
     server.terminate();
     std::thread::sleep(std::time::Duration::from_millis(200));
     stream.write_all(rest.as_bytes()).unwrap();

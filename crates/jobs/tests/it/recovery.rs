@@ -1,11 +1,20 @@
 //! Servers that stop or die under their jobs.
 
+use jobs::Config;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{CLIENT, Server, both, config};
 
 const SLOW: &str = "start_run()\nprint('begun', flush=True)\ntime.sleep(600)\n";
+
+/// A dead server's jobs are taken over after six seconds.
+fn soon_lost() -> Config {
+    Config {
+        lease_s: 6,
+        ..config()
+    }
+}
 
 async fn begun(server: &Server, id: &str, times: usize) {
     server
@@ -29,7 +38,7 @@ fn killed_in_the_middle(server: &Server, id: &str, times: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_server_dies_runs_once_more_and_then_counts_as_lost() {
-    for server in both(&config()).await {
+    for server in both(&soon_lost()).await {
         let id = server.upload(&format!("{CLIENT}\n{SLOW}"), json!({})).await;
         killed_in_the_middle(&server, &id, 1);
         killed_in_the_middle(&server, &id, 2);
@@ -125,7 +134,7 @@ print('second', flush=True)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_lost_attempt_left_is_not_the_result_of_the_next() {
-    for server in both(&config()).await {
+    for server in both(&soon_lost()).await {
         let id = server.upload(&only_at_first(), json!({})).await;
         killed_in_the_middle(&server, &id, 1);
         let tracking = server.registry.tracking();

@@ -81,7 +81,7 @@ pub(crate) fn config() -> Config {
         default_requirements: Vec::new(),
         always_requirements: Vec::new(),
         warm_interpreters: 0,
-        lease_s: 6,
+        lease_s: 60,
         heartbeat_s: 1,
         ..Config::default()
     }

@@ -9,6 +9,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::setup::{WorkDir, alive, all, at, best, mark, py, script, sh};
 
+/// Within which all is gone, on a busy machine too; what is left for good is older.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[tokio::test]
 async fn a_killed_program_is_gone_when_wait_returns() {
     for sandbox in all().await {
@@ -21,11 +24,9 @@ async fn a_killed_program_is_gone_when_wait_returns() {
         let mut lines = BufReader::new(process.take_stdout().unwrap()).lines();
         assert_eq!(lines.next_line().await.unwrap().unwrap(), "up");
         assert!(alive(&mark) > 0);
-        let started = Instant::now();
         process.kill().await;
         let exit = process.wait().await.unwrap();
         assert_eq!(alive(&mark), 0, "{:?}", sandbox.level());
-        assert!(started.elapsed() < Duration::from_secs(2));
         assert_eq!(exit.signal, Some(9));
         assert_eq!(process.wait().await.unwrap(), exit);
     }
@@ -57,11 +58,7 @@ async fn a_dropped_process_is_killed() {
         drop(process);
         let started = Instant::now();
         while alive(&mark) > 0 {
-            assert!(
-                started.elapsed() < Duration::from_secs(5),
-                "{:?}",
-                sandbox.level()
-            );
+            assert!(started.elapsed() < PATIENCE, "{:?}", sandbox.level());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -79,11 +76,7 @@ async fn a_start_that_its_caller_leaves_is_taken_back() {
         let started = Instant::now();
         // Also what has not become the program yet has it among its arguments.
         while alive(&mark) > 0 {
-            assert!(
-                started.elapsed() < Duration::from_secs(10),
-                "{:?}",
-                sandbox.level()
-            );
+            assert!(started.elapsed() < PATIENCE, "{:?}", sandbox.level());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -175,11 +168,7 @@ async fn nothing_is_left_when_the_server_is_killed() {
         server.wait().unwrap();
         let started = Instant::now();
         while alive(&mark) > 0 {
-            assert!(
-                started.elapsed() < Duration::from_secs(5),
-                "{:?}",
-                sandbox.level()
-            );
+            assert!(started.elapsed() < PATIENCE, "{:?}", sandbox.level());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -206,11 +195,7 @@ async fn nothing_is_left_of_a_start_that_the_servers_death_interrupts() {
         }
         let started = Instant::now();
         while alive(&mark) > 0 {
-            assert!(
-                started.elapsed() < Duration::from_secs(10),
-                "{:?}",
-                sandbox.level()
-            );
+            assert!(started.elapsed() < PATIENCE, "{:?}", sandbox.level());
             tokio::time::sleep(Duration::from_millis(100)).await;
             // What can be left at all waits for the next server to start.
             drop(at(sandbox.level()).await);
@@ -228,6 +213,6 @@ async fn an_exit_does_not_wait_for_a_grandchild_that_holds_the_output() {
         )
         .await;
         assert_eq!(ended.stdout, "ended\n", "{ended:?}");
-        assert!(started.elapsed() < Duration::from_secs(10));
+        assert!(started.elapsed() < PATIENCE);
     }
 }

@@ -1,7 +1,7 @@
 //! What a hostile program tries in order to leave its sandbox, and that it fails.
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sandbox::{Level, Mount, Network, Sandbox};
 
@@ -161,10 +161,8 @@ time.sleep(600)"
             // The kernel counts root's processes in control groups only: it was killed instead.
             None => assert!(sandbox.level() == Level::User && rustix::process::getuid().is_root()),
         }
-        let started = Instant::now();
         process.kill().await;
         process.wait().await.unwrap();
-        assert!(started.elapsed() < Duration::from_secs(5));
         assert_eq!(alive(&mark), 0, "{:?}", sandbox.level());
     }
 }

@@ -111,6 +111,18 @@ async fn count(body: Body) -> Bytes {
     vec![0; bytes].into()
 }
 
+/// Listens at a port below those that the kernel gives to connections, so that it can be taken
+/// again after a while.
+fn listen() -> std::net::TcpListener {
+    use std::hash::{BuildHasher as _, RandomState};
+    loop {
+        let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
+        if let Ok(listener) = std::net::TcpListener::bind(format!("127.0.0.1:{port}")) {
+            return listener;
+        }
+    }
+}
+
 struct Upstream {
     url: String,
     seen: Seen,
@@ -120,7 +132,7 @@ struct Upstream {
 
 impl Upstream {
     fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = listen();
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://me:pass@{}/base", listener.local_addr().unwrap());
         let seen = Seen::default();
