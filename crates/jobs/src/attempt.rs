@@ -377,6 +377,7 @@ impl Attempt {
         for warning in &outcome.warnings {
             self.log.line(format!("⚠ {}", warning.told())).await;
         }
+        self.tell_failed_uploads().await;
         self.job.run_id = outcome.run_id;
         self.job.model_version = outcome.version.as_ref().map(|v| v.version.to_string());
         self.job.warnings.extend(outcome.warnings);
@@ -387,6 +388,18 @@ impl Attempt {
         facts.run_ids = outcome.run_ids;
         facts.model_ids = outcome.model_ids;
         facts.run_experiment = outcome.other_experiment;
+    }
+
+    /// A script may have caught the error of an upload, or lost it in a thread.
+    async fn tell_failed_uploads(&mut self) {
+        let tracking = &self.jobs.inner.parts.tracking;
+        let failed = tracking.take_failed_uploads(&self.job.job_id);
+        if failed.is_empty() {
+            return;
+        }
+        let warning = failure::artifacts_not_stored(&failed);
+        self.log.line(format!("⚠ {}", warning.told())).await;
+        self.job.warnings.push(warning);
     }
 
     /// Ends the runs of a job that failed and says in the log why it did.
@@ -410,6 +423,7 @@ impl Attempt {
             }
             Err(error) => tracing::error!(%error, "ending the runs of a failed job failed"),
         }
+        self.tell_failed_uploads().await;
         self.log.line(format!("✗ {}", failure.problem.told())).await;
         let phase = self.job.phase.unwrap_or(Phase::Preparing);
         if let Err(error) = self.save(phase).await {

@@ -2,6 +2,7 @@
 
 use environments::Error as EnvironmentError;
 use sandbox::Exit;
+use tracking::FailedUpload;
 
 use crate::config::Network;
 use crate::error::Error;
@@ -391,6 +392,23 @@ pub(crate) fn no_model_artifact(found: &[String]) -> Problem {
             "no_model_artifact",
             "No model artifact found. Your script MUST call:\nmlflow.<framework>.log_model(model, 'model')",
             Some("scikit-learn: mlflow.sklearn.log_model(model, 'model')\nXGBoost: mlflow.xgboost.log_model(model, 'model')\nLightGBM: mlflow.lightgbm.log_model(model, 'model')\nPyTorch: mlflow.pytorch.log_model(model, 'model')\nany object with predict(): pickle it and call mlflow.log_artifact('model.pkl', artifact_path='model')".to_owned()),
+        )
+    }
+}
+
+/// Files that the script logged and that the server did not store (C38).
+pub(crate) fn artifacts_not_stored(failed: &[FailedUpload]) -> Problem {
+    let listed: Vec<String> = failed
+        .iter()
+        .map(|f| format!("{}: {}", f.path, f.cause))
+        .collect();
+    Problem {
+        error: "Artifacts not saved".to_owned(),
+        details: Some(listed.join("\n")),
+        ..problem(
+            "artifacts_not_stored",
+            format!("{} of the files that the script logged could not be stored, the first because: {}", failed.len(), failed[0].cause),
+            Some("the script ran on without them: mend the cause and run it again; `asgard doctor` tests whether the artifact store can be written".to_owned()),
         )
     }
 }

@@ -15,6 +15,7 @@ mod evaluation_dataset;
 mod evaluation_record;
 mod experiment;
 mod external;
+mod failed_uploads;
 pub mod filter;
 mod history;
 mod http;
@@ -46,6 +47,7 @@ pub use dataset::{Dataset, DatasetInput, Direction};
 pub use error::Error;
 pub use experiment::{Experiment, NewExperiment};
 pub use external::{External, JobWrite, Kind, Stamp, is_missing, take};
+pub use failed_uploads::FailedUpload;
 pub use http::{download, routes};
 pub use location::Location;
 pub use logged_model::{
@@ -65,6 +67,8 @@ pub use wire::MlflowResult;
 
 use db::Db;
 
+use crate::failed_uploads::FailedUploads;
+
 /// The handle of tracking; cheap to clone.
 #[derive(Clone)]
 pub struct Tracking {
@@ -72,6 +76,7 @@ pub struct Tracking {
     artifacts: Artifacts,
     registered_at: Option<RegisteredAt>,
     external: Option<External>,
+    failed_uploads: FailedUploads,
 }
 
 /// How much there is.
@@ -91,6 +96,7 @@ impl Tracking {
             artifacts,
             registered_at: None,
             external: None,
+            failed_uploads: FailedUploads::default(),
         }
     }
 
@@ -109,7 +115,13 @@ impl Tracking {
             artifacts: Artifacts::over(external.store()),
             registered_at: None,
             external: Some(external),
+            failed_uploads: FailedUploads::default(),
         }
+    }
+
+    /// The uploads of a job that failed and were not made good, once: then they are forgotten.
+    pub fn take_failed_uploads(&self, job_id: &str) -> Vec<FailedUpload> {
+        self.failed_uploads.take(job_id)
     }
 
     /// The external MLflow server, when one keeps what this tracking shows.

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use web::{Caller, MlflowError, Permission, Routes};
+use web::{Caller, Identity, MlflowError, Permission, Routes};
 
 use super::download::download;
 use crate::Tracking;
@@ -151,11 +151,28 @@ async fn put(
     body: Body,
 ) -> Result<StatusCode, MlflowError> {
     let file = decoded(path)?;
-    let allowed = tracking.check_may_change_artifact(&caller, &file, Change::Write);
+    let stored = store(&tracking, &caller, &file, body).await;
+    if let Some(job_id) = caller.job_id() {
+        match &stored {
+            Ok(()) => tracking.failed_uploads.stored(job_id, &file),
+            Err(error) => tracking.failed_uploads.failed(job_id, &file, error),
+        }
+    }
+    stored?;
+    Ok(StatusCode::OK)
+}
+
+async fn store(
+    tracking: &Tracking,
+    caller: &Identity,
+    file: &Location,
+    body: Body,
+) -> Result<(), Error> {
+    let allowed = tracking.check_may_change_artifact(caller, file, Change::Write);
     allowed.await?;
     let content = body.into_data_stream();
-    tracking.artifacts().put(&file, content).await?;
-    Ok(StatusCode::OK)
+    tracking.artifacts().put(file, content).await?;
+    Ok(())
 }
 
 async fn delete(
