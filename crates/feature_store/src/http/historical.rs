@@ -1,22 +1,17 @@
 //! `POST /feast/historical`: features joined to entity rows as they were known at their times.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 
-use arrow_array::RecordBatch;
-use arrow_schema::Schema;
-use arrow_select::concat::concat_batches;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use web::{ApiError, Caller, Code, Permission, Query, Routes, Timestamp};
 
+use super::form::Form;
 use crate::FeatureStore;
 use crate::error::Error;
 use crate::historical::{EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest};
@@ -98,66 +93,6 @@ impl EntityTableBody {
     }
 }
 
-/// The forms of tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Json,
-    Csv,
-    Parquet,
-    Arrow,
-}
-
-const FORMS: [(Form, &str, &str); 4] = [
-    (Form::Json, "json", "application/json"),
-    (Form::Csv, "csv", "text/csv"),
-    (Form::Parquet, "parquet", "application/vnd.apache.parquet"),
-    (Form::Arrow, "arrow", "application/vnd.apache.arrow.stream"),
-];
-
-impl Form {
-    fn named(name: &str) -> Result<Self, Error> {
-        let found = FORMS
-            .iter()
-            .find(|(_, n, _)| *n == name)
-            .map(|(form, ..)| *form);
-        found.ok_or_else(|| {
-            Error::Invalid(format!(
-                "format {name:?} is none of json, csv, parquet, arrow"
-            ))
-        })
-    }
-
-    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
-        let value = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok());
-        let value = value
-            .unwrap_or_default()
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim();
-        let found = FORMS
-            .iter()
-            .find(|(.., kind)| *kind == value)
-            .map(|(form, ..)| *form);
-        found.ok_or_else(|| {
-            let kinds = FORMS.map(|(.., kind)| kind).join(", ");
-            ApiError::new(
-                Code::UnsupportedMediaType,
-                format!("the content type {value:?} is none of {kinds}"),
-            )
-        })
-    }
-
-    fn media_type(self) -> &'static str {
-        FORMS
-            .iter()
-            .find(|(form, ..)| *form == self)
-            .map_or("", |(.., kind)| kind)
-    }
-}
-
 /// Joins features to entity rows as they were known at the rows' times. Every row comes back
 /// once and in its place. The header `x-asgard-snapshots` (in JSON answers also a field) tells
 /// which snapshot of each view was read.
@@ -193,7 +128,8 @@ async fn historical(
             format: query.format,
             snapshots: BTreeMap::new(),
         };
-        (wanted, EntityRows::new(read(given, body)?)?)
+        let read = move || EntityRows::new(given.read(body)?);
+        (wanted, in_background(read).await?)
     };
     let answer = wanted
         .format
@@ -204,7 +140,20 @@ async fn historical(
     let request = resolve(&store, wanted, entities).await?;
     let found = store.historical(request).await?;
     store.note_read(&caller, &found, Timestamp::now().0).await?;
-    respond(answer, &found)
+    in_background(move || respond(answer, &found)).await
+}
+
+/// Coding a table takes a core for as long as it is: not one of those that answer requests.
+async fn in_background<T: Send + 'static, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, ApiError>
+where
+    E: Into<ApiError> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(panicked) => Err(ApiError::internal(&panicked)),
+    }
 }
 
 async fn entities_of(
@@ -251,60 +200,6 @@ async fn resolve(
     })
 }
 
-fn read(form: Form, body: Bytes) -> Result<RecordBatch, Error> {
-    fn failed<E: std::error::Error + Send + Sync + 'static>(
-        format: &'static str,
-    ) -> impl FnOnce(E) -> Error {
-        move |source| Error::File {
-            format,
-            source: Box::new(source),
-        }
-    }
-    let (schema, batches) = match form {
-        Form::Parquet => {
-            let builder =
-                ParquetRecordBatchReaderBuilder::try_new(body).map_err(failed("Parquet"))?;
-            let schema = builder.schema().clone();
-            let reader = builder.build().map_err(failed("Parquet"))?;
-            (
-                schema,
-                reader
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(failed("Parquet"))?,
-            )
-        }
-        Form::Arrow => {
-            let reader = arrow_ipc::reader::StreamReader::try_new(Cursor::new(body), None)
-                .map_err(failed("an Arrow stream"))?;
-            let schema = reader.schema();
-            (
-                schema,
-                reader
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(failed("an Arrow stream"))?,
-            )
-        }
-        Form::Csv | Form::Json => {
-            let format = arrow_csv::reader::Format::default().with_header(true);
-            let (schema, _) = format
-                .infer_schema(Cursor::new(&body), None)
-                .map_err(failed("CSV"))?;
-            let schema = std::sync::Arc::new(schema);
-            let reader = arrow_csv::ReaderBuilder::new(schema.clone())
-                .with_format(format)
-                .build(Cursor::new(&body))
-                .map_err(failed("CSV"))?;
-            (
-                schema,
-                reader
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(failed("CSV"))?,
-            )
-        }
-    };
-    Ok(concat_batches(&schema, &batches)?)
-}
-
 fn respond(form: Form, found: &Historical) -> Result<Response, ApiError> {
     let snapshots: serde_json::Map<String, Value> = found
         .snapshots
@@ -324,24 +219,7 @@ fn respond(form: Form, found: &Historical) -> Result<Response, ApiError> {
             });
             body.to_string().into_bytes()
         }
-        Form::Csv => {
-            let mut body = Vec::new();
-            let mut writer = arrow_csv::Writer::new(&mut body);
-            writer.write(&found.rows).map_err(Error::from)?;
-            drop(writer);
-            body
-        }
-        Form::Parquet => parquet(&found.rows)?,
-        Form::Arrow => {
-            let mut body = Vec::new();
-            let schema: &Schema = &found.rows.schema();
-            let mut writer =
-                arrow_ipc::writer::StreamWriter::try_new(&mut body, schema).map_err(Error::from)?;
-            writer.write(&found.rows).map_err(Error::from)?;
-            writer.finish().map_err(Error::from)?;
-            drop(writer);
-            body
-        }
+        table => table.write(&found.rows)?,
     };
     let mut response = ([(header::CONTENT_TYPE, form.media_type())], body).into_response();
     // Names beyond ASCII do not fit into a header; JSON answers have them in the body.
@@ -349,16 +227,4 @@ fn respond(form: Form, found: &Historical) -> Result<Response, ApiError> {
         response.headers_mut().insert("x-asgard-snapshots", value);
     }
     Ok(response)
-}
-
-fn parquet(rows: &RecordBatch) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::File {
-        format: "Parquet",
-        source: Box::new(source),
-    };
-    let mut body = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut body, rows.schema(), None).map_err(failed)?;
-    writer.write(rows).map_err(failed)?;
-    writer.close().map_err(failed)?;
-    Ok(body)
 }

@@ -3,6 +3,7 @@
 mod fault;
 mod features;
 mod flight;
+mod form;
 mod grpc;
 mod historical;
 mod models;

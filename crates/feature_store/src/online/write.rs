@@ -101,44 +101,56 @@ impl FeatureStore {
                 known: sources.collect(),
             });
         }
+        // All of it is understood before any of it is written, tables before what is read online.
+        let mut online = Vec::new();
+        for view in fed.iter().filter(|_| to.online) {
+            online.push(self.batch(view, columns).await?);
+        }
+        if to.offline {
+            let rows = columns.iter();
+            let rows = rows.map(|(name, values)| (name.clone(), Value::Array(values.clone())));
+            let rows = json::to_batch(Value::Object(rows.collect()))?;
+            for view in &fed {
+                self.catalogs.append(view.table()?, rows.clone()).await?;
+            }
+        }
+        let mut online = online.into_iter();
         let mut written = Vec::new();
         for view in fed {
-            let mut done = Written {
-                rows: columns.values().next().map_or(0, Vec::len),
-                newer: 0,
+            let done = match online.next() {
+                Some(batch) => self.write_batch(batch).await?,
+                None => Written {
+                    rows: columns.values().next().map_or(0, Vec::len),
+                    newer: 0,
+                },
             };
-            if to.online {
-                done = self.write_rows(view, columns).await?;
-            }
-            if to.offline {
-                let rows = Value::Object(
-                    columns
-                        .iter()
-                        .map(|(name, values)| (name.clone(), Value::Array(values.clone())))
-                        .collect(),
-                );
-                let batch = json::to_batch(rows)?;
-                self.catalogs.append(view.table()?, batch).await?;
-            }
             written.push((view.name.clone(), done));
         }
         Ok(written)
     }
 
     async fn write_rows(&self, view: &FeatureView, columns: &Columns) -> Result<Written, Error> {
+        self.write_batch(self.batch(view, columns).await?).await
+    }
+
+    /// The rows as the store keeps them.
+    async fn batch(&self, view: &FeatureView, columns: &Columns) -> Result<Batch, Error> {
         let kept = self.online_rows_of(view).await?;
         let layout = self.online.layout(&kept, view).await?;
         let rows = rows(view, columns, layout)?;
-        let count = rows.len();
         let about = kept.about().clone();
-        let batch = Batch {
+        Ok(Batch {
             view: kept,
             about,
             rows,
-        };
+        })
+    }
+
+    async fn write_batch(&self, batch: Batch) -> Result<Written, Error> {
+        let rows = batch.rows.len();
         let newer = self.online.write(batch).await?;
-        metrics::counter!("feast_pushed_rows_total").increment(count as u64);
-        Ok(Written { rows: count, newer })
+        metrics::counter!("feast_pushed_rows_total").increment(rows as u64);
+        Ok(Written { rows, newer })
     }
 }
 

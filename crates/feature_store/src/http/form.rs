@@ -1,0 +1,178 @@
+//! The forms in which tables come and go: JSON, CSV, Parquet, Arrow.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_csv::reader::Format;
+use arrow_schema::{ArrowError, Schema};
+use arrow_select::concat::concat_batches;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, header};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+use web::{ApiError, Code};
+
+use crate::error::Error;
+
+/// How many bytes a table may take once it is unpacked: a small file can hold a great deal of
+/// what is all the same.
+const UNPACKED_LIMIT: usize = 1 << 30;
+
+/// The forms of tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Json,
+    Csv,
+    Parquet,
+    Arrow,
+}
+
+const FORMS: [(Form, &str, &str); 4] = [
+    (Form::Json, "json", "application/json"),
+    (Form::Csv, "csv", "text/csv"),
+    (Form::Parquet, "parquet", "application/vnd.apache.parquet"),
+    (Form::Arrow, "arrow", "application/vnd.apache.arrow.stream"),
+];
+
+impl Form {
+    pub(super) fn named(name: &str) -> Result<Self, Error> {
+        let found = FORMS
+            .iter()
+            .find(|(_, n, _)| *n == name)
+            .map(|(form, ..)| *form);
+        found.ok_or_else(|| {
+            Error::Invalid(format!(
+                "format {name:?} is none of json, csv, parquet, arrow"
+            ))
+        })
+    }
+
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let value = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok());
+        let value = value
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim();
+        let found = FORMS
+            .iter()
+            .find(|(.., kind)| *kind == value)
+            .map(|(form, ..)| *form);
+        found.ok_or_else(|| {
+            let kinds = FORMS.map(|(.., kind)| kind).join(", ");
+            ApiError::new(
+                Code::UnsupportedMediaType,
+                format!("the content type {value:?} is none of {kinds}"),
+            )
+        })
+    }
+
+    pub(super) fn media_type(self) -> &'static str {
+        FORMS
+            .iter()
+            .find(|(form, ..)| *form == self)
+            .map_or("", |(.., kind)| kind)
+    }
+
+    /// The table in a body of this form.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is not of this form, [`Error::Invalid`] when it is too large.
+    pub(super) fn read(self, body: Bytes) -> Result<RecordBatch, Error> {
+        match self {
+            Self::Parquet => {
+                let failed = |source| not_readable("Parquet", source);
+                let builder = ParquetRecordBatchReaderBuilder::try_new(body).map_err(failed)?;
+                let schema = builder.schema().clone();
+                let reader = builder.build().map_err(failed)?;
+                gather("Parquet", schema, reader)
+            }
+            Self::Arrow => {
+                let form = "an Arrow stream";
+                let reader = arrow_ipc::reader::StreamReader::try_new(Cursor::new(body), None)
+                    .map_err(|source| not_readable(form, source))?;
+                gather(form, reader.schema(), reader)
+            }
+            Self::Csv | Self::Json => {
+                let failed = |source| not_readable("CSV", source);
+                let format = Format::default().with_header(true);
+                let (schema, _) = format
+                    .infer_schema(Cursor::new(&body), None)
+                    .map_err(failed)?;
+                let schema = Arc::new(schema);
+                let reader = arrow_csv::ReaderBuilder::new(schema.clone())
+                    .with_format(format)
+                    .build(Cursor::new(&body))
+                    .map_err(failed)?;
+                gather("CSV", schema, reader)
+            }
+        }
+    }
+
+    /// A table in this form; JSON is written by who knows what goes around it.
+    pub(super) fn write(self, rows: &RecordBatch) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Json => Ok(Value::from(crate::json::from_batch(rows)?)
+                .to_string()
+                .into_bytes()),
+            Self::Csv => {
+                let mut body = Vec::new();
+                arrow_csv::Writer::new(&mut body).write(rows)?;
+                Ok(body)
+            }
+            Self::Parquet => {
+                let failed = |source| not_readable("Parquet", source);
+                let mut body = Vec::new();
+                let mut writer =
+                    ArrowWriter::try_new(&mut body, rows.schema(), None).map_err(failed)?;
+                writer.write(rows).map_err(failed)?;
+                writer.close().map_err(failed)?;
+                Ok(body)
+            }
+            Self::Arrow => {
+                let mut body = Vec::new();
+                let schema: &Schema = &rows.schema();
+                let mut writer = arrow_ipc::writer::StreamWriter::try_new(&mut body, schema)?;
+                writer.write(rows)?;
+                writer.finish()?;
+                drop(writer);
+                Ok(body)
+            }
+        }
+    }
+}
+
+fn not_readable<E: std::error::Error + Send + Sync + 'static>(
+    format: &'static str,
+    source: E,
+) -> Error {
+    Error::File {
+        format,
+        source: Box::new(source),
+    }
+}
+
+fn gather(
+    form: &'static str,
+    schema: Arc<Schema>,
+    reader: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<RecordBatch, Error> {
+    let mut batches = Vec::new();
+    let mut bytes = 0;
+    for batch in reader {
+        let batch = batch.map_err(|source| not_readable(form, source))?;
+        bytes += batch.get_array_memory_size();
+        if bytes > UNPACKED_LIMIT {
+            return Err(Error::Invalid(
+                "the table takes more than 1 GiB once it is unpacked: send it in parts".to_owned(),
+            ));
+        }
+        batches.push(batch);
+    }
+    Ok(concat_batches(&schema, &batches)?)
+}
