@@ -143,3 +143,25 @@ def test_asgard_takes_its_settings(objects, tmp_path):
     shown = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
     assert shown.returncode == 0, shown.stderr
     assert "0.0.0.0:8000" in shown.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ["load_balancer", "ingress"])
+def test_the_schemas_accept_what_asgard_deploys(name, version):
+    [file] = (ROOT / "crates/deploy/src/kubernetes/objects/snapshots").glob(f"*__{name}.snap")
+    _, _, snapshot = file.read_text().split("---\n", 2)
+    objects = json.loads(snapshot)
+    assert {"Deployment", "Service", "NetworkPolicy"} <= {thing["kind"] for thing in objects}
+    for thing in objects:
+        kubernetes_validate.validate(thing, version, strict=True)
+
+
+def test_the_role_allows_what_asgard_deploys(objects):
+    rules = of_kind(objects, "Role")["asgard-deployer"]["rules"]
+    allowed = {(group, resource) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]}
+    for file in (ROOT / "crates/deploy/src/kubernetes/objects/snapshots").glob("*.snap"):
+        for thing in json.loads(file.read_text().split("---\n", 2)[2]):
+            group = thing["apiVersion"].rpartition("/")[0]
+            plural = thing["kind"].lower() + ("es" if thing["kind"].endswith("s") else "s")
+            plural = "networkpolicies" if plural == "networkpolicys" else plural
+            assert (group, plural) in allowed

@@ -144,6 +144,7 @@ impl Platform {
             serve: Arc::new(move |listener, routes, stop| {
                 deployment_server.serve(listener, routes, stop)
             }),
+            image: None,
         };
         let deployments = Deployments::open(parts, settings.deploy.clone(), data_dir)
             .context("cannot prepare deployments")?;

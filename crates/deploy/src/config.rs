@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Cluster;
+use crate::deployment::Target;
+
 /// Where deployed models run and are reached.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,6 +29,8 @@ pub struct Config {
     pub start_timeout_s: u64,
     /// How long a request to a deployed model may take, in milliseconds.
     pub request_timeout_ms: u64,
+    /// The cluster of the target `kubernetes`.
+    pub kubernetes: Cluster,
 }
 
 impl Default for Config {
@@ -40,6 +45,7 @@ impl Default for Config {
             wait_timeout_s: 3_600,
             start_timeout_s: 180,
             request_timeout_ms: 60_000,
+            kubernetes: Cluster::default(),
         }
     }
 }
@@ -48,6 +54,15 @@ impl Default for Config {
 pub(crate) const REPLICAS_MAX: u32 = 10;
 
 impl Config {
+    /// Where a deployment runs that does not say.
+    pub(crate) fn target(&self) -> Target {
+        if self.kubernetes.is_set() {
+            Target::Kubernetes
+        } else {
+            Target::Local
+        }
+    }
+
     pub(crate) fn wait_timeout(&self) -> Duration {
         Duration::from_secs(self.wait_timeout_s)
     }

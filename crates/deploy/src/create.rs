@@ -5,7 +5,7 @@ use std::time::Duration;
 use registry::Selector;
 use web::Timestamp;
 
-use crate::deployment::{Deployment, Order, State};
+use crate::deployment::{Deployment, Order, State, Target};
 use crate::error::Error;
 use crate::order::{Request, Source};
 use crate::store::deployments::NewRow;
@@ -14,6 +14,9 @@ use crate::{Deployments, store};
 /// How often a deployment is looked at though nothing told of a change: it may be made by another
 /// server.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What stands for a machine where a deployment is in the cluster.
+pub(crate) const CLUSTER: &str = "kubernetes";
 
 /// Who asks, and under which key the same request is found again.
 pub(crate) struct Caller<'c> {
@@ -41,23 +44,20 @@ impl Deployments {
                 (None, Some(version))
             }
         };
-        let order = Order {
-            trains: training.is_some(),
-            model_version,
-            namespace: request.namespace.clone(),
-            model_name: request.model_name.clone(),
-            target: request.target,
-            replicas: request.replicas,
-            memory_bytes: request.memory_bytes,
-            cpus: request.cpus,
-            canary_percent: request.canary_percent,
-            rollback_to: None,
-        };
+        let order = request.order(model_version);
         let hash = request.hash().to_owned();
         self.insert(order, training.as_deref(), &hash, caller).await
     }
 
-    async fn version(&self, name: &str, wanted: Option<&str>) -> Result<i64, Error> {
+    /// What stands for the machine of a deployment: all servers look after those in the cluster.
+    fn home(&self, target: Target) -> &str {
+        match target {
+            Target::Local => &self.inner.machine,
+            Target::Kubernetes => CLUSTER,
+        }
+    }
+
+    pub(crate) async fn version(&self, name: &str, wanted: Option<&str>) -> Result<i64, Error> {
         let selector = Selector::parse(wanted)?;
         let registry = &self.inner.parts.registry;
         Ok(registry.resolve(name, &selector).await?.version)
@@ -79,8 +79,15 @@ impl Deployments {
         let mut tx = self.db().begin().await?;
         let (namespace, model_name) = (&order.namespace, &order.model_name);
         let machine =
-            store::endpoints::machine_of(&mut tx, namespace, model_name, &self.inner.machine)
+            store::endpoints::machine_of(&mut tx, namespace, model_name, self.home(order.target))
                 .await?;
+        if (machine == CLUSTER) != (order.target == Target::Kubernetes) {
+            return Err(Error::OtherTarget {
+                model_name: model_name.clone(),
+                namespace: namespace.clone(),
+                target: order.target,
+            });
+        }
         let row = NewRow {
             id: &id,
             order: &order,

@@ -1,5 +1,7 @@
 //! A deployment: what was asked for, where it stands, what came of it.
 
+use std::collections::BTreeMap;
+
 use jobs::Problem;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -33,6 +35,8 @@ pub struct Deployment {
     pub completed_at: Option<i64>,
     /// When another deployment took its place.
     pub retired_at: Option<i64>,
+    /// The image that it runs from, by digest; none for processes on a machine.
+    pub image: Option<String>,
 }
 
 /// What a caller asks for, checked.
@@ -54,6 +58,35 @@ pub struct Order {
     pub canary_percent: Option<u32>,
     /// The deployment that a rollback goes back to.
     pub rollback_to: Option<String>,
+    /// An image that is there already.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Variables of its replicas.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Bounds in which the cluster chooses the number of replicas.
+    #[serde(default)]
+    pub autoscale: Option<Autoscale>,
+}
+
+/// How a cluster chooses the number of replicas by their load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Autoscale {
+    #[schema(minimum = 1, maximum = 10)]
+    pub min_replicas: u32,
+    #[schema(minimum = 1, maximum = 10)]
+    pub max_replicas: u32,
+    /// The load that it aims at, in percent of the processors asked for.
+    #[serde(default = "Autoscale::cpu_percent")]
+    #[schema(minimum = 1, maximum = 100, default = 70)]
+    pub cpu_percent: u32,
+}
+
+impl Autoscale {
+    fn cpu_percent() -> u32 {
+        70
+    }
 }
 
 /// Where a deployment runs.
@@ -64,6 +97,18 @@ pub enum Target {
     /// Supervised processes on the server's machine.
     #[default]
     Local,
+    /// Pods of a Kubernetes cluster.
+    Kubernetes,
+}
+
+impl Target {
+    /// The word in a request.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
 }
 
 /// Where a deployment stands.
@@ -150,8 +195,27 @@ impl Fault {
     }
 }
 
+/// How the replicas of a live deployment are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Health {
+    pub(crate) ready: usize,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// What a deployment is in a cluster: the objects, and what the cluster has otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = ClusterPlan)]
+pub(crate) struct Plan {
+    /// As they are applied, by server-side apply.
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) objects: Vec<serde_json::Value>,
+    /// Such as `Service asgard/model-iris: is not there`; empty when the cluster is as it should.
+    pub(crate) differences: Vec<String>,
+}
+
 impl Failure {
-    pub(crate) fn new(
+    /// A failure told in words: its code, title, what happened, and what to do.
+    pub fn new(
         fault: Fault,
         code: &str,
         title: &str,
@@ -172,9 +236,40 @@ impl Failure {
 }
 
 impl Deployment {
+    /// A deployment that is asked for and nowhere stored yet.
+    pub(crate) fn asked_for(order: Order, now: i64) -> Self {
+        Self {
+            id: ulid::Ulid::new().to_string().to_lowercase(),
+            machine: String::new(),
+            created_by: String::new(),
+            state: State::Building,
+            attempt: 0,
+            training_job_id: None,
+            run_id: None,
+            model_version: order.model_version,
+            replicas: order.replicas,
+            traffic: 0,
+            timings: Vec::new(),
+            failure: None,
+            created_at: now,
+            completed_at: None,
+            retired_at: None,
+            image: None,
+            order,
+        }
+    }
+
     /// Whether its processes should run and be reached.
     pub fn is_live(&self) -> bool {
         self.state == State::Deployed && self.retired_at.is_none()
+    }
+
+    /// The percent of the requests that it begins with, beside what is live already.
+    pub(crate) fn first_share(&self, others: &[Self]) -> u32 {
+        match self.order.canary_percent {
+            Some(percent) if !others.is_empty() => percent,
+            _ => 100,
+        }
     }
 
     /// Seconds from the request to the end, once there is one.
@@ -213,35 +308,22 @@ mod tests {
     use super::*;
 
     fn deployment() -> Deployment {
-        Deployment {
-            id: "d".to_owned(),
-            order: Order {
-                namespace: "asgard".to_owned(),
-                model_name: "m".to_owned(),
-                target: Target::Local,
-                trains: false,
-                model_version: Some(1),
-                replicas: 1,
-                memory_bytes: None,
-                cpus: None,
-                canary_percent: None,
-                rollback_to: None,
-            },
-            machine: "x".to_owned(),
-            created_by: "local".to_owned(),
-            state: State::Building,
-            attempt: 1,
-            training_job_id: None,
-            run_id: None,
+        let order = Order {
+            namespace: "asgard".to_owned(),
+            model_name: "m".to_owned(),
+            target: Target::Local,
+            trains: false,
             model_version: Some(1),
             replicas: 1,
-            traffic: 0,
-            timings: Vec::new(),
-            failure: None,
-            created_at: 0,
-            completed_at: None,
-            retired_at: None,
-        }
+            memory_bytes: None,
+            cpus: None,
+            canary_percent: None,
+            rollback_to: None,
+            image: None,
+            environment: BTreeMap::new(),
+            autoscale: None,
+        };
+        Deployment::asked_for(order, 0)
     }
 
     #[test]

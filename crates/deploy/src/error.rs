@@ -4,6 +4,7 @@ use serde_json::json;
 use web::{ApiError, Code, FieldError};
 
 use crate::check::Missing;
+use crate::deployment::{Failure, Target};
 
 /// A failure of an operation on deployments.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,25 @@ pub enum Error {
     NotLive { id: String, state: &'static str },
     #[error("the deployment {0} is the only one of its endpoint")]
     OnlyOne(String),
+    /// The deployments of one endpoint share its address, so they are in one place.
+    #[error(
+        "the model {model_name:?} has deployments in the namespace {namespace:?} that are not on the target {}", .target.as_str()
+    )]
+    OtherTarget {
+        model_name: String,
+        namespace: String,
+        target: Target,
+    },
+    #[error("the cluster chooses the replicas of the deployment {0} by their load")]
+    Autoscaled(String),
+    #[error("the deployment {0} is not in a cluster")]
+    NotInCluster(String),
+    /// What a cluster, or the lack of one, does to an operation.
+    #[error("{}", .0.problem.message)]
+    Cluster(Box<Failure>),
+    /// The settings cannot be meant.
+    #[error("{0}")]
+    Settings(&'static str),
     #[error("there is no deployment before {0} to go back to")]
     NothingBefore(String),
     #[error(
@@ -51,8 +71,12 @@ impl Error {
             Self::IdempotencyKey(_)
             | Self::NotLive { .. }
             | Self::OnlyOne(_)
+            | Self::OtherTarget { .. }
+            | Self::Autoscaled(_)
+            | Self::NotInCluster(_)
             | Self::NothingBefore(_) => Code::Conflict,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
+            Self::Cluster(failure) => failure.fault.code(),
             Self::Jobs(error) => error.code(),
             Self::Registry(error) => error.code(),
             _ => Code::Internal,
@@ -85,6 +109,21 @@ impl From<Error> for ApiError {
             ),
             Error::OnlyOne(_) => told.named("only_deployment").help(
                 "deploy another version with canary_percent first, or remove the deployment with DELETE",
+            ),
+            Error::Autoscaled(_) => told
+                .named("autoscaled")
+                .help("deploy it again with other bounds in 'autoscale', or without them"),
+            Error::NotInCluster(_) => told
+                .named("not_in_cluster")
+                .help("only deployments with the target kubernetes differ from what they should be"),
+            Error::Cluster(failure) => {
+                let problem = failure.problem;
+                let told = told.named("cluster_failed").titled(problem.error);
+                let told = told.details(json!({ "reason": problem.code }));
+                told.help(problem.help.unwrap_or_default())
+            }
+            Error::OtherTarget { .. } => told.named("other_target").help(
+                "name the same target, or another namespace, or remove those first: GET /mlops/deployments?live=true&model_name=NAME lists them",
             ),
             Error::NothingBefore(_) => told.named("nothing_to_roll_back_to").help(
                 "name one in 'to': GET /mlops/deployments?model_name=NAME lists all that were deployed",

@@ -6,23 +6,33 @@
 //! address stays while they come and go.
 
 mod check;
+mod cluster;
 mod config;
 mod create;
 mod deployment;
 mod error;
 mod http;
+mod image;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "kubernetes_absent.rs"]
+mod kubernetes;
 mod local;
 mod log;
 mod manage;
 mod order;
 mod pipeline;
+mod place;
 mod store;
 mod work;
 
+pub use cluster::{Cluster, ServiceType};
 pub use config::Config;
-pub use deployment::{Deployment, State, Target, Timing};
+pub use deployment::{Autoscale, Deployment, Failure, Fault, State, Target, Timing};
 pub use error::Error;
 pub use http::openapi;
+pub use image::{ImageMade, ImageOrder, ImageStep, MakeImage};
 pub use store::MIGRATIONS;
 
 use std::collections::HashMap;
@@ -46,6 +56,8 @@ pub struct Parts {
     pub program: PathBuf,
     /// Puts the server's door before a deployment's address.
     pub serve: Serve,
+    /// Makes images; absent where no registry is configured.
+    pub image: Option<MakeImage>,
 }
 
 /// Serves routes on a bound address until the token is cancelled, or says why it may not.
@@ -64,6 +76,8 @@ struct Inner {
     /// This machine among those that share a database.
     machine: String,
     local: local::Local,
+    /// Absent where no cluster is configured.
+    kubernetes: Option<kubernetes::Kubernetes>,
     /// Rung when there may be something to do.
     arrived: Notify,
     /// Changes with every change of a deployment or its log.
@@ -72,14 +86,19 @@ struct Inner {
     running: Mutex<HashMap<String, CancellationToken>>,
     /// Held from reading who has which share until that is so.
     sharing: tokio::sync::Mutex<()>,
+    /// Held while the cluster is rid of deployments that are gone.
+    clearing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Deployments {
     /// Deployments on these parts. Nothing runs before [`Deployments::work`].
     ///
     /// # Errors
-    /// When the data directory cannot be written.
+    /// When the data directory cannot be written, or the settings cannot be meant.
     pub fn open(parts: Parts, config: Config, data_dir: &Path) -> Result<Self, Error> {
+        if let Some(fault) = config.kubernetes.fault() {
+            return Err(Error::Settings(fault));
+        }
         let home = std::path::absolute(data_dir).map_err(|source| Error::Io {
             attempt: format!("find {}", data_dir.display()),
             source,
@@ -87,16 +106,19 @@ impl Deployments {
         let home = home.join("deploy");
         let machine = local::machine(&home)?;
         let local = local::Local::new(&parts, &config, &home);
+        let kubernetes = kubernetes::Kubernetes::new(&config);
         Ok(Self {
             inner: Arc::new(Inner {
                 parts,
                 config,
                 machine,
                 local,
+                kubernetes,
                 arrived: Notify::new(),
                 changes: watch::Sender::new(0),
                 running: Mutex::default(),
                 sharing: tokio::sync::Mutex::default(),
+                clearing: Arc::default(),
             }),
         })
     }

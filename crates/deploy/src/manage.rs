@@ -3,7 +3,7 @@
 use web::Timestamp;
 
 use crate::create::Caller;
-use crate::deployment::{Deployment, Order};
+use crate::deployment::{Deployment, Order, Target};
 use crate::error::Error;
 use crate::store::deployments::Filter;
 use crate::{Deployments, store};
@@ -27,6 +27,9 @@ impl Deployments {
     pub(crate) async fn url(&self, deployment: &Deployment) -> Result<Option<String>, Error> {
         let mut conn = self.db().acquire().await?;
         let (namespace, name) = (&deployment.order.namespace, &deployment.order.model_name);
+        if deployment.order.target == Target::Kubernetes {
+            return Ok(store::endpoints::find_url(&mut conn, namespace, name).await?);
+        }
         let port = store::endpoints::find_port(&mut conn, namespace, name).await?;
         Ok(port.map(|port| self.inner.config.url(port)))
     }
@@ -34,10 +37,12 @@ impl Deployments {
     /// Changes the number of replicas.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotLive`].
+    /// [`Error::NotFound`], [`Error::NotLive`], [`Error::Autoscaled`].
     pub(crate) async fn scale(&self, id: &str, replicas: u32) -> Result<Deployment, Error> {
         let mut tx = self.db().begin().await?;
-        live(&mut tx, id).await?;
+        if live(&mut tx, id).await?.order.autoscale.is_some() {
+            return Err(Error::Autoscaled(id.to_owned()));
+        }
         store::changes::set_replicas(&mut tx, id, replicas).await?;
         let deployment = live(&mut tx, id).await?;
         tx.commit().await?;
@@ -106,6 +111,8 @@ impl Deployments {
             replicas: before.replicas,
             canary_percent: None,
             rollback_to: Some(before.id.clone()),
+            // The same image, though one made anew might differ.
+            image: before.image,
             ..before.order
         };
         let hash = format!("rollback of {id} to {}", before.id);
@@ -153,7 +160,7 @@ async fn find(conn: &mut db::Conn, id: &str) -> Result<Deployment, Error> {
         .ok_or_else(|| Error::NotFound(id.to_owned()))
 }
 
-async fn live(conn: &mut db::Conn, id: &str) -> Result<Deployment, Error> {
+pub(crate) async fn live(conn: &mut db::Conn, id: &str) -> Result<Deployment, Error> {
     let deployment = find(conn, id).await?;
     if deployment.is_live() {
         return Ok(deployment);
@@ -194,13 +201,18 @@ pub(crate) async fn give_rest(
         }
         return Ok(Vec::new());
     }
-    let had: Vec<u32> = others.iter().map(|other| other.traffic).collect();
-    let ids = others.iter().map(|other| other.id.clone());
-    let shares: Vec<(String, u32)> = ids.zip(shared(&had, rest)).collect();
+    let shares = rest_shared(others, rest);
     for (id, share) in &shares {
         store::changes::set_traffic(conn, id, *share).await?;
     }
     Ok(shares)
+}
+
+/// What each of some deployments has when they share `rest` percent.
+pub(crate) fn rest_shared(others: &[Deployment], rest: u32) -> Vec<(String, u32)> {
+    let had: Vec<u32> = others.iter().map(|other| other.traffic).collect();
+    let ids = others.iter().map(|other| other.id.clone());
+    ids.zip(shared(&had, rest)).collect()
 }
 
 /// `rest` divided in the proportion of `shares`, without a remainder; the last takes what

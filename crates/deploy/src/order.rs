@@ -1,43 +1,18 @@
 //! A request to deploy: reading its fields, saying all that is wrong with it at once.
 
-use serde::de::DeserializeOwned;
+mod reader;
+
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use web::FieldError;
 
 use crate::check;
 use crate::config::{Config, REPLICAS_MAX};
-use crate::deployment::Target;
+use crate::deployment::{Autoscale, Order, Target};
 use crate::error::Error;
-
-/// Fields that a request may have beside those of a training upload.
-const FIELDS: [&str; 10] = [
-    "model_name",
-    "model_version",
-    "namespace",
-    "replicas",
-    "resources",
-    "target",
-    "canary_percent",
-    "skip_script_check",
-    "training_resources",
-    "environment",
-];
-
-/// Fields of a training upload that make sense only with a script.
-const TRAINING: [&str; 11] = [
-    "script_name",
-    "script_content",
-    "script_encoding",
-    "experiment_name",
-    "requirements",
-    "environment_vars",
-    "timeout",
-    "tags",
-    "autolog",
-    "python_version",
-    "require_model",
-];
+use reader::Reader;
 
 /// A checked request, before its model's version is looked for.
 #[derive(Debug, Clone)]
@@ -50,6 +25,9 @@ pub(crate) struct Request {
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) cpus: Option<f64>,
     pub(crate) canary_percent: Option<u32>,
+    pub(crate) image: Option<String>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) autoscale: Option<Autoscale>,
     hash: String,
 }
 
@@ -82,15 +60,23 @@ impl Request {
         let skip_check = reader.optional("skip_script_check").unwrap_or(false);
         let (memory_bytes, cpus) = reader.resources();
         let model_name = reader.model_name();
+        let target = reader.target(config);
+        let image = reader.image();
+        let environment = reader.environment();
+        let autoscale = reader.autoscale();
+        let canary_percent = reader.within("canary_percent", 1, 99);
         let request = Self {
             namespace: reader.namespace(),
-            target: reader.optional("target").unwrap_or_default(),
+            target,
             replicas: reader
                 .within("replicas", 1, REPLICAS_MAX)
                 .unwrap_or(config.replicas),
             memory_bytes: memory_bytes.or(config.memory_default_bytes),
+            image,
+            environment,
+            autoscale,
             cpus,
-            canary_percent: reader.within("canary_percent", 1, 99),
+            canary_percent,
             source: reader.source(&model_name),
             model_name,
             hash,
@@ -129,6 +115,25 @@ impl Request {
         Ok(self)
     }
 
+    /// What is stored of it; without a version it trains one.
+    pub(crate) fn order(&self, model_version: Option<i64>) -> Order {
+        Order {
+            trains: model_version.is_none(),
+            model_version,
+            namespace: self.namespace.clone(),
+            model_name: self.model_name.clone(),
+            target: self.target,
+            replicas: self.replicas,
+            memory_bytes: self.memory_bytes,
+            cpus: self.cpus,
+            canary_percent: self.canary_percent,
+            rollback_to: None,
+            image: self.image.clone(),
+            environment: self.environment.clone(),
+            autoscale: self.autoscale,
+        }
+    }
+
     /// What tells whether two requests ask for the same.
     pub(crate) fn hash(&self) -> &str {
         &self.hash
@@ -138,194 +143,6 @@ impl Request {
 fn hash(body: &Map<String, Value>) -> String {
     let bytes = serde_json::to_vec(body).unwrap_or_default();
     format!("{:x}", Sha256::digest(bytes))
-}
-
-/// Takes fields out of a body and collects what is wrong with them.
-struct Reader {
-    body: Map<String, Value>,
-    wrong: Vec<FieldError>,
-}
-
-impl Reader {
-    fn refuse(&mut self, field: &str, message: impl Into<String>) {
-        self.wrong.push(FieldError::body([field], message));
-    }
-
-    fn refuse_unknown(&mut self) {
-        let known = |key: &str| FIELDS.contains(&key) || TRAINING.contains(&key);
-        let unknown: Vec<String> = self.body.keys().filter(|k| !known(k)).cloned().collect();
-        for key in unknown {
-            let message = format!(
-                "unknown field; the fields are {}, and with a script {}",
-                FIELDS[..7].join(", "),
-                TRAINING.join(", ")
-            );
-            self.refuse(&key, message);
-        }
-    }
-
-    /// A field that may be absent or null.
-    fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
-        let value = self.body.remove(name).filter(|v| !v.is_null())?;
-        serde_json::from_value(value)
-            .map_err(|error| self.refuse(name, error.to_string()))
-            .ok()
-    }
-
-    fn within(&mut self, name: &str, least: u32, most: u32) -> Option<u32> {
-        let number: u32 = self.optional(name)?;
-        if !(least..=most).contains(&number) {
-            self.refuse(
-                name,
-                format!("must be from {least} to {most}, not {number}"),
-            );
-            return None;
-        }
-        Some(number)
-    }
-
-    fn model_name(&mut self) -> String {
-        let name: Option<String> = self.optional("model_name");
-        match name {
-            Some(name) if !name.trim().is_empty() => name,
-            Some(_) => {
-                self.refuse("model_name", "this field must not be empty");
-                String::new()
-            }
-            // One that could not be read has been refused already.
-            None if self.wrong.iter().any(|w| w.loc[1..] == ["model_name"]) => String::new(),
-            None => {
-                self.refuse("model_name", "this field is required");
-                String::new()
-            }
-        }
-    }
-
-    /// A name that Kubernetes takes too (RFC 1123 label).
-    fn namespace(&mut self) -> String {
-        const DEFAULT: &str = "asgard";
-        let name: String = self.optional("namespace").unwrap_or(DEFAULT.to_owned());
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let good = (1..=63).contains(&name.len())
-            && name.bytes().all(plain)
-            && !name.starts_with('-')
-            && !name.ends_with('-');
-        if !good {
-            self.refuse(
-                "namespace",
-                format!("{name:?} is no namespace: 1 to 63 of a-z, 0-9 and -, the ends being no -"),
-            );
-        }
-        name
-    }
-
-    /// Memory and processors of one replica.
-    fn resources(&mut self) -> (Option<u64>, Option<f64>) {
-        let Some(mut resources) = self.optional::<Map<String, Value>>("resources") else {
-            return (None, None);
-        };
-        let memory = resources.remove("memory").filter(|v| !v.is_null());
-        let cpus = resources.remove("cpus").filter(|v| !v.is_null());
-        if let Some(other) = resources.keys().next() {
-            self.refuse(
-                "resources",
-                format!("{other:?} is unknown; it has memory and cpus"),
-            );
-        }
-        let memory = memory.and_then(|value| {
-            let bytes = match &value {
-                Value::Number(n) => n.as_u64(),
-                Value::String(text) => jobs::parse_memory(text),
-                _ => None,
-            };
-            if bytes.is_none_or(|b| b < 64 << 20) {
-                self.refuse(
-                    "resources",
-                    format!("memory is {value}; write it as \"512Mi\" or in bytes, at least 64Mi"),
-                );
-            }
-            bytes
-        });
-        let cpus = cpus.and_then(|value| {
-            let cpus = value.as_f64().filter(|c| *c > 0.0 && *c <= 1024.0);
-            if cpus.is_none() {
-                self.refuse(
-                    "resources",
-                    format!("cpus is {value}; write a number such as 1.5"),
-                );
-            }
-            cpus
-        });
-        (memory, cpus)
-    }
-
-    fn source(&mut self, model_name: &str) -> Source {
-        if !self.has("script_content") {
-            self.refuse_training();
-            let version = self.optional::<Value>("model_version");
-            return Source::Registered(version.map(|version| match version {
-                Value::String(text) => text,
-                other => other.to_string(),
-            }));
-        }
-        if self.has("model_version") {
-            self.refuse(
-                "model_version",
-                "a script makes a new version; send either script_content or model_version",
-            );
-        }
-        Source::Script(self.training(model_name))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.body.get(name).is_some_and(|value| !value.is_null())
-    }
-
-    /// Refuses what only a script could use. Tools send some fields always; those and empty ones
-    /// mean nothing.
-    fn refuse_training(&mut self) {
-        const ALWAYS_SENT: [&str; 2] = ["experiment_name", "timeout"];
-        let empty = |value: &Value| match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::Array(items) => items.is_empty(),
-            Value::Object(fields) => fields.is_empty(),
-            _ => false,
-        };
-        for field in TRAINING.into_iter().filter(|f| !ALWAYS_SENT.contains(f)) {
-            if self.body.get(field).is_some_and(|value| !empty(value)) {
-                self.refuse(
-                    field,
-                    "only a script is trained; send script_content, or leave this field out to deploy a registered model",
-                );
-            }
-        }
-    }
-
-    /// The body of the upload that trains the script.
-    fn training(&mut self, model_name: &str) -> Map<String, Value> {
-        let mut training = Map::new();
-        for field in TRAINING {
-            if let Some(value) = self.body.remove(field) {
-                training.insert(field.to_owned(), value);
-            }
-        }
-        if let Some(Value::Object(variables)) = self.body.remove("environment") {
-            training
-                .entry("environment_vars")
-                .or_insert(Value::Object(variables));
-        }
-        if let Some(resources) = self.body.remove("training_resources") {
-            training.insert("resources".to_owned(), resources);
-        }
-        for field in ["script_name", "experiment_name"] {
-            if training.get(field).is_none_or(Value::is_null) {
-                training.insert(field.to_owned(), Value::from(model_name));
-            }
-        }
-        training.insert("model_name".to_owned(), Value::from(model_name));
-        training.insert("require_model".to_owned(), Value::Bool(true));
-        training
-    }
 }
 
 #[cfg(test)]
@@ -408,5 +225,39 @@ mod tests {
             ]
         );
         assert_eq!(fields(json!({})), ["model_name"]);
+    }
+
+    #[test]
+    fn what_only_a_cluster_has_is_refused_without_one() {
+        let image = format!("registry.example.com/iris@sha256:{}", "0".repeat(64));
+        let scale = json!({"min_replicas": 2, "max_replicas": 4});
+        let body = json!({"model_name": "m", "image": image, "autoscale": scale});
+        assert_eq!(fields(body.clone()), ["image", "autoscale"]);
+        let asked = json!({"model_name": "m", "target": "kubernetes"});
+        assert_eq!(fields(asked), ["target"]);
+
+        let mut config = Config::default();
+        config.kubernetes.in_cluster = true;
+        let parse = |body: Value| {
+            let body = body.as_object().unwrap().clone();
+            Request::parse(body, &config, &jobs::Config::default())
+        };
+        let request = parse(body.clone()).unwrap();
+        assert_eq!(
+            (request.target, request.autoscale.unwrap().cpu_percent),
+            (Target::Kubernetes, 70)
+        );
+        for wrong in [
+            json!({"model_name": "m", "image": "registry.example.com/iris:latest"}),
+            json!({"model_name": "m", "autoscale": {"min_replicas": 3, "max_replicas": 2}}),
+            json!({"model_name": "m", "autoscale": scale, "canary_percent": 10}),
+            json!({"model_name": "m", "environment": {"1A": "x"}}),
+            json!({"model_name": "m", "environment": {"A": 1}}),
+        ] {
+            assert!(
+                matches!(parse(wrong.clone()), Err(Error::Fields(_))),
+                "{wrong}"
+            );
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use web::{Code, Identity, Role, Timestamp};
 
-use crate::deployment::{Deployment, Failure, Fault, State};
+use crate::deployment::{Deployment, Failure, Fault, State, Target};
 use crate::error::Error;
 use crate::local::Endpoint;
 use crate::log::PLATFORM;
@@ -18,13 +18,21 @@ use crate::{Deployments, store};
 const ATTEMPTS: i64 = 5;
 
 /// Why leading a deployment ended before its end.
-enum Stop {
+pub(crate) enum Stop {
     /// It failed, and that is its end.
     Failed(Failure),
     /// It was removed, or the server stops.
     Left,
     /// The database does not do what it should; it is taken up again.
     Broken(Error),
+}
+
+/// Where an endpoint is reached.
+pub(crate) enum Address {
+    /// At a port of this machine.
+    Port(u16),
+    /// Elsewhere.
+    Url(String),
 }
 
 impl From<Failure> for Stop {
@@ -94,6 +102,18 @@ impl Deployments {
             None => self.train(&mut deployment).await?,
         };
         self.enter(&mut deployment, State::Building).await?;
+        match deployment.order.target {
+            Target::Local => self.lead_here(deployment, version).await,
+            Target::Kubernetes => Box::pin(self.lead_in_cluster(deployment, version)).await,
+        }
+    }
+
+    /// The phases of a deployment on this machine, after its model is known.
+    async fn lead_here(
+        &self,
+        mut deployment: Deployment,
+        version: ModelVersion,
+    ) -> Result<(), Stop> {
         let prepared = self.inner.parts.serving.prepare(&version).await;
         let model = prepared.map_err(|error| of_serving(&error))?;
         let packages = model.environment.as_ref().map_or(0, |e| e.packages.len());
@@ -102,7 +122,7 @@ impl Deployments {
         self.enter(&mut deployment, State::Deploying).await?;
         self.inner.local.start(self, &deployment, model).await?;
         let port = self.reach(&deployment).await?;
-        self.succeed(deployment, port).await
+        self.succeed(deployment, Address::Port(port)).await
     }
 
     /// Trains the script as an ordinary job and finds the version that it registered.
@@ -180,7 +200,11 @@ impl Deployments {
     }
 
     /// Begins a phase.
-    async fn enter(&self, deployment: &mut Deployment, state: State) -> Result<(), Stop> {
+    pub(crate) async fn enter(
+        &self,
+        deployment: &mut Deployment,
+        state: State,
+    ) -> Result<(), Stop> {
         let timings = deployment.timings_in(state, Timestamp::now().0);
         let mut tx = self.db().begin().await?;
         let entered = store::changes::enter(&mut tx, &deployment.id, state, &timings).await?;
@@ -233,31 +257,41 @@ impl Deployments {
     }
 
     /// Ends a deployment as deployed, and gives it its share of the requests.
-    async fn succeed(&self, deployment: Deployment, port: u16) -> Result<(), Stop> {
+    pub(crate) async fn succeed(
+        &self,
+        deployment: Deployment,
+        address: Address,
+    ) -> Result<(), Stop> {
         let now = Timestamp::now().0;
         let timings = deployment.timings_in(State::Deployed, now);
         let sharing = self.inner.sharing.lock().await;
         let mut tx = self.db().begin().await?;
         let others = others(&mut tx, &deployment).await?;
-        let share = match deployment.order.canary_percent {
-            Some(percent) if !others.is_empty() => percent,
-            _ => 100,
-        };
+        let share = deployment.first_share(&others);
         if !store::changes::succeed(&mut tx, &deployment.id, share, &timings, now).await? {
             return Err(Stop::Left);
         }
         let mut shares = give_rest(&mut tx, &others, 100 - share, now).await?;
         shares.push((deployment.id.clone(), share));
-        // Whoever learns that it is deployed finds it answering.
-        self.inner.local.open(&[Endpoint {
-            namespace: deployment.order.namespace.clone(),
-            model_name: deployment.order.model_name.clone(),
-            port,
-            shares,
-        }]);
+        let (namespace, model_name) = (&deployment.order.namespace, &deployment.order.model_name);
+        let url = match address {
+            // Whoever learns that it is deployed finds it answering.
+            Address::Port(port) => {
+                self.inner.local.open(&[Endpoint {
+                    namespace: namespace.clone(),
+                    model_name: model_name.clone(),
+                    port,
+                    shares,
+                }]);
+                self.inner.config.url(port)
+            }
+            Address::Url(url) => {
+                store::endpoints::set_url(&mut tx, namespace, model_name, &url).await?;
+                url
+            }
+        };
         tx.commit().await?;
         drop(sharing);
-        let url = self.inner.config.url(port);
         let part = match share {
             100 => String::new(),
             share => format!(" to {share} % of the requests"),
@@ -316,7 +350,7 @@ impl Deployments {
         }
     }
 
-    async fn tell(&self, deployment: &Deployment, line: String) {
+    pub(crate) async fn tell(&self, deployment: &Deployment, line: String) {
         self.say(&deployment.id, PLATFORM, vec![line]).await;
     }
 }

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::create::LOOK_AGAIN;
+use crate::create::{CLUSTER, LOOK_AGAIN};
 use crate::deployment::Deployment;
 use crate::error::Error;
 use crate::local::Endpoint;
@@ -34,10 +34,11 @@ impl Deployments {
 
     async fn look(&self, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<(), Error> {
         let machine = &self.inner.machine;
-        let _sharing = self.inner.sharing.lock().await;
+        let sharing = self.inner.sharing.lock().await;
         let mut conn = self.db().acquire().await?;
         let open = store::deployments::list_open(&mut conn, machine).await?;
         let live = store::deployments::list_live(&mut conn, machine).await?;
+        let in_cluster = store::deployments::list_open(&mut conn, CLUSTER).await?;
         let endpoints = endpoints(&mut conn, &live).await?;
         let mut ports: Vec<u16> = endpoints.iter().map(|e| e.port).collect();
         for Deployment { order, .. } in &open {
@@ -45,7 +46,7 @@ impl Deployments {
             ports.extend(store::endpoints::find_port(&mut conn, namespace, name).await?);
         }
         drop(conn);
-        self.drop_removed(&open);
+        self.drop_removed(open.iter().chain(&in_cluster));
         for deployment in &open {
             self.take_up(deployment, tasks, shutdown);
         }
@@ -55,20 +56,26 @@ impl Deployments {
         self.inner.local.open(&endpoints);
         let wanted: Vec<&str> = open.iter().chain(&live).map(|d| d.id.as_str()).collect();
         self.inner.local.keep_only(&wanted, &ports, tasks);
-        Ok(())
+        drop(sharing);
+        self.look_at_cluster(&in_cluster, tasks, shutdown).await
     }
 
     /// Stops leading deployments that were removed, perhaps by another server.
-    fn drop_removed(&self, open: &[Deployment]) {
+    fn drop_removed<'d>(&self, open: impl Iterator<Item = &'d Deployment> + Clone) {
         for (id, stop) in self.running().iter() {
-            if !open.iter().any(|deployment| deployment.id == *id) {
+            if !open.clone().any(|deployment| deployment.id == *id) {
                 stop.cancel();
             }
         }
     }
 
     /// Begins to lead a deployment to its end, unless that is going on.
-    fn take_up(&self, deployment: &Deployment, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    pub(crate) fn take_up(
+        &self,
+        deployment: &Deployment,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) {
         let stop = shutdown.child_token();
         {
             let mut running = self.running();

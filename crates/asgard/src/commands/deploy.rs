@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::cli::Remote;
-use super::deployments::{DEPLOYMENT, conclude, follow, get};
+use super::deployments::{DEPLOYMENT, conclude, follow, get, print_plan};
 use super::encode::{encoded, file_name};
 use super::follow::View;
 use super::output::{Format, line};
@@ -19,6 +19,7 @@ use super::run::pair;
   asgard deploy train.py --model churn -r scikit-learn pandas
   asgard deploy churn@champion --replicas 3
   asgard deploy churn/4 --canary 10%
+  asgard deploy churn/4 --target kubernetes --dry-run
 
 A path that exists, or a name that ends in .py, is a script: it is trained first. Anything else is
 a registered model, with @ALIAS, /VERSION or /STAGE, else its latest version. Ctrl-C stops
@@ -34,6 +35,15 @@ pub(crate) struct DeployArgs {
     /// Deployments of a model in one namespace share an address [default: asgard]
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
+    /// Where it runs: local or kubernetes [default: kubernetes where the server has a cluster]
+    #[arg(long, value_name = "TARGET", value_parser = ["local", "kubernetes"])]
+    target: Option<String>,
+    /// An image of the model that is in a registry already, by digest; for kubernetes
+    #[arg(long, value_name = "NAME@DIGEST")]
+    image: Option<String>,
+    /// Print the objects that the cluster would get, and how it differs now; deploy nothing
+    #[arg(long)]
+    dry_run: bool,
     /// The share of the requests beside what is deployed already, such as 10%
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     canary: Option<u32>,
@@ -77,6 +87,10 @@ pub(crate) async fn run(context: &Context<'_>, args: &DeployArgs) -> anyhow::Res
     let document = output.format() != Format::Table;
     let client = context.client(&args.remote)?;
     let body = Value::Object(body(args)?);
+    if args.dry_run {
+        let plan = client.post("/mlops/deploy?dry_run=true", &body).await?;
+        return print_plan(output, &plan);
+    }
     let deployment = client.post("/mlops/deploy?wait=false", &body).await?;
     let id = deployment["deployment_id"]
         .as_str()
@@ -118,6 +132,8 @@ fn body(args: &DeployArgs) -> anyhow::Result<Map<String, Value>> {
         ("replicas", args.replicas.map(Value::from)),
         ("namespace", args.namespace.clone().map(Value::from)),
         ("canary_percent", args.canary.map(Value::from)),
+        ("target", args.target.clone().map(Value::from)),
+        ("image", args.image.clone().map(Value::from)),
     ] {
         if let Some(value) = value {
             body.insert(key.to_owned(), value);

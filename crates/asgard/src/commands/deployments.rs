@@ -10,7 +10,7 @@ use super::cli::Remote;
 use super::deploy::percent;
 use super::follow::{self, View};
 use super::models::segment;
-use super::output::{Column, Format, line, message};
+use super::output::{Column, Format, OutputArgs, line, message};
 use super::phases::Phases;
 use crate::client::{Client, Event};
 use crate::failure::{Exit, Failure};
@@ -46,6 +46,7 @@ pub(super) const DEPLOYMENT: &[Column] = &[
     ("predict", "/endpoints/predict"),
     ("namespace", "/namespace"),
     ("target", "/target"),
+    ("image", "/image"),
     ("ready", "/ready_replicas"),
     ("replicas", "/replicas"),
     ("traffic %", "/traffic_percent"),
@@ -88,6 +89,8 @@ enum DeploymentsCommand {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Print how a cluster differs from what a deployment should be there
+    Drift { deployment: String },
     /// Change the number of replicas
     Scale { deployment: String, replicas: u32 },
     /// Give a deployment a share of the requests: 100 promotes it, 0 takes it out
@@ -129,6 +132,10 @@ pub(crate) async fn run(context: &Context<'_>, args: &DeploymentsArgs) -> anyhow
         DeploymentsCommand::Logs { deployment, follow } => {
             logs(context, &client, args, deployment, *follow).await?;
         }
+        DeploymentsCommand::Drift { deployment } => {
+            let drift = format!("{}/drift", path(deployment));
+            print_plan(output, &client.get(&drift, &[]).await?)?;
+        }
         DeploymentsCommand::Scale {
             deployment,
             replicas,
@@ -159,6 +166,28 @@ pub(crate) async fn run(context: &Context<'_>, args: &DeploymentsArgs) -> anyhow
             } else if !output.quiet {
                 message(&format!("{deployment} is removed"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Prints the objects of a cluster as manifests, and to the side how the cluster differs.
+pub(super) fn print_plan(output: OutputArgs, plan: &Value) -> anyhow::Result<()> {
+    if output.format() != Format::Table {
+        return Ok(output.one(plan, &[("differences", "/differences")])?);
+    }
+    for object in plan["objects"].as_array().into_iter().flatten() {
+        line(&format!(
+            "---\n{}",
+            serde_yaml_ng::to_string(object)?.trim_end()
+        ))?;
+    }
+    let differences = plan["differences"].as_array().into_iter().flatten();
+    let differences: Vec<&str> = differences.filter_map(Value::as_str).collect();
+    if !output.quiet {
+        match differences[..] {
+            [] => message("the cluster is as it should be"),
+            _ => differences.iter().for_each(|text| message(text)),
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ fn rows(domain: &str) -> &'static str {
         "tracking" => include_str!("schemas/tracking.sql"),
         "registry" => include_str!("schemas/registry.sql"),
         "jobs" => include_str!("schemas/jobs.sql"),
+        "deploy" => include_str!("schemas/deploy.sql"),
         _ => "",
     }
 }

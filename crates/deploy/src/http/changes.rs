@@ -10,6 +10,7 @@ use web::{ApiError, Caller, FieldError, Json, Path, Query};
 use super::create::{DeployQuery, hold, idempotency_key, wants_async};
 use super::document::{DeploymentResponse, describe};
 use crate::config::REPLICAS_MAX;
+use crate::deployment::Plan;
 use crate::{Deployments, create};
 
 /// How many replicas there shall be.
@@ -129,6 +130,29 @@ pub(super) async fn rollback(
     let to = request.to.as_deref();
     let deployment = deployments.roll_back(&deployment_id, to, &caller).await?;
     hold(&deployments, deployment, wants_async(&headers, &query)).await
+}
+
+/// Tells how the cluster differs from what a live deployment's endpoint should be there.
+///
+/// Somebody may have changed it by other means. asgard puts it right when it changes the endpoint
+/// next, or starts.
+#[utoipa::path(
+    get,
+    path = "/mlops/deployments/{deployment_id}/drift",
+    tag = "deployments",
+    params(("deployment_id" = String, Path)),
+    responses(
+        (status = 200, body = Plan),
+        (status = 404, description = "No such deployment"),
+        (status = 409, description = "It is not live, or not in a cluster"),
+        (status = 502, description = "The cluster cannot be read"),
+    )
+)]
+pub(super) async fn drift(
+    State(deployments): State<Deployments>,
+    Path(deployment_id): Path<String>,
+) -> Result<Json<Plan>, ApiError> {
+    Ok(Json(deployments.drift(&deployment_id).await?))
 }
 
 /// What was removed.

@@ -13,7 +13,7 @@ use web::{ApiError, Caller, Code, Json, Query};
 use super::document::{DeploymentResponse, describe};
 use crate::Deployments;
 use crate::create;
-use crate::deployment::{Deployment, Failure, State as Stands, Target};
+use crate::deployment::{Autoscale, Deployment, Failure, State as Stands, Target};
 use crate::order::Request;
 
 /// What to deploy: a script that is trained first, or a registered model.
@@ -59,7 +59,17 @@ pub(crate) struct DeployRequest {
     /// Deployments of the same model in one namespace share an address.
     #[schema(default = "asgard")]
     namespace: Option<String>,
+    /// Absent: `kubernetes` where the server has a cluster, else `local`.
     target: Option<Target>,
+    /// An image of the model that is in a registry already, by digest; for `kubernetes`.
+    #[schema(
+        example = "registry.example.com/iris@sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+    )]
+    image: Option<String>,
+    /// Variables of the replicas in the cluster; a script's job gets them too.
+    environment: Option<BTreeMap<String, String>>,
+    /// Lets the cluster choose the number of replicas; for `kubernetes`.
+    autoscale: Option<Autoscale>,
     /// The share of the requests that it gets beside what is deployed already; absent: all.
     #[schema(minimum = 1, maximum = 99)]
     canary_percent: Option<u32>,
@@ -88,6 +98,18 @@ pub(crate) struct DeployQuery {
     wait: Option<bool>,
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CreateQuery {
+    /// `false` answers at once, as the header `Prefer: respond-async` does.
+    #[param(default = true)]
+    wait: Option<bool>,
+    /// Deploys nothing and answers with the objects that the cluster would get, and how it differs
+    /// from them now. For a registered model and the target `kubernetes`.
+    #[param(default = false)]
+    dry_run: Option<bool>,
+}
+
 /// Deploys a registered model, or trains a script and deploys what it made.
 ///
 /// The request is held until the model answers, or until it failed; it goes on when the caller
@@ -98,12 +120,12 @@ pub(crate) struct DeployQuery {
     tag = "deployments",
     request_body = DeployRequest,
     params(
-        DeployQuery,
+        CreateQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "The same key from the same caller gives the same deployment"),
         ("Prefer" = Option<String>, Header, description = "respond-async: answer 202 at once (RFC 7240)"),
     ),
     responses(
-        (status = 200, description = "It is deployed", body = DeploymentResponse, headers(("Location" = String, description = "The deployment"))),
+        (status = 200, description = "It is deployed; with dry_run a ClusterPlan", body = DeploymentResponse, headers(("Location" = String, description = "The deployment"))),
         (status = 202, description = "It goes on", body = DeploymentResponse, headers(("Location" = String, description = "The deployment"))),
         (status = 404, description = "No such model or version"),
         (status = 409, description = "The Idempotency-Key was used for another request"),
@@ -115,12 +137,16 @@ pub(crate) struct DeployQuery {
 pub(super) async fn deploy(
     State(deployments): State<Deployments>,
     Caller(caller): Caller,
-    Query(query): Query<DeployQuery>,
+    Query(query): Query<CreateQuery>,
     headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
     let inner = &deployments.inner;
     let request = Request::parse(body, &inner.config, inner.parts.jobs.config())?;
+    if query.dry_run.unwrap_or(false) {
+        return Ok(Json(deployments.plan(&request).await?).into_response());
+    }
+    let query = DeployQuery { wait: query.wait };
     let (id, label) = (caller.id(), caller.label());
     let key = idempotency_key(&headers)?;
     let caller = create::Caller {

@@ -28,7 +28,7 @@ pub(crate) struct DeploymentResponse {
     namespace: String,
     target: Target,
     replicas: u32,
-    /// How many of them answer now; null when they are on another machine.
+    /// How many of them answer now; null when that is not known, as on another machine.
     ready_replicas: Option<usize>,
     /// Its share of the requests to the endpoint.
     traffic_percent: u32,
@@ -88,14 +88,18 @@ pub(super) async fn describe(
         true => deployments.url(&deployment).await?,
         false => None,
     };
-    let health = deployments
-        .inner
-        .local
-        .health(&deployment.id)
-        .filter(|_| live);
+    let health = match deployment.order.target {
+        Target::Local => deployments.inner.local.health(&deployment.id),
+        Target::Kubernetes => {
+            let cluster = deployments.inner.kubernetes.as_ref();
+            cluster.and_then(|cluster| cluster.health(&deployment.id))
+        }
+    };
+    let health = health.filter(|_| live);
     let suffers = health.as_ref().and_then(|health| health.failure.clone());
     let problem = deployment.failure.clone().or(suffers).map(|f| f.problem);
     let here = deployment.machine == deployments.inner.machine;
+    let ready = health.as_ref().map(|health| health.ready);
     Ok(DeploymentResponse {
         job_id: deployment.id.clone(),
         status: deployment.state,
@@ -107,11 +111,11 @@ pub(super) async fn describe(
         namespace: deployment.order.namespace.clone(),
         target: deployment.order.target,
         replicas: deployment.replicas,
-        ready_replicas: here.then(|| health.map_or(0, |health| health.ready)),
+        ready_replicas: ready.or(here.then_some(0)),
         traffic_percent: deployment.traffic,
         deployment_url: url.clone(),
         external_ip: url.as_deref().and_then(host),
-        image: None,
+        image: deployment.image.clone(),
         endpoints: url.as_deref().map(endpoints),
         inference_url: url,
         phases: phases(&deployment),
@@ -139,7 +143,11 @@ fn endpoints(url: &str) -> DeploymentEndpoints {
 }
 
 fn host(url: &str) -> Option<String> {
-    let (host, _) = url.split_once("://")?.1.rsplit_once(':')?;
+    let authority = url.split_once("://")?.1;
+    let host = match authority.strip_prefix('[') {
+        Some(address) => address.split(']').next()?,
+        None => authority.split(':').next()?,
+    };
     Some(host.to_owned())
 }
 

@@ -24,6 +24,8 @@ pub(crate) fn routes(deployments: Deployments) -> Routes {
         .get(ONE, Permission::ReadDeployments, deployments::get)
         .delete(ONE, Permission::Deploy, changes::remove)
         .get(&below("logs"), Permission::ReadDeployments, logs::logs)
+        // What is in the cluster shows the variables of replicas, which reading does not.
+        .get(&below("drift"), Permission::Deploy, changes::drift)
         .post(&below("scale"), Permission::Deploy, changes::scale)
         .post(&below("traffic"), Permission::Deploy, changes::traffic)
         .post(&below("rollback"), Permission::Deploy, changes::rollback)
@@ -39,6 +41,7 @@ pub(crate) fn routes(deployments: Deployments) -> Routes {
     changes::scale,
     changes::traffic,
     changes::rollback,
+    changes::drift,
     logs::logs
 ))]
 struct Document;

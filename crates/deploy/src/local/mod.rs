@@ -19,7 +19,7 @@ use serving::{ModelFolder, Serving};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::deployment::{Deployment, Failure};
+use crate::deployment::{Deployment, Failure, Health};
 use crate::error::Error;
 use crate::{Deployments, Parts};
 use front::{Front, Share};
@@ -55,13 +55,6 @@ pub(crate) struct Local {
 enum Slot {
     Preparing,
     Running(Arc<Group>),
-}
-
-/// How the replicas of a deployment are.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Health {
-    pub(crate) ready: usize,
-    pub(crate) failure: Option<Failure>,
 }
 
 impl Local {

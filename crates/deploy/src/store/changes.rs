@@ -20,7 +20,53 @@ pub(crate) async fn begin_attempt(conn: &mut Conn, id: &str) -> Result<bool, DbE
 
 /// Takes back that a server took up a deployment, for one that stops by itself.
 pub(crate) async fn undo_attempt(conn: &mut Conn, id: &str) -> Result<(), DbError> {
-    query("UPDATE deployments SET attempt = attempt - 1 WHERE deployment_id = $1 AND completed_at IS NULL")
+    query(
+        "UPDATE deployments SET attempt = attempt - 1, leader = NULL
+         WHERE deployment_id = $1 AND completed_at IS NULL",
+    )
+    .bind(id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Makes or keeps `machine` the one that leads a deployment in a cluster; false while another does.
+pub(crate) async fn lease(
+    conn: &mut Conn,
+    id: &str,
+    machine: &str,
+    now: i64,
+    until: i64,
+) -> Result<bool, DbError> {
+    let n = query(
+        "UPDATE deployments SET leader = $1, leader_until = $2
+         WHERE deployment_id = $3 AND completed_at IS NULL AND removed_at IS NULL
+            AND (leader IS NULL OR leader = $1 OR leader_until < $4)",
+    )
+    .bind(machine)
+    .bind(until)
+    .bind(id)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(n == 1)
+}
+
+/// Stores the image that a deployment runs.
+pub(crate) async fn set_image(conn: &mut Conn, id: &str, image: &str) -> Result<(), DbError> {
+    query("UPDATE deployments SET image = $1 WHERE deployment_id = $2")
+        .bind(image)
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Stores whether a deployment may have objects in a cluster; before the first is made, and after
+/// the last is gone.
+pub(crate) async fn set_placed(conn: &mut Conn, id: &str, placed: bool) -> Result<(), DbError> {
+    query("UPDATE deployments SET placed = $1 WHERE deployment_id = $2")
+        .bind(i64::from(placed))
         .bind(id)
         .execute(conn)
         .await?;

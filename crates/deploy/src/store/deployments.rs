@@ -9,7 +9,7 @@ use crate::error::Error;
 /// The columns of a [`Deployment`], in the order that [`read`] takes them.
 const COLUMNS: &str = "deployment_id, request, machine, created_by, status, attempt, \
      training_job_id, run_id, model_version, replicas, traffic, timings, failure, created_at, \
-     completed_at, retired_at";
+     completed_at, retired_at, image";
 
 /// What makes a deployment one that should run.
 pub(super) const LIVE: &str = "status = 'deployed' AND retired_at IS NULL AND removed_at IS NULL";
@@ -152,6 +152,43 @@ pub(crate) async fn list_live(conn: &mut Conn, machine: &str) -> Result<Vec<Depl
     of_machine(conn, machine, LIVE).await
 }
 
+/// Deployments that may have objects in a cluster and should have none: failed, replaced or removed.
+/// One that another server still leads is left to it.
+pub(crate) async fn list_placed_in_vain(
+    conn: &mut Conn,
+    machine: &str,
+    now: i64,
+) -> Result<Vec<Deployment>, Error> {
+    let rows = query(format!(
+        "SELECT {COLUMNS} FROM deployments WHERE placed = 1
+            AND (removed_at IS NOT NULL OR retired_at IS NOT NULL OR status = 'failed')
+            AND (completed_at IS NOT NULL OR leader IS NULL OR leader = $1 OR leader_until < $2)
+         ORDER BY deployment_id"
+    ))
+    .bind(machine)
+    .bind(now)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Whether another deployment of the same endpoint has objects in a cluster.
+pub(crate) async fn has_placed_beside(
+    conn: &mut Conn,
+    deployment: &Deployment,
+) -> Result<bool, Error> {
+    let row = query(
+        "SELECT 1 FROM deployments
+         WHERE placed = 1 AND namespace = $1 AND model_name = $2 AND deployment_id <> $3 LIMIT 1",
+    )
+    .bind(&deployment.order.namespace)
+    .bind(&deployment.order.model_name)
+    .bind(&deployment.id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.is_some())
+}
+
 async fn of_machine(
     conn: &mut Conn,
     machine: &str,
@@ -228,6 +265,7 @@ fn read(row: &Row) -> Result<Deployment, Error> {
         created_at: row.get(13),
         completed_at: row.get(14),
         retired_at: row.get(15),
+        image: row.get(16),
         id,
     })
 }

@@ -46,6 +46,37 @@ pub(crate) async fn find_port(
     Ok(port.and_then(|port| u16::try_from(port).ok()))
 }
 
+/// The URL of an endpoint that is elsewhere than on a machine, once it has one.
+pub(crate) async fn find_url(
+    conn: &mut Conn,
+    namespace: &str,
+    model_name: &str,
+) -> Result<Option<String>, DbError> {
+    let row =
+        query("SELECT url FROM deployment_endpoints WHERE namespace = $1 AND model_name = $2")
+            .bind(namespace)
+            .bind(model_name)
+            .fetch_optional(conn)
+            .await?;
+    Ok(row.and_then(|row| row.get(0)))
+}
+
+/// Stores the URL of an endpoint.
+pub(crate) async fn set_url(
+    conn: &mut Conn,
+    namespace: &str,
+    model_name: &str,
+    url: &str,
+) -> Result<(), DbError> {
+    query("UPDATE deployment_endpoints SET url = $1 WHERE namespace = $2 AND model_name = $3")
+        .bind(url)
+        .bind(namespace)
+        .bind(model_name)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// The ports of a machine that belong to an endpoint.
 pub(crate) async fn list_ports(conn: &mut Conn, machine: &str) -> Result<BTreeSet<u16>, DbError> {
     let rows =

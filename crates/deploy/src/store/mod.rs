@@ -10,9 +10,16 @@ use db::{Migration, Migrations};
 /// The tables of this crate.
 pub const MIGRATIONS: Migrations = Migrations {
     domain: "deploy",
-    steps: &[Migration {
-        name: "deployments, their endpoints and logs",
-        sqlite: include_str!("migrations/1.sql"),
-        postgres: include_str!("migrations/1.sql"),
-    }],
+    steps: &[
+        Migration {
+            name: "deployments, their endpoints and logs",
+            sqlite: include_str!("migrations/1.sql"),
+            postgres: include_str!("migrations/1.sql"),
+        },
+        Migration {
+            name: "deployments in a cluster, with images and URLs",
+            sqlite: include_str!("migrations/2.sql"),
+            postgres: include_str!("migrations/2.sql"),
+        },
+    ],
 };

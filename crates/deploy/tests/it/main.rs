@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+#[cfg(feature = "kubernetes")]
+mod cluster;
 mod create;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod live;
 mod server;

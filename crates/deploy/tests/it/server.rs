@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use db::testing::TestDb;
-use deploy::{Config, Deployments, Parts};
+use deploy::{Config, Deployments, Failure, ImageOrder, ImageStep, Parts};
 use environments::{Environments, HostEnvironment};
 use jobs::{JobDoor, Jobs};
 use registry::{NewVersion, Registry};
@@ -30,6 +30,7 @@ pub(crate) struct Server {
     /// `sqlite` or `postgres`, for messages.
     pub(crate) name: &'static str,
     deployments: Deployments,
+    config: Config,
     parts: Parts,
     dir: TempDir,
     _db: TestDb,
@@ -52,6 +53,11 @@ impl Answer {
 
 /// One server on each database; nothing is carried out yet.
 pub(crate) async fn both() -> [Server; 2] {
+    both_with(|_| ()).await
+}
+
+/// As [`both`], with settings changed for each.
+pub(crate) async fn both_with(change: impl Fn(&mut Config)) -> [Server; 2] {
     let migrations = [
         tracking::MIGRATIONS,
         registry::MIGRATIONS,
@@ -59,7 +65,15 @@ pub(crate) async fn both() -> [Server; 2] {
         deploy::MIGRATIONS,
     ];
     let [sqlite, postgres] = db::testing::both(&migrations).await;
-    [Server::on(sqlite).await, Server::on(postgres).await]
+    let config = || {
+        let mut config = config();
+        change(&mut config);
+        config
+    };
+    [
+        Server::on(sqlite, config()).await,
+        Server::on(postgres, config()).await,
+    ]
 }
 
 /// Tests run beside each other, each in a process of its own: its ports are its own too, below
@@ -76,7 +90,7 @@ fn config() -> Config {
 }
 
 impl Server {
-    async fn on(db: TestDb) -> Self {
+    async fn on(db: TestDb, config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let artifacts = Artifacts::open(&tracking::ArtifactsConfig::default(), dir.path()).unwrap();
         let tracking = Tracking::new((*db).clone(), artifacts);
@@ -122,12 +136,14 @@ impl Server {
             sandbox,
             program: stand_in(&dir),
             serve: Arc::new(serve),
+            image: Some(Arc::new(|order| Box::pin(make_image(order)))),
         };
-        let deployments = Deployments::open(parts.clone(), config(), dir.path()).unwrap();
+        let deployments = Deployments::open(parts.clone(), config.clone(), dir.path()).unwrap();
         Self {
             registry,
             name: db.name,
             deployments,
+            config,
             parts,
             dir,
             _db: db,
@@ -144,7 +160,8 @@ impl Server {
     /// The same server after its process has ended and begun again.
     pub(crate) fn restarted(mut self) -> Self {
         let parts = self.parts.clone();
-        self.deployments = Deployments::open(parts, config(), self.dir.path()).unwrap();
+        let config = self.config.clone();
+        self.deployments = Deployments::open(parts, config, self.dir.path()).unwrap();
         self
     }
 
@@ -262,6 +279,14 @@ impl Worker {
         self.stop.cancel();
         self.task.await.unwrap();
     }
+}
+
+/// Makes an image whose digest tells the version.
+async fn make_image(order: ImageOrder) -> Result<String, Failure> {
+    let _ = order.steps.send(ImageStep::Line("2 layers".to_owned()));
+    let _ = order.steps.send(ImageStep::Pushing);
+    let version = order.version.version;
+    Ok(format!("registry.test/model@sha256:{version:064x}"))
 }
 
 fn stand_in(dir: &TempDir) -> PathBuf {

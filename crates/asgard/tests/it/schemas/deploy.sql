@@ -1,0 +1,4 @@
+INSERT INTO deployments (deployment_id, namespace, model_name, machine, request, training, idempotency_key, request_hash, created_by, status, attempt, training_job_id, run_id, model_version, replicas, traffic, timings, failure, created_at, completed_at, retired_at, removed_at)
+VALUES ('01j9z3k0v8c4m5n6p7q8r9s0t1', 'asgard', 'churn', 'here', '{"namespace":"asgard","model_name":"churn","target":"local","trains":false,"model_version":2,"replicas":2,"memory_bytes":null,"cpus":null,"canary_percent":null,"rollback_to":null}', NULL, NULL, 'h', 'local', 'deployed', 1, NULL, NULL, 2, 2, 100, '[]', NULL, 1, 2, NULL, NULL);
+INSERT INTO deployment_endpoints (namespace, model_name, machine, port) VALUES ('asgard', 'churn', 'here', 8100);
+INSERT INTO deployment_logs (deployment_id, line, source, at, text) VALUES ('01j9z3k0v8c4m5n6p7q8r9s0t1', 1, 'platform', 1, 'deployed')

@@ -1,0 +1,174 @@
+//! Making what is in the cluster what the rows say: endpoints with their live deployments, and
+//! nothing of those that are gone.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::task::TaskTracker;
+
+use super::object::Object;
+use super::objects::{REACH, WORKLOAD, endpoint_name, workload_name};
+use super::{Kubernetes, lock};
+use crate::Deployments;
+use crate::deployment::{Deployment, Failure};
+use crate::log::PLATFORM;
+
+/// When an endpoint that could not be made as it should be is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether somebody still changes an endpoint.
+const BUSY: Duration = Duration::from_millis(50);
+
+/// The namespace and model of an endpoint.
+pub(super) type Key = (String, String);
+
+/// What is known of an endpoint's objects.
+#[derive(Default)]
+pub(super) struct Known {
+    /// What was applied last.
+    applied: Vec<Object>,
+    busy: bool,
+    /// Not before this, after a failure.
+    again: Option<Instant>,
+}
+
+impl Known {
+    /// Has what was applied be applied again.
+    pub(super) fn forget(&mut self) {
+        self.applied.clear();
+    }
+}
+
+/// Keeps an endpoint's objects to one that changes them. Afterwards they are made as the rows say.
+pub(crate) struct Held {
+    kubernetes: Kubernetes,
+    key: Key,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        lock(&self.kubernetes.inner.endpoints).remove(&self.key);
+    }
+}
+
+impl Kubernetes {
+    /// Waits until nobody changes an endpoint's objects, and keeps others from it.
+    pub(crate) async fn hold(&self, deployment: &Deployment) -> Held {
+        let order = &deployment.order;
+        let key = (order.namespace.clone(), order.model_name.clone());
+        while !self.claim(&key) {
+            tokio::time::sleep(BUSY).await;
+        }
+        Held {
+            kubernetes: self.clone(),
+            key,
+        }
+    }
+
+    fn claim(&self, key: &Key) -> bool {
+        let mut endpoints = lock(&self.inner.endpoints);
+        let known = endpoints.entry(key.clone()).or_default();
+        !std::mem::replace(&mut known.busy, true)
+    }
+
+    /// Has every endpoint of these live deployments be as it should, and looks how they are.
+    pub(crate) fn keep(&self, deployments: &Deployments, live: &[Deployment], tasks: &TaskTracker) {
+        let mut members: Vec<(Key, Vec<Deployment>)> = Vec::new();
+        for deployment in live {
+            let order = &deployment.order;
+            let key = (order.namespace.clone(), order.model_name.clone());
+            match members.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, members)) => members.push(deployment.clone()),
+                None => members.push((key, vec![deployment.clone()])),
+            }
+        }
+        lock(&self.inner.endpoints)
+            .retain(|key, known| known.busy || members.iter().any(|(wanted, _)| wanted == key));
+        for (key, members) in members {
+            self.keep_endpoint(deployments, key, members, tasks);
+        }
+        self.look_after(live, tasks);
+    }
+
+    fn keep_endpoint(
+        &self,
+        deployments: &Deployments,
+        key: Key,
+        members: Vec<Deployment>,
+        tasks: &TaskTracker,
+    ) {
+        let objects = self.inner.shape.endpoint(&members);
+        {
+            let mut endpoints = lock(&self.inner.endpoints);
+            let known = endpoints.entry(key.clone()).or_default();
+            let waits = known.again.is_some_and(|again| Instant::now() < again);
+            if known.busy || waits || known.applied == objects {
+                return;
+            }
+            known.busy = true;
+        }
+        let (kubernetes, deployments) = (self.clone(), deployments.clone());
+        tasks.spawn(async move {
+            let applied = kubernetes.apply(&objects).await;
+            let problem = applied.as_ref().err().map(|failure| &failure.problem);
+            if let Some(problem) = problem {
+                tracing::error!(namespace = %key.0, model = %key.1, message = %problem.message, "an endpoint is not as it should be");
+                let line = format!("✗ the cluster is not as it should be: {}", problem.message);
+                for member in &members {
+                    deployments.say(&member.id, PLATFORM, vec![line.clone()]).await;
+                }
+            }
+            let failed = problem.is_some();
+            let mut endpoints = lock(&kubernetes.inner.endpoints);
+            let known = endpoints.entry(key).or_default();
+            known.busy = false;
+            known.again = failed.then(|| Instant::now() + AGAIN);
+            if !failed {
+                known.applied = objects;
+            }
+        });
+    }
+
+    /// Makes an endpoint be as these members share it, and waits until its address answers. The
+    /// log of the deployment `told` says how it goes.
+    ///
+    /// # Errors
+    /// What the cluster refuses, or that no address comes or answers.
+    pub(crate) async fn reach(
+        &self,
+        deployments: &Deployments,
+        told: &str,
+        members: &[Deployment],
+    ) -> Result<String, Failure> {
+        self.apply(&self.inner.shape.endpoint(members)).await?;
+        self.address(deployments, told, members).await
+    }
+
+    /// Removes everything of a deployment, and of its endpoint when it is alone there.
+    ///
+    /// # Errors
+    /// What the cluster refuses; then it is to be tried again.
+    pub(crate) async fn clear(&self, deployment: &Deployment, alone: bool) -> Result<(), Failure> {
+        let api = self.api().await?;
+        let order = &deployment.order;
+        let name = workload_name(&order.model_name, &deployment.id);
+        for kind in WORKLOAD {
+            api.delete(kind, &order.namespace, &name).await?;
+        }
+        if alone {
+            let name = endpoint_name(&order.model_name);
+            for kind in REACH {
+                api.delete(kind, &order.namespace, &name).await?;
+            }
+        }
+        lock(&self.inner.healths).remove(&deployment.id);
+        Ok(())
+    }
+
+    pub(super) async fn apply(&self, objects: &[Object]) -> Result<(), Failure> {
+        let api = self.api().await?;
+        for object in objects {
+            api.apply(object).await?;
+        }
+        Ok(())
+    }
+}

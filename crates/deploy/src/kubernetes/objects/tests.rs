@@ -1,0 +1,104 @@
+//! The objects as they are applied, whole: `tests/manifests` checks the same files by the schemas of
+//! Kubernetes.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Shape;
+use crate::cluster::ServiceType;
+use crate::config::Config;
+use crate::deployment::{Autoscale, Deployment, Order, Target};
+
+fn deployment(id: &str, version: i64, traffic: u32) -> Deployment {
+    let order = Order {
+        namespace: "asgard".to_owned(),
+        model_name: "churn_predictor".to_owned(),
+        target: Target::Kubernetes,
+        trains: false,
+        model_version: Some(version),
+        replicas: 2,
+        memory_bytes: None,
+        cpus: None,
+        canary_percent: None,
+        rollback_to: None,
+        image: None,
+        environment: BTreeMap::new(),
+        autoscale: None,
+    };
+    Deployment {
+        id: id.to_owned(),
+        traffic,
+        run_id: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        image: Some(format!("registry.example.com/churn@sha256:{version:064x}")),
+        ..Deployment::asked_for(order, 0)
+    }
+}
+
+fn bodies(config: &Config, members: &[Deployment]) -> Vec<Value> {
+    let objects = Shape::new(config).endpoint(members);
+    objects.into_iter().map(|object| object.body).collect()
+}
+
+#[test]
+fn one_deployment_behind_a_load_balancer() {
+    let members = [deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 100)];
+    insta::assert_json_snapshot!("load_balancer", bodies(&Config::default(), &members));
+}
+
+#[test]
+fn everything_that_can_be_set_behind_an_ingress() {
+    let mut config = Config::default();
+    let cluster = &mut config.kubernetes;
+    cluster.service_type = ServiceType::NodePort;
+    cluster.ingress_host = Some("{model}.{namespace}.example.com".to_owned());
+    cluster.ingress_class = Some("nginx".to_owned());
+    cluster.ingress_tls_secret = Some("models-tls".to_owned());
+    let issuer = ("cert-manager.io/issuer".to_owned(), "ca".to_owned());
+    cluster.ingress_annotations = BTreeMap::from([issuer]);
+    cluster.pull_secret = Some("ecr-credentials".to_owned());
+    cluster.service_account = Some("models".to_owned());
+    cluster.egress = true;
+    let mut member = deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 100);
+    member.order.memory_bytes = Some(2 << 30);
+    member.order.cpus = Some(1.5);
+    member.order.environment = BTreeMap::from([("LOG".to_owned(), "debug".to_owned())]);
+    member.order.autoscale = Some(Autoscale {
+        min_replicas: 2,
+        max_replicas: 6,
+        cpu_percent: 70,
+    });
+    let objects = bodies(&config, &[member]);
+    assert_eq!(
+        objects[0]["spec"]["replicas"],
+        Value::Null,
+        "the autoscaler owns it"
+    );
+    insta::assert_json_snapshot!("ingress", objects);
+}
+
+#[test]
+fn a_canary_shares_the_service() {
+    let stable = deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 80);
+    let canary = deployment("01j9z3k0v8c4m5n6p7q8r9s0t2", 4, 20);
+    let objects = bodies(&Config::default(), &[stable, canary]);
+    let of_kind = |kind: &str| {
+        objects
+            .iter()
+            .filter(|o| o["kind"] == kind)
+            .collect::<Vec<_>>()
+    };
+    let pods: Vec<_> = of_kind("Deployment")
+        .iter()
+        .map(|o| o["spec"]["replicas"].clone())
+        .collect();
+    assert_eq!(pods, [4, 1]);
+    let [service] = of_kind("Service")[..] else {
+        panic!("one service");
+    };
+    let endpoint = service["metadata"]["labels"]["asgard/endpoint"].clone();
+    assert_eq!(
+        service["spec"]["selector"],
+        json!({ "asgard/endpoint": endpoint })
+    );
+}

@@ -1,0 +1,45 @@
+//! What a deployment would be in the cluster, and what is otherwise there.
+
+use super::Kubernetes;
+use super::difference::differences;
+use super::object::{Object, is_ours};
+use crate::deployment::{Deployment, Failure, Plan};
+
+impl Kubernetes {
+    /// The objects of an endpoint with these members, and how the cluster differs from them.
+    ///
+    /// # Errors
+    /// When the cluster cannot be read.
+    pub(crate) async fn plan(&self, members: &[Deployment]) -> Result<Plan, Failure> {
+        let mut plan = Plan::default();
+        for object in self.inner.shape.endpoint(members) {
+            plan.differences.extend(self.compare(&object).await?);
+            plan.objects.push(object.body);
+        }
+        Ok(plan)
+    }
+
+    async fn compare(&self, object: &Object) -> Result<Vec<String>, Failure> {
+        let Object {
+            kind,
+            namespace,
+            name,
+            body,
+        } = object;
+        let what = format!("{} {namespace}/{name}", kind.as_str());
+        let found = self.api().await?.get(*kind, namespace, name).await?;
+        let Some(found) = found else {
+            return Ok(vec![format!("{what}: is not there")]);
+        };
+        if !is_ours(&found) {
+            return Ok(vec![format!(
+                "{what}: is there, and asgard did not make it"
+            )]);
+        }
+        let is = serde_json::to_value(&found).unwrap_or_default();
+        let differ = differences(body, &is).into_iter();
+        Ok(differ
+            .map(|difference| format!("{what}: {difference}"))
+            .collect())
+    }
+}

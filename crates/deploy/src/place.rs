@@ -1,0 +1,260 @@
+//! Deployments in a cluster: leading one there, and looking after all of them. Any server that
+//! shares the database may do either; a lease tells which one leads.
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use web::{FieldError, Timestamp};
+
+use crate::create::CLUSTER;
+use crate::deployment::{Deployment, Failure, Fault, Plan, State, Target};
+use crate::error::Error;
+use crate::image::{self, ImageOrder, ImageStep};
+use crate::kubernetes::Kubernetes;
+use crate::manage::{live, others, rest_shared};
+use crate::order::{Request, Source};
+use crate::pipeline::{Address, Stop};
+use crate::{Deployments, store};
+use registry::ModelVersion;
+
+/// What stands for an image that is made when the model is deployed.
+const UNMADE: &str = "MADE-WHEN-DEPLOYED";
+
+/// How long a server that does not say that it lives is taken to lead.
+const LEASE_MS: i64 = 30_000;
+
+impl Deployments {
+    /// The phases of a deployment in the cluster, after its model is known.
+    pub(crate) async fn lead_in_cluster(
+        &self,
+        mut deployment: Deployment,
+        version: ModelVersion,
+    ) -> Result<(), Stop> {
+        let kubernetes = self.cluster().map_err(|failure| *failure)?;
+        let image = self.image(&mut deployment, version).await?;
+        self.enter(&mut deployment, State::Deploying).await?;
+        let mut tx = self.db().begin().await?;
+        store::changes::set_placed(&mut tx, &deployment.id, true).await?;
+        tx.commit().await?;
+        kubernetes.roll_out(self, &deployment, &image).await?;
+        // Whatever comes of it, the endpoint is then made as the rows say.
+        let held = kubernetes.hold(&deployment).await;
+        let members = self.members_with(&deployment).await?;
+        let url = kubernetes.reach(self, &deployment.id, &members).await?;
+        let ended = self.succeed(deployment, Address::Url(url)).await;
+        drop(held);
+        ended
+    }
+
+    /// What a request would make of the cluster.
+    ///
+    /// # Errors
+    /// When it is for another target or trains first, or the cluster cannot be read.
+    pub(crate) async fn plan(&self, request: &Request) -> Result<Plan, Error> {
+        let Source::Registered(wanted) = &request.source else {
+            return Err(Error::Fields(vec![FieldError::body(
+                ["script_content"],
+                "a script is trained before its deployment is known; dry_run needs a registered model",
+            )]));
+        };
+        if request.target != Target::Kubernetes {
+            return Err(Error::Fields(vec![FieldError::body(
+                ["target"],
+                "dry_run shows the objects of a cluster; the target is local",
+            )]));
+        }
+        let version = self.version(&request.model_name, wanted.as_deref()).await?;
+        let image = request.image.clone().unwrap_or_else(|| UNMADE.to_owned());
+        let deployment = Deployment {
+            image: Some(image),
+            ..Deployment::asked_for(request.order(Some(version)), Timestamp::now().0)
+        };
+        let members = self.members_with(&deployment).await?;
+        let kubernetes = self.cluster().map_err(Error::Cluster)?;
+        kubernetes.plan(&members).await.map_err(of_cluster)
+    }
+
+    /// How the cluster differs from what a live deployment's endpoint should be.
+    ///
+    /// # Errors
+    /// When it is not live or not in a cluster, or the cluster cannot be read.
+    pub(crate) async fn drift(&self, id: &str) -> Result<Plan, Error> {
+        let mut conn = self.db().acquire().await?;
+        let deployment = live(&mut conn, id).await?;
+        if deployment.order.target != Target::Kubernetes {
+            return Err(Error::NotInCluster(id.to_owned()));
+        }
+        let order = &deployment.order;
+        let members =
+            store::deployments::list_live_of(&mut conn, &order.namespace, &order.model_name)
+                .await?;
+        drop(conn);
+        let kubernetes = self.cluster().map_err(Error::Cluster)?;
+        kubernetes.plan(&members).await.map_err(of_cluster)
+    }
+
+    pub(crate) fn cluster(&self) -> Result<&Kubernetes, Box<Failure>> {
+        self.inner.kubernetes.as_ref().ok_or_else(|| {
+            let help = "set deploy.kubernetes.kubeconfig or in_cluster, then deploy again";
+            Box::new(Failure::new(
+                Fault::Server,
+                "no_cluster",
+                "No cluster",
+                "this server has no cluster any more",
+                Some(help.to_owned()),
+            ))
+        })
+    }
+
+    /// The image of a deployment: the one that it had before a restart, the one that it names, or
+    /// one that is made.
+    async fn image(
+        &self,
+        deployment: &mut Deployment,
+        version: ModelVersion,
+    ) -> Result<String, Stop> {
+        if let Some(image) = &deployment.image {
+            return Ok(image.clone());
+        }
+        let image = match &deployment.order.image {
+            Some(image) => image.clone(),
+            None => self.make_image(deployment, version).await?,
+        };
+        let mut tx = self.db().begin().await?;
+        store::changes::set_image(&mut tx, &deployment.id, &image).await?;
+        tx.commit().await?;
+        self.tell(deployment, format!("✓ image {image}")).await;
+        deployment.image = Some(image.clone());
+        Ok(image)
+    }
+
+    async fn make_image(
+        &self,
+        deployment: &mut Deployment,
+        version: ModelVersion,
+    ) -> Result<String, Stop> {
+        let make = self.inner.parts.image.as_ref().ok_or_else(image::none)?;
+        let (steps, mut told) = mpsc::unbounded_channel();
+        let mut made = make(ImageOrder { version, steps });
+        let image = loop {
+            let step = tokio::select! {
+                biased;
+                Some(step) = told.recv() => step,
+                image = &mut made => break image,
+            };
+            self.tell_step(deployment, step).await?;
+        };
+        while let Ok(step) = told.try_recv() {
+            self.tell_step(deployment, step).await?;
+        }
+        Ok(image?)
+    }
+
+    async fn tell_step(&self, deployment: &mut Deployment, step: ImageStep) -> Result<(), Stop> {
+        match step {
+            ImageStep::Line(line) => self.tell(deployment, line).await,
+            ImageStep::Pushing => self.enter(deployment, State::Pushing).await?,
+        }
+        Ok(())
+    }
+
+    /// Who shares a deployment's endpoint when it is live, each with its share.
+    async fn members_with(&self, deployment: &Deployment) -> Result<Vec<Deployment>, Error> {
+        let mut conn = self.db().acquire().await?;
+        let mut members = others(&mut conn, deployment).await?;
+        drop(conn);
+        let share = deployment.first_share(&members);
+        if share == 100 {
+            members.clear();
+        }
+        let shares = rest_shared(&members, 100 - share);
+        for (member, (_, share)) in members.iter_mut().zip(shares) {
+            member.traffic = share;
+        }
+        members.push(Deployment {
+            traffic: share,
+            ..deployment.clone()
+        });
+        Ok(members)
+    }
+
+    /// Leads what is on its way to the cluster, keeps what is live there, removes the rest.
+    pub(crate) async fn look_at_cluster(
+        &self,
+        open: &[Deployment],
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Error> {
+        let Some(kubernetes) = &self.inner.kubernetes else {
+            return Ok(());
+        };
+        for deployment in open {
+            if self.lease(deployment).await? {
+                self.take_up(deployment, tasks, shutdown);
+            }
+        }
+        let now = Timestamp::now().0;
+        let machine = &self.inner.machine;
+        let mut conn = self.db().acquire().await?;
+        let live = store::deployments::list_live(&mut conn, CLUSTER).await?;
+        let vain = store::deployments::list_placed_in_vain(&mut conn, machine, now).await?;
+        drop(conn);
+        kubernetes.keep(self, &live, tasks);
+        self.clear_up(vain, tasks);
+        Ok(())
+    }
+
+    async fn lease(&self, deployment: &Deployment) -> Result<bool, Error> {
+        let now = Timestamp::now().0;
+        let machine = &self.inner.machine;
+        let mut tx = self.db().begin().await?;
+        let until = now + LEASE_MS;
+        let ours = store::changes::lease(&mut tx, &deployment.id, machine, now, until).await?;
+        tx.commit().await?;
+        Ok(ours)
+    }
+
+    /// Removes what deployments left in the cluster that are gone, one after the other.
+    fn clear_up(&self, vain: Vec<Deployment>, tasks: &TaskTracker) {
+        let vain: Vec<Deployment> = {
+            let running = self.running();
+            let idle = |deployment: &Deployment| !running.contains_key(&deployment.id);
+            vain.into_iter().filter(idle).collect()
+        };
+        let clearing = std::sync::Arc::clone(&self.inner.clearing);
+        let Ok(clearing) = clearing.try_lock_owned() else {
+            return;
+        };
+        if vain.is_empty() {
+            return;
+        }
+        let deployments = self.clone();
+        tasks.spawn(async move {
+            for deployment in vain {
+                if let Err(problem) = deployments.clear(&deployment).await {
+                    tracing::error!(deployment_id = %deployment.id, problem, "a removed deployment is still in the cluster");
+                    tokio::time::sleep(crate::create::LOOK_AGAIN).await;
+                }
+            }
+            drop(clearing);
+        });
+    }
+
+    async fn clear(&self, deployment: &Deployment) -> Result<(), String> {
+        let kubernetes = self.cluster().map_err(|failure| failure.problem.message)?;
+        let mut conn = self.db().acquire().await.map_err(|e| e.to_string())?;
+        let beside = store::deployments::has_placed_beside(&mut conn, deployment).await;
+        drop(conn);
+        let alone = !beside.map_err(|e| e.to_string())?;
+        let cleared = kubernetes.clear(deployment, alone).await;
+        cleared.map_err(|failure| failure.problem.message)?;
+        let mut tx = self.db().begin().await.map_err(|e| e.to_string())?;
+        let stored = store::changes::set_placed(&mut tx, &deployment.id, false).await;
+        stored.map_err(|e| e.to_string())?;
+        tx.commit().await.map_err(|e| e.to_string())
+    }
+}
+
+fn of_cluster(failure: Failure) -> Error {
+    Error::Cluster(Box::new(failure))
+}
