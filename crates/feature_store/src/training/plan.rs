@@ -8,12 +8,16 @@ use web::FieldError;
 use super::estimator::{Estimator, Framework, Metric};
 use super::script;
 use crate::FeatureStore;
+use crate::definition::timestamp_of;
 use crate::dtype::{Dtype, Scalar};
 use crate::error::Error;
 use crate::historical::{EntityRows, EntityTable, ViewUse};
 use crate::json;
 use crate::registry::PROJECT;
 use crate::table::{self, TableRef};
+
+/// The most that entity rows in a script may take: more belongs into a table.
+const MOST_INLINE_BYTES: usize = 1 << 20;
 
 /// The name of the time of inline entity rows.
 const EVENT_TIMESTAMP: &str = "event_timestamp";
@@ -206,10 +210,7 @@ impl FeatureStore {
         };
         let opened = self.catalogs.table(&table).await?;
         let there = table::columns(&opened);
-        let time = match time {
-            Some(time) => time,
-            None => crate::definition::timestamp_of(&there, &table, None)?,
-        };
+        let time = timestamp_of(&there, &table, time.as_deref())?;
         let mut columns: Vec<String> = keys.iter().map(|key| (*key).clone()).collect();
         columns.push(time.clone());
         if there.iter().any(|c| c.name == *target) && request.rows.may_have_target() {
@@ -370,9 +371,18 @@ fn inline(value: Value, keys: &BTreeSet<&String>, target: &str) -> Result<RowsOf
     let kept = columns.iter().map(|name| schema.index_of(name));
     let kept = batch.project(&kept.collect::<Result<Vec<_>, _>>()?)?;
     let rows = EntityRows::new(kept)?;
+    let value = Value::Object(json::from_batch(&rows.batch)?);
+    if value.to_string().len() > MOST_INLINE_BYTES {
+        return Err(refused(
+            "data_source",
+            format!(
+                "entities is larger than {MOST_INLINE_BYTES} bytes: import the rows as a table (POST /feast/tables/SCHEMA/NAME) and name it in label_table"
+            ),
+        ));
+    }
     Ok(RowsOf {
         field: "entities",
-        value: Value::Object(json::from_batch(&rows.batch)?),
+        value,
         columns,
         time: EVENT_TIMESTAMP.to_owned(),
         snapshot: None,

@@ -172,6 +172,34 @@ async fn what_is_not_there_is_answered_with_what_there_is() {
         assert!(status.is_client_error(), "{body}");
         assert!(body["message"].as_str().unwrap().contains(named), "{body}");
     }
+    let mut asked = request();
+    asked["data_source"]["label_table"]["timestamp_field"] = json!("churned");
+    let (status, body) = app.post("/mlops/models", asked).await;
+    assert_eq!(status, 400, "{body}");
+    assert!(
+        body["message"]
+            .as_str()
+            .unwrap()
+            .contains("event_timestamp"),
+        "{body}"
+    );
+    let many: Vec<i64> = (0..50_000).collect();
+    let entities = json!({
+        "customer_id": many,
+        "event_timestamp": vec!["2025-11-03"; many.len()],
+        "churned": many
+    });
+    let source = json!({
+        "feature_views": ["customer_features"],
+        "entities": entities,
+        "target_column": "churned"
+    });
+    let (status, body) = app.post("/mlops/models", but("/data_source", source)).await;
+    assert_eq!(status, 422, "{body}");
+    assert!(
+        body["message"].as_str().unwrap().contains("label_table"),
+        "{body}"
+    );
     assert_eq!(app.submitted(), None);
 }
 
