@@ -30,7 +30,7 @@ class Asgard:
         # Scripts of upstream's tests do not run as jobs: whatever sandbox is there will do.
         environment = {**os.environ, "ASGARD__SERVER__LOG_LEVEL": "warn"}
         if artifacts:
-            environment["ASGARD__TRACKING__ARTIFACTS_URL"] = artifacts
+            environment["ASGARD__ARTIFACTS__URL"] = artifacts
         self.url = f"http://127.0.0.1:{port}"
         command = [
             os.environ["ASGARD_BIN"],
@@ -103,6 +103,9 @@ def pytest_configure(config):
     workspaces = importlib.import_module("mlflow.utils.workspace_context")
     if not hasattr(workspaces, "clear_workspace"):
         workspaces.clear_workspace = workspaces.clear_server_request_workspace
+    # Newer clients send spans after a while, and wait long for a server that was stopped: the tests
+    # read what they wrote at once.
+    os.environ["MLFLOW_ENABLE_ASYNC_TRACE_LOGGING"] = "false"
     helpers = importlib.import_module("tests.tracking.integration_test_utils")
     helpers.ServerThread = ServerThread
     helpers._init_server = _init_server

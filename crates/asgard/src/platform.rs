@@ -89,7 +89,10 @@ impl Platform {
         let keys = Keys::new(db.clone());
         let tracking = track(settings, data_dir, &db).await?;
         let mlflow_ui = MlflowUi::open(&settings.tracking, data_dir)?;
-        let webhooks = Webhooks::new(db.clone(), settings.webhooks.clone());
+        let seal = webhooks::Seal::open(&settings.webhooks, data_dir)
+            .context("cannot open the key of the webhooks' secrets")?;
+        let webhooks = Webhooks::new(db.clone(), settings.webhooks.clone(), seal);
+        webhooks.seal_plain_secrets().await?;
         let registry = Registry::new(db.clone(), tracking.clone())
             .with_webhooks(webhooks.clone())
             .with_job_uploads(jobs::job_uploads(db.clone()));

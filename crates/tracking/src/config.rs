@@ -125,7 +125,8 @@ impl std::fmt::Debug for AwsVariables {
 pub struct Secret(String);
 
 impl Secret {
-    pub(crate) fn expose(&self) -> &str {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

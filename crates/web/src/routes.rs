@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::Method;
+use axum::http::{Method, Uri};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodFilter, on};
 
 use crate::code::Code;
@@ -222,7 +222,26 @@ async fn enforce(permission: Permission, style: Style, request: Request, next: N
     style.respond(error)
 }
 
+/// The same address without doubled slashes, which clients write whose server's URL ends with one;
+/// MLflow's own server leads there too.
+fn with_single_slashes(uri: &Uri) -> Option<String> {
+    let path = uri.path();
+    // A browser reads a backslash as a slash: the answer must not lead to another host.
+    if !path.contains("//") || path.contains('\\') {
+        return None;
+    }
+    let names = path.split('/').filter(|name| !name.is_empty());
+    let merged = names.fold(String::new(), |merged, name| merged + "/" + name);
+    let query = uri
+        .query()
+        .map_or_else(String::new, |query| format!("?{query}"));
+    Some(format!("{merged}{query}")).filter(|merged| merged.starts_with('/'))
+}
+
 async fn not_found(request: Request) -> Response {
+    if let Some(there) = with_single_slashes(request.uri()) {
+        return Redirect::permanent(&there).into_response();
+    }
     let path = request.uri().path();
     let message = format!("no route {} {path}", request.method());
     match Style::of(path) {

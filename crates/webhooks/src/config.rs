@@ -1,6 +1,7 @@
 //! The `[webhooks]` section of the configuration.
 
 use serde::{Deserialize, Serialize};
+use tracking::Secret;
 
 /// Where webhooks may lead, and how patiently they are delivered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct Config {
     pub backoff_ms: u64,
     /// How many days ended deliveries are kept.
     pub keep_days: u32,
+    /// The key that secrets are sealed with, 64 hexadecimal digits; the same for all servers on one
+    /// database. Absent: `webhooks.key` in the data directory, made at the first start.
+    pub secret_key: Option<Secret>,
 }
 
 impl Default for Config {
@@ -30,6 +34,7 @@ impl Default for Config {
             max_attempts: 8,
             backoff_ms: 1_000,
             keep_days: 30,
+            secret_key: None,
         }
     }
 }

@@ -34,6 +34,10 @@ pub(crate) fn check(url: &str, config: &Config) -> Result<Url, Error> {
     if url.len() > MAX_URL_BYTES {
         return Err(refused(format!("it is longer than {MAX_URL_BYTES} bytes")));
     }
+    if url.trim().is_empty() {
+        let message = "Webhook URL cannot be empty or just whitespace";
+        return Err(Error::Invalid(message.to_owned()));
+    }
     let parsed = Url::parse(url.trim()).map_err(|error| refused(error.to_string()))?;
     match parsed.scheme() {
         "https" => {}
@@ -42,7 +46,11 @@ pub(crate) fn check(url: &str, config: &Config) -> Result<Url, Error> {
             let why = "its scheme is http, which anybody on the way reads; use https, or set webhooks.allow_http";
             return Err(refused(why.to_owned()));
         }
-        other => return Err(refused(format!("its scheme is {other}; use https"))),
+        other => {
+            return Err(Error::Invalid(format!(
+                "Invalid webhook URL scheme: {other}; use https"
+            )));
+        }
     }
     let host = parsed
         .host_str()

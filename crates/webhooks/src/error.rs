@@ -2,6 +2,8 @@
 
 use web::{ApiError, Code, MlflowError};
 
+use crate::seal::SealError;
+
 /// A failure of webhooks.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,6 +19,9 @@ pub enum Error {
     /// The operating system gives no random numbers.
     #[error("no random numbers to be had: {0}")]
     Random(String),
+    /// A secret cannot be sealed or opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The database failed.
     #[error("the database failed")]
     Db(#[from] db::Error),
@@ -30,7 +35,9 @@ impl Error {
             Self::Invalid(_) => Code::Invalid,
             Self::Request(error) => error.code(),
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
-            Self::Random(_) | Self::Db(_) => Code::Internal,
+            // The caller can set the secret anew.
+            Self::Seal(SealError::OtherKey) => Code::Conflict,
+            Self::Seal(_) | Self::Random(_) | Self::Db(_) => Code::Internal,
         }
     }
 }

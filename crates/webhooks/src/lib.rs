@@ -3,7 +3,8 @@
 //! Invariants: an event and its deliveries are rows of the transaction that made it happen, so
 //! neither is ever without the other; a delivery ends as delivered or as failed, whatever is
 //! killed; what is sent is signed; nothing is sent to an address of the inner network unless the
-//! configuration allows it, and no redirect is followed; a secret never comes back.
+//! configuration allows it, and no redirect is followed; a secret never comes back, and lies in the
+//! database sealed with a key that does not.
 
 mod config;
 mod delivery;
@@ -11,6 +12,7 @@ mod destination;
 mod error;
 mod event;
 mod http;
+mod seal;
 mod send;
 mod store;
 mod webhook;
@@ -21,6 +23,7 @@ pub use delivery::{Delivery, State};
 pub use error::Error;
 pub use event::Event;
 pub use http::{openapi, routes};
+pub use seal::{Seal, SealError};
 pub use store::MIGRATIONS;
 pub use webhook::{NewWebhook, Status, Webhook, WebhookUpdate};
 
@@ -35,15 +38,17 @@ pub struct Webhooks {
     db: Db,
     config: Config,
     sender: send::Sender,
+    seal: Seal,
     /// Somebody has put a delivery in.
     arrived: Arc<Notify>,
 }
 
 impl Webhooks {
     /// Webhooks on a migrated database.
-    pub fn new(db: Db, config: Config) -> Self {
+    pub fn new(db: Db, config: Config, seal: Seal) -> Self {
         Self {
             sender: send::Sender::new(&config),
+            seal,
             db,
             config,
             arrived: Arc::default(),

@@ -141,12 +141,37 @@ impl Webhooks {
             created_at: now,
             updated_at: now,
         };
-        let secret = new.secret.filter(|secret| !secret.is_empty());
+        let sealed = self.seal_if_any(&webhook.webhook_id, new.secret)?;
         let mut tx = self.db.begin().await?;
-        webhooks::insert(&mut tx, &webhook, secret.as_deref()).await?;
+        webhooks::insert(&mut tx, &webhook, sealed.as_deref()).await?;
         tx.commit().await?;
         tracing::info!(webhook_id = webhook.webhook_id, "a webhook was made");
         Ok(webhook)
+    }
+
+    fn seal_if_any(
+        &self,
+        webhook_id: &str,
+        secret: Option<String>,
+    ) -> Result<Option<String>, Error> {
+        let secret = secret.filter(|secret| !secret.is_empty());
+        let sealed = secret.map(|secret| self.seal.seal(webhook_id, &secret));
+        Ok(sealed.transpose()?)
+    }
+
+    /// Seals the secrets that an earlier version left as they were.
+    pub async fn seal_plain_secrets(&self) -> Result<(), Error> {
+        let mut tx = self.db.begin().await?;
+        let plain = webhooks::plain_secrets(&mut tx).await?;
+        for (webhook_id, secret) in &plain {
+            let sealed = self.seal.seal(webhook_id, secret)?;
+            webhooks::replace_plain_secret(&mut tx, webhook_id, &sealed).await?;
+        }
+        tx.commit().await?;
+        if !plain.is_empty() {
+            tracing::info!(count = plain.len(), "the secrets of webhooks were sealed");
+        }
+        Ok(())
     }
 
     /// A page of webhooks, the oldest first, and the next page's token.
@@ -207,7 +232,8 @@ impl Webhooks {
         webhook.description = update.description.or(webhook.description);
         webhook.status = update.status.unwrap_or(webhook.status);
         webhook.updated_at = Timestamp::now().0;
-        webhooks::update(&mut tx, &webhook, update.secret.as_deref()).await?;
+        let sealed = self.seal_if_any(webhook_id, update.secret)?;
+        webhooks::update(&mut tx, &webhook, sealed.as_deref()).await?;
         tx.commit().await?;
         Ok(webhook)
     }

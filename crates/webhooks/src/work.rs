@@ -80,14 +80,7 @@ impl Webhooks {
     }
 
     async fn attempt(&self, delivery: Claimed) -> Result<(), Error> {
-        let letter = Letter {
-            url: &delivery.url,
-            secret: delivery.secret.as_deref(),
-            delivery_id: &delivery.delivery_id,
-            now: Timestamp::now().0,
-            body: &delivery.body,
-        };
-        let outcome = self.sender.send(letter).await;
+        let outcome = self.send(&delivery).await;
         let now = Timestamp::now().0;
         let over = delivery.attempts >= i64::from(self.config.max_attempts);
         let state = match outcome.is_success() {
@@ -137,6 +130,27 @@ impl Webhooks {
         Ok(tx.commit().await?)
     }
 
+    async fn send(&self, delivery: &Claimed) -> Outcome {
+        let sealed = delivery.sealed_secret.as_deref();
+        let secret = sealed.map(|sealed| self.seal.unseal(&delivery.webhook_id, sealed));
+        let secret = match secret.transpose() {
+            Ok(secret) => secret,
+            // Receivers that check signatures take nothing without one.
+            Err(error) => {
+                let error = error.to_string();
+                return Outcome::Failed { error, again: true };
+            }
+        };
+        let letter = Letter {
+            url: &delivery.url,
+            secret: secret.as_deref(),
+            delivery_id: &delivery.delivery_id,
+            now: Timestamp::now().0,
+            body: &delivery.body,
+        };
+        self.sender.send(letter).await
+    }
+
     async fn clear(&self) -> Result<(), Error> {
         let kept_ms = i64::from(self.config.keep_days) * 86_400_000;
         let mut tx = self.db.begin().await?;
@@ -153,8 +167,10 @@ impl Webhooks {
         let mut conn = self.db.acquire().await?;
         let found = crate::store::webhooks::find(&mut conn, webhook_id).await?;
         let webhook = found.ok_or_else(|| Error::NotFound(webhook_id.to_owned()))?;
-        let secret = crate::store::webhooks::secret(&mut conn, webhook_id).await?;
+        let sealed = crate::store::webhooks::sealed_secret(&mut conn, webhook_id).await?;
         drop(conn);
+        let secret = sealed.map(|sealed| self.seal.unseal(webhook_id, &sealed));
+        let secret = secret.transpose()?;
         let event = event.or_else(|| webhook.events.first().copied());
         let event = event.unwrap_or(crate::Event::MODEL_CREATED);
         let now = Timestamp::now().0;

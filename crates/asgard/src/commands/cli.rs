@@ -8,7 +8,7 @@ use figment::value::Value;
 use super::output::OutputArgs;
 use super::{
     backup, deploy, deployments, encode, features, gc, import, jobs, keys, migrate, mlflow_ui,
-    model_server, predict, run,
+    model_server, predict, run, webhooks,
 };
 use crate::settings::Flags;
 
@@ -61,6 +61,8 @@ pub(crate) enum Command {
     ModelServer(model_server::ModelServerArgs),
     /// Create, list and revoke API keys
     Keys(keys::KeysArgs),
+    /// Create, list, test and delete webhooks
+    Webhooks(webhooks::WebhooksArgs),
     /// Copy the data directory into one file, also while a server runs
     Backup(backup::BackupArgs),
     /// Bring a backup back into an empty data directory

@@ -22,6 +22,7 @@ mod output;
 mod phases;
 mod predict;
 mod run;
+mod webhooks;
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -107,6 +108,7 @@ fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
         Command::Predict(args) => wait_for(predict::run(context, &args)),
         Command::Status(remote) => wait_for(status(context, &remote)),
         Command::Keys(args) => wait_for(keys::run(context, &args)),
+        Command::Webhooks(args) => wait_for(webhooks::run(context, &args)),
         Command::Backup(args) => wait_for(backup::backup(context, &args)),
         Command::Restore(args) => wait_for(backup::restore(context, &args)),
         Command::Migrate(args) => wait_for(migrate::run(context, &args)),

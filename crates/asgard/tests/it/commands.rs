@@ -154,7 +154,7 @@ fn the_configuration_shows_where_each_value_comes_from() {
             || shown.contains("asgard.toml"),
         "{shown}"
     );
-    assert!(!shown.contains("secret"), "{shown}");
+    assert!(!shown.contains("me:secret"), "{shown}");
     assert!(
         shown.contains("python = \"3.12\"  # environment variable ASGARD__ENVIRONMENTS__PYTHON"),
         "{shown}"
@@ -176,4 +176,77 @@ fn completion_and_version_need_no_server() {
     let version: Value =
         serde_json::from_str(&stdout(&run(home.path(), &["version", "--json"]))).unwrap();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// Answers every connection with 204, as a receiver of webhooks does, while the test runs.
+fn receiver() -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut part = [0; 4096];
+            while !request.windows(9).any(|w| w == b"\"action\":") {
+                let read = stream.read(&mut part).unwrap();
+                request.extend_from_slice(&part[..read]);
+                if read == 0 {
+                    break;
+                }
+            }
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+        }
+    });
+    url
+}
+
+#[test]
+fn webhooks_are_made_tested_listed_and_deleted() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start_with(
+        asgard(home.path())
+            .args(["up", "--listen", "127.0.0.1:0"])
+            .env("ASGARD__WEBHOOKS__ALLOW_HTTP", "true")
+            .env("ASGARD__WEBHOOKS__ALLOW_PRIVATE_ADDRESSES", "true"),
+    );
+    let at = |args: &[&str]| {
+        let command = &mut asgard(home.path());
+        let output = command
+            .arg("webhooks")
+            .args(args)
+            .env("ASGARD_URL", &server.url)
+            .output();
+        let output = output.unwrap();
+        (code(&output), stdout(&output), stderr(&output))
+    };
+    let url = receiver();
+    let made = at(&["create", "ci", &url, "--event", "job.failed", "-o", "json"]);
+    assert_eq!(made.0, 0, "{}", made.2);
+    let made: Value = serde_json::from_str(&made.1).unwrap();
+    assert_eq!(made["events"], serde_json::json!(["job.failed"]));
+    let tested = at(&["test", "ci", "-o", "json"]);
+    assert_eq!(tested.0, 0, "{}", tested.2);
+    let listed = at(&["list"]);
+    assert!(
+        listed.1.contains("job.failed") && listed.1.contains(&url),
+        "{}",
+        listed.1
+    );
+    assert_eq!(at(&["deliveries", "ci"]).0, 0);
+    assert_eq!(at(&["create", "bad", &url, "--event", "no.such"]).0, 1);
+    assert_eq!(at(&["create", "bad", &url]).0, 2);
+    assert_eq!(at(&["test", "none"]).0, 6);
+    let id = made["webhook_id"].as_str().unwrap();
+    assert_eq!(at(&["delete", id]).0, 0);
+    assert_eq!(at(&["delete", "ci"]).0, 6);
+    let unreachable = [
+        "create",
+        "away",
+        "http://127.0.0.1:9/",
+        "--event",
+        "job.failed",
+    ];
+    assert_eq!(at(&unreachable).0, 0);
+    assert_eq!(at(&["test", "away"]).0, 5);
 }

@@ -28,6 +28,24 @@ async fn errors_have_one_shape() {
 }
 
 #[tokio::test]
+async fn doubled_slashes_lead_to_the_address_without_them() {
+    let site = Site::new().await;
+    for (doubled, single) in [
+        ("//health", "/health"),
+        (
+            "//api//2.0/mlflow/runs/get?run_id=a//b",
+            "/api/2.0/mlflow/runs/get?run_id=a//b",
+        ),
+        ("//evil.example/x", "/evil.example/x"),
+    ] {
+        let answer = site.send(named("GET", doubled)).await;
+        assert_eq!(answer.status, 308, "{doubled}");
+        assert_eq!(answer.headers["location"], single);
+    }
+    assert_eq!(site.send(named("GET", "/nope")).await.status, 404);
+}
+
+#[tokio::test]
 async fn errors_of_mlflow_routes_have_mlflows_shape() {
     let site = Site::new().await;
     let path = "/api/2.0/mlflow/nothing";

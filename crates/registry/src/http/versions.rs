@@ -214,6 +214,7 @@ async fn get_artifact(
     }
     let (name, version) = request.id()?;
     let path = required(request.path, "path")?;
+    tracking::Location::root().join(&path)?;
     let version = registry.get_version(&name, version).await?;
     let file = registry.location(&version).await?.join(&path)?;
     let artifacts = registry.tracking().artifacts();

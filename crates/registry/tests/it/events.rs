@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tracking::{Artifacts, ArtifactsConfig, Tracking};
 use web::Identity;
-use webhooks::{Config, Event, NewWebhook, Webhooks};
+use webhooks::{Config, Event, NewWebhook, Seal, Webhooks};
 
 use registry::{NewVersion, Registry};
 
@@ -20,7 +20,7 @@ async fn every_change_that_mlflow_tells_is_noted_and_no_other() {
         let artifacts = Artifacts::open(&ArtifactsConfig::default(), dir.path()).unwrap();
         let tracking = Tracking::new((*db).clone(), artifacts);
         // Nothing works here: what is noted stays to be looked at.
-        let webhooks = Webhooks::new((*db).clone(), Config::default());
+        let webhooks = Webhooks::new((*db).clone(), Config::default(), Seal::with_key(&[7; 32]));
         let registry = Registry::new((*db).clone(), tracking).with_webhooks(webhooks.clone());
         let hook = NewWebhook {
             name: "all".to_owned(),

@@ -10,10 +10,17 @@ use crate::Webhooks;
 use crate::delivery::Delivery;
 use crate::error::Error;
 use crate::event::Event;
+use crate::send::Outcome;
 use crate::webhook::{NewWebhook, Status, Webhook};
 
 #[derive(OpenApi)]
-#[openapi(paths(create_webhook, list_webhooks, delete_webhook, list_webhook_deliveries))]
+#[openapi(paths(
+    create_webhook,
+    list_webhooks,
+    delete_webhook,
+    test_webhook,
+    list_webhook_deliveries
+))]
 struct Api;
 
 /// The description of asgard's own routes.
@@ -27,6 +34,11 @@ pub(super) fn add(routes: Routes<Webhooks>) -> Routes<Webhooks> {
         .post("/mlops/webhooks", ManageModels, create_webhook)
         .get("/mlops/webhooks", ManageModels, list_webhooks)
         .delete("/mlops/webhooks/{webhook_id}", ManageModels, delete_webhook)
+        .post(
+            "/mlops/webhooks/{webhook_id}/test",
+            ManageModels,
+            test_webhook,
+        )
         .get(
             "/mlops/webhooks/{webhook_id}/deliveries",
             ManageModels,
@@ -115,6 +127,50 @@ struct ListDeliveriesQuery {
     limit: Option<i64>,
 }
 
+/// What to test a webhook with.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TestWebhookRequest {
+    /// `ENTITY.ACTION`; absent: the first of the webhook's events.
+    #[schema(example = "job.completed")]
+    event: Option<String>,
+}
+
+/// How a test ended.
+#[derive(Serialize, ToSchema)]
+struct WebhookTestResponse {
+    /// Whether the receiver answered 2xx.
+    success: bool,
+    /// The HTTP status of its answer.
+    response_status: Option<u16>,
+    /// What it answered, at most 64 KiB.
+    response_body: Option<String>,
+    /// Why no answer came.
+    error: Option<String>,
+}
+
+impl From<Outcome> for WebhookTestResponse {
+    fn from(outcome: Outcome) -> Self {
+        let success = outcome.is_success();
+        let (response_status, response_body, error) = match outcome {
+            Outcome::Answered { status, body, .. } => (Some(status), Some(body), None),
+            Outcome::Failed { error, .. } => (None, None, Some(error)),
+        };
+        Self {
+            success,
+            response_status,
+            response_body,
+            error,
+        }
+    }
+}
+
+/// The event that `ENTITY.ACTION` names.
+fn event(name: &str) -> Result<Event, Error> {
+    let (entity, action) = name.split_once('.').unwrap_or((name, ""));
+    Event::find(entity, action)
+}
+
 impl From<Webhook> for WebhookItem {
     fn from(webhook: Webhook) -> Self {
         Self {
@@ -158,15 +214,11 @@ async fn create_webhook(
     State(webhooks): State<Webhooks>,
     Json(request): Json<CreateWebhookRequest>,
 ) -> Result<(StatusCode, Json<WebhookItem>), ApiError> {
-    let event = |name: &String| {
-        let (entity, action) = name.split_once('.').unwrap_or((name, ""));
-        Event::find(entity, action)
-    };
     let new = NewWebhook {
         events: request
             .events
             .iter()
-            .map(event)
+            .map(|name| event(name))
             .collect::<Result<_, Error>>()?,
         name: request.name,
         description: request.description,
@@ -203,6 +255,19 @@ async fn delete_webhook(
 ) -> Result<StatusCode, ApiError> {
     webhooks.delete(&webhook_id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Sends an example of an event to a webhook, once, also to a disabled one.
+#[utoipa::path(post, path = "/mlops/webhooks/{webhook_id}/test", tag = "webhooks",
+    params(("webhook_id" = String, Path, description = "The webhook")), request_body = TestWebhookRequest,
+    responses((status = 200, body = WebhookTestResponse), (status = 404, description = "There is no such webhook")))]
+async fn test_webhook(
+    State(webhooks): State<Webhooks>,
+    Path(webhook_id): Path<String>,
+    Json(request): Json<TestWebhookRequest>,
+) -> Result<Json<WebhookTestResponse>, ApiError> {
+    let event = request.event.as_deref().map(event).transpose()?;
+    Ok(Json(webhooks.test(&webhook_id, event).await?.into()))
 }
 
 /// Lists what was and is sent to a webhook, the newest first.

@@ -15,7 +15,7 @@ pub(crate) struct Claimed {
     /// This one counted.
     pub(crate) attempts: i64,
     pub(crate) url: String,
-    pub(crate) secret: Option<String>,
+    pub(crate) sealed_secret: Option<String>,
 }
 
 /// How an attempt ended.
@@ -102,7 +102,7 @@ pub(crate) async fn claim(
              ORDER BY next_attempt_at LIMIT $3)
          RETURNING delivery_id, webhook_id, body, attempts,
              (SELECT w.url FROM webhooks w WHERE w.webhook_id = webhook_deliveries.webhook_id),
-             (SELECT w.secret FROM webhooks w WHERE w.webhook_id = webhook_deliveries.webhook_id)",
+             (SELECT w.sealed_secret FROM webhooks w WHERE w.webhook_id = webhook_deliveries.webhook_id)",
     )
     .bind(now)
     .bind(until)
@@ -115,7 +115,7 @@ pub(crate) async fn claim(
         body: row.get(2),
         attempts: row.get(3),
         url: row.get(4),
-        secret: row.get(5),
+        sealed_secret: row.get(5),
     };
     Ok(rows.iter().map(read).collect())
 }

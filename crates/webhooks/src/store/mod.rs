@@ -8,5 +8,8 @@ use db::{Migration, Migrations};
 /// The tables of webhooks.
 pub const MIGRATIONS: Migrations = Migrations {
     domain: "webhooks",
-    steps: &[Migration::both("webhooks", include_str!("schema.sql"))],
+    steps: &[
+        Migration::both("webhooks", include_str!("schema.sql")),
+        Migration::both("sealed secrets", include_str!("sealed_secrets.sql")),
+    ],
 };

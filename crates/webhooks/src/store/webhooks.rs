@@ -23,10 +23,10 @@ fn read(row: &Row) -> Webhook {
 pub(crate) async fn insert(
     conn: &mut Conn,
     webhook: &Webhook,
-    secret: Option<&str>,
+    sealed_secret: Option<&str>,
 ) -> Result<(), Error> {
     query(format!(
-        "INSERT INTO webhooks ({COLUMNS}, secret) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+        "INSERT INTO webhooks ({COLUMNS}, sealed_secret) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
     ))
     .bind(&webhook.webhook_id)
     .bind(&webhook.name)
@@ -35,7 +35,7 @@ pub(crate) async fn insert(
     .bind(webhook.status.as_str())
     .bind(webhook.created_at)
     .bind(webhook.updated_at)
-    .bind(secret)
+    .bind(sealed_secret)
     .execute(conn)
     .await?;
     set_events(conn, webhook).await
@@ -45,11 +45,11 @@ pub(crate) async fn insert(
 pub(crate) async fn update(
     conn: &mut Conn,
     webhook: &Webhook,
-    secret: Option<&str>,
+    sealed_secret: Option<&str>,
 ) -> Result<(), Error> {
     query(
         "UPDATE webhooks SET name = $2, description = $3, url = $4, status = $5, updated_at = $6,
-             secret = COALESCE($7, secret) WHERE webhook_id = $1",
+             sealed_secret = COALESCE($7, sealed_secret) WHERE webhook_id = $1",
     )
     .bind(&webhook.webhook_id)
     .bind(&webhook.name)
@@ -57,7 +57,7 @@ pub(crate) async fn update(
     .bind(&webhook.url)
     .bind(webhook.status.as_str())
     .bind(webhook.updated_at)
-    .bind(secret)
+    .bind(sealed_secret)
     .execute(conn)
     .await?;
     query("DELETE FROM webhook_events WHERE webhook_id = $1")
@@ -117,10 +117,35 @@ async fn add_events(conn: &mut Conn, webhook: &mut Webhook) -> Result<(), Error>
     Ok(())
 }
 
-pub(crate) async fn secret(conn: &mut Conn, webhook_id: &str) -> Result<Option<String>, Error> {
-    let sql = "SELECT secret FROM webhooks WHERE webhook_id = $1";
+pub(crate) async fn sealed_secret(
+    conn: &mut Conn,
+    webhook_id: &str,
+) -> Result<Option<String>, Error> {
+    let sql = "SELECT sealed_secret FROM webhooks WHERE webhook_id = $1";
     let row = query(sql).bind(webhook_id).fetch_optional(conn).await?;
     Ok(row.and_then(|row| row.get(0)))
+}
+
+/// The secrets of an earlier version, which are not sealed, by webhook.
+pub(crate) async fn plain_secrets(conn: &mut Conn) -> Result<Vec<(String, String)>, Error> {
+    let sql =
+        "SELECT webhook_id, secret FROM webhooks WHERE secret IS NOT NULL ORDER BY webhook_id";
+    let rows = query(sql).fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Puts a sealed secret in the place of one that was not.
+pub(crate) async fn replace_plain_secret(
+    conn: &mut Conn,
+    webhook_id: &str,
+    sealed_secret: &str,
+) -> Result<(), Error> {
+    query("UPDATE webhooks SET secret = NULL, sealed_secret = $2 WHERE webhook_id = $1 AND secret IS NOT NULL")
+        .bind(webhook_id)
+        .bind(sealed_secret)
+        .execute(conn)
+        .await
+        .map(|_| ())
 }
 
 /// The active webhooks that are told of an event.

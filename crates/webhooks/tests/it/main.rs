@@ -92,6 +92,12 @@ async fn what_no_webhook_may_be_is_refused_with_the_reason() {
             ),
             ("url", json!("https://[::ffff:127.0.0.1]/"), "inner network"),
             ("url", json!(""), "Missing value"),
+            ("url", json!("  "), "empty or just whitespace"),
+            (
+                "url",
+                json!("ftp://example.com"),
+                "Invalid webhook URL scheme",
+            ),
             ("events", json!([]), "non-empty"),
             (
                 "events",
@@ -141,6 +147,74 @@ async fn an_event_is_told_once_it_is_committed_signed_and_again_until_it_is_hear
                 (&json!("registered_model"), &json!("created"))
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn secrets_lie_sealed_in_the_database_also_those_of_earlier_versions() {
+    for server in both(open()).await {
+        let receiver = Receiver::start(&[200]).await;
+        let id = create(&server, &receiver.url).await;
+        let (plain, sealed) = server.stored_secret(&id).await;
+        assert_eq!(plain, None, "{}", server.name);
+        assert!(!sealed.unwrap().contains("s3cret"));
+        server.store_plain_secret(&id, "older").await;
+        server.webhooks.seal_plain_secrets().await.unwrap();
+        let (plain, sealed) = server.stored_secret(&id).await;
+        assert_eq!(plain, None);
+        assert!(!sealed.unwrap().contains("older"));
+        server.record(Event::MODEL_CREATED, &json!({}), true).await;
+        server.until_ended(&id).await;
+        let heard = receiver.heard();
+        let signature = heard[0].header("x-mlflow-signature");
+        assert_eq!(signature, heard[0].signed("older"));
+    }
+}
+
+#[tokio::test]
+async fn without_its_key_a_webhook_says_so_and_sends_nothing() {
+    for server in both(open()).await {
+        let receiver = Receiver::start(&[200]).await;
+        let id = create(&server, &receiver.url).await;
+        server.store_sealed_secret(&id, "AAAA").await;
+        server.record(Event::MODEL_CREATED, &json!({}), true).await;
+        let log = server.until_ended(&id).await;
+        assert_eq!(log[0]["state"], "failed");
+        let error = log[0]["error"].as_str().unwrap();
+        assert!(error.contains("webhooks.secret_key"), "{error}");
+        let test = format!("/mlops/webhooks/{id}/test");
+        let (status, answer) = server.ask(Method::POST, &test, json!({})).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{answer}");
+        assert!(receiver.heard().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_is_tested_by_our_own_route() {
+    for server in both(open()).await {
+        let receiver = Receiver::start(&[200, 404]).await;
+        let id = create(&server, &receiver.url).await;
+        let test = format!("/mlops/webhooks/{id}/test");
+        let (_, answer) = server.ask(Method::POST, &test, json!({})).await;
+        assert_eq!(
+            (&answer["success"], &answer["response_status"]),
+            (&json!(true), &json!(200))
+        );
+        let body = json!({"event": "job.completed"});
+        let (_, answer) = server.ask(Method::POST, &test, body).await;
+        assert_eq!(
+            (&answer["success"], &answer["response_status"]),
+            (&json!(false), &json!(404))
+        );
+        let body: Value = serde_json::from_str(&receiver.heard()[1].body).unwrap();
+        assert_eq!(body["entity"], "job");
+        let (status, _) = server
+            .ask(Method::POST, &test, json!({"event": "no.such"}))
+            .await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        let other = "/mlops/webhooks/none/test";
+        let (status, _) = server.ask(Method::POST, other, json!({})).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
     }
 }
 

@@ -10,11 +10,11 @@ use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 use web::Identity;
-use webhooks::{Config, Event, Webhooks};
+use webhooks::{Config, Event, Seal, Webhooks};
 
 pub(crate) struct Server {
     router: Router,
-    webhooks: Webhooks,
+    pub(crate) webhooks: Webhooks,
     /// `sqlite` or `postgres`, for messages.
     pub(crate) name: &'static str,
     db: TestDb,
@@ -29,7 +29,7 @@ pub(crate) async fn both(config: Config) -> [Server; 2] {
 
 impl Server {
     fn on(db: TestDb, config: Config) -> Self {
-        let webhooks = Webhooks::new((*db).clone(), config);
+        let webhooks = Webhooks::new((*db).clone(), config, Seal::with_key(&[7; 32]));
         let stop = CancellationToken::new();
         tokio::spawn(webhooks.clone().work(stop.clone()));
         Self {
@@ -65,6 +65,33 @@ impl Server {
             tx.commit().await.unwrap();
             self.webhooks.wake();
         }
+    }
+
+    /// What the database holds of a secret: as an earlier version wrote it, and sealed.
+    pub(crate) async fn stored_secret(&self, webhook_id: &str) -> (Option<String>, Option<String>) {
+        let sql = "SELECT secret, sealed_secret FROM webhooks WHERE webhook_id = $1";
+        let mut conn = self.db.acquire().await.unwrap();
+        let row = db::query(sql).bind(webhook_id).fetch_one(&mut conn).await;
+        let row = row.unwrap();
+        (row.get(0), row.get(1))
+    }
+
+    /// Stores a secret as earlier versions did.
+    pub(crate) async fn store_plain_secret(&self, webhook_id: &str, secret: &str) {
+        let sql = "UPDATE webhooks SET secret = $2, sealed_secret = NULL WHERE webhook_id = $1";
+        self.execute(sql, webhook_id, secret).await;
+    }
+
+    pub(crate) async fn store_sealed_secret(&self, webhook_id: &str, sealed: &str) {
+        let sql = "UPDATE webhooks SET sealed_secret = $2 WHERE webhook_id = $1";
+        self.execute(sql, webhook_id, sealed).await;
+    }
+
+    async fn execute(&self, sql: &str, webhook_id: &str, value: &str) {
+        let mut tx = self.db.begin().await.unwrap();
+        let update = db::query(sql).bind(webhook_id).bind(value);
+        update.execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// The log of a webhook once nothing waits in it.
