@@ -189,7 +189,10 @@ impl Platform {
             .merge(deploy::routes(self.deployments.clone()))
             .merge(jobs::routes(self.jobs.clone()))
             .merge(serving::routes(self.serving.clone()))
-            .merge(webhooks::routes(self.webhooks.clone()))
+            .merge(match self.tracking.external() {
+                None => webhooks::routes(self.webhooks.clone()),
+                Some(_) => webhooks::routes_beside_external(self.webhooks.clone()),
+            })
             .merge(self.mlflow_routes())
             .merge(self.features.routes())
             .merge(self.features.training_routes(self.jobs.clone()))

@@ -22,7 +22,7 @@ pub use config::Config;
 pub use delivery::{Delivery, State};
 pub use error::Error;
 pub use event::Event;
-pub use http::{openapi, routes};
+pub use http::{openapi, routes, routes_beside_external};
 pub use seal::{Seal, SealError};
 pub use store::MIGRATIONS;
 pub use webhook::{NewWebhook, Status, Webhook, WebhookUpdate};
@@ -39,6 +39,8 @@ pub struct Webhooks {
     config: Config,
     sender: send::Sender,
     seal: Seal,
+    /// Another server keeps the registry, and tells of it.
+    only_jobs: bool,
     /// Somebody has put a delivery in.
     arrived: Arc<Notify>,
 }
@@ -51,6 +53,7 @@ impl Webhooks {
             seal,
             db,
             config,
+            only_jobs: false,
             arrived: Arc::default(),
         }
     }

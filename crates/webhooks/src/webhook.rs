@@ -103,7 +103,12 @@ fn check_length(what: &str, text: Option<&String>, most: usize) -> Result<(), Er
     Ok(())
 }
 
-fn check_events(events: &[Event]) -> Result<(), Error> {
+fn check_events(events: &[Event], only_jobs: bool) -> Result<(), Error> {
+    if only_jobs && events.iter().any(Event::is_mlflows) {
+        return Err(Error::Invalid(
+            "the MLflow server at tracking.uri tells of models: make that webhook there; here one may be told of job.completed and job.failed".to_owned(),
+        ));
+    }
     if events.is_empty() {
         return Err(Error::Invalid(
             "Webhook events must be a non-empty list.".to_owned(),
@@ -119,7 +124,7 @@ impl Webhooks {
     /// [`Error::Invalid`], also for a URL that no webhook may have.
     pub async fn create(&self, new: NewWebhook) -> Result<Webhook, Error> {
         check_name(&new.name)?;
-        check_events(&new.events)?;
+        check_events(&new.events, self.only_jobs)?;
         check_length(
             "description",
             new.description.as_ref(),
@@ -224,7 +229,7 @@ impl Webhooks {
             webhook.url = destination::check(&url, &self.config)?.into();
         }
         if let Some(mut events) = update.events {
-            check_events(&events)?;
+            check_events(&events, self.only_jobs)?;
             events.sort_unstable();
             events.dedup();
             webhook.events = events;

@@ -44,6 +44,25 @@ pub(super) fn add(routes: Routes<Webhooks>, prefix: &str) -> Routes<Webhooks> {
         .post(&format!("{one}/test"), ManageModels, test)
 }
 
+/// The same routes where an external MLflow server keeps the registry.
+pub(super) fn add_elsewhere(routes: Routes<Webhooks>, prefix: &str) -> Routes<Webhooks> {
+    use Permission::ManageModels;
+    let all = format!("{prefix}/2.0/mlflow/webhooks");
+    let one = format!("{all}/{{webhook_id}}");
+    routes
+        .post(&all, ManageModels, elsewhere)
+        .get(&all, ManageModels, elsewhere)
+        .get(&one, ManageModels, elsewhere)
+        .patch(&one, ManageModels, elsewhere)
+        .delete(&one, ManageModels, elsewhere)
+        .post(&format!("{one}/test"), ManageModels, elsewhere)
+}
+
+async fn elsewhere() -> MlflowResult<Empty> {
+    let message = "the webhooks of models are those of the MLflow server at tracking.uri, which this server passes requests on to: make them there; POST /mlops/webhooks here makes one that is told of jobs";
+    Err(tracking::Error::NotImplemented(message.to_owned()).into())
+}
+
 #[derive(Deserialize)]
 struct WebhookFields {
     name: Option<String>,

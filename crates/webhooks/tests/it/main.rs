@@ -271,3 +271,30 @@ async fn a_test_tells_what_the_receiver_answered() {
         assert_eq!(bad["result"]["response_status"], 500);
     }
 }
+
+#[tokio::test]
+async fn beside_an_external_registry_webhooks_are_told_of_jobs_only() {
+    for server in both(open()).await {
+        let server = server.beside_external();
+        let all = "/api/2.0/mlflow/webhooks";
+        let one = format!("{all}/w1");
+        for (method, path) in [
+            (Method::POST, all),
+            (Method::GET, all),
+            (Method::PATCH, one.as_str()),
+        ] {
+            let (status, answer) = server.ask(method, path, json!({})).await;
+            assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{answer}");
+            let message = answer["message"].as_str().unwrap();
+            assert!(message.contains("tracking.uri"), "{message}");
+        }
+        let receiver = Receiver::start(&[200]).await;
+        let make = async |event: &str| {
+            let body = json!({"name": "ci", "url": receiver.url, "events": [event]});
+            server.ask(Method::POST, "/mlops/webhooks", body).await
+        };
+        let (status, answer) = make("model_version.created").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+        assert_eq!(make("job.failed").await.0, StatusCode::CREATED);
+    }
+}

@@ -67,6 +67,13 @@ impl Server {
         }
     }
 
+    /// The same server with its registry kept elsewhere.
+    pub(crate) fn beside_external(mut self) -> Self {
+        let routes = webhooks::routes_beside_external(self.webhooks.clone());
+        self.router = routes.into_router();
+        self
+    }
+
     /// What the database holds of a secret: as an earlier version wrote it, and sealed.
     pub(crate) async fn stored_secret(&self, webhook_id: &str) -> (Option<String>, Option<String>) {
         let sql = "SELECT secret, sealed_secret FROM webhooks WHERE webhook_id = $1";
