@@ -155,8 +155,13 @@ impl<W: Write> Backup<'_, W> {
 
     /// Copies a file, or a folder with all that is in it. Links are no files of a server.
     fn tree(&mut self, place: &Path, name: &Path) -> anyhow::Result<()> {
-        let Ok(meta) = fs::symlink_metadata(place) else {
-            return Ok(());
+        let meta = match fs::symlink_metadata(place) {
+            Ok(meta) => meta,
+            // Removed while the backup went on.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("reading {}", place.display()));
+            }
         };
         if meta.is_dir() {
             for entry in sorted(place)? {
@@ -421,6 +426,21 @@ mod tests {
         );
         assert_eq!(read("warehouse/catalog.db-wal"), None);
         assert_eq!(read("online.redb"), None);
+    }
+
+    #[test]
+    fn only_what_is_gone_is_left_out() {
+        let from = tempfile::tempdir().unwrap();
+        let mut backup = Backup {
+            tar: Builder::new(Vec::new()),
+            extent: Extent::default(),
+            live: &[],
+        };
+        let gone = from.path().join("gone");
+        backup.tree(&gone, Path::new("gone")).unwrap();
+        fs::write(from.path().join("file"), "").unwrap();
+        let unreadable = from.path().join("file/below");
+        assert!(backup.tree(&unreadable, Path::new("below")).is_err());
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(crate) async fn backup(context: &Context<'_>, args: &BackupArgs) -> anyhow::
     let extent = if args.file == Path::new("-") {
         backup::write(&places, now, BufWriter::new(io::stdout().lock()))?
     } else {
-        write_file(&places, now, &args.file)?
+        write_file(&places, now, &args.file, scratch.path())?
     };
     told(&args.local, "backed up", extent, &args.file)
 }
@@ -123,26 +123,25 @@ fn folder_of(file: &Path, data_dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(real)
 }
 
-/// Writes the file whole or not at all; it holds secrets, so only its owner may read it.
-fn write_file(places: &Places, now: String, file: &Path) -> anyhow::Result<Extent> {
+/// Writes the file whole or not at all; it holds secrets, so only its owner may read it. It gathers
+/// in `scratch`, a folder of the owner's beside it, where nobody else can have put anything.
+fn write_file(places: &Places, now: String, file: &Path, scratch: &Path) -> anyhow::Result<Extent> {
     if file.exists() {
         let message = format!("{} exists already", file.display());
         return Err(Failure::new(Exit::Conflict, message)
             .help("choose another name, or remove it first")
             .into());
     }
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
+    let part = scratch.join("backup.tar");
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create_new(true).mode(0o600);
     let opened = options.open(&part);
     let opened = opened.with_context(|| format!("writing {}", part.display()))?;
     let mut out = BufWriter::with_capacity(1 << 20, opened);
     let extent = backup::write(places, now, &mut out)?;
     out.flush()?;
     out.get_ref().sync_all()?;
-    fs::rename(&part, file)?;
+    fs::rename(&part, file).with_context(|| format!("writing {}", file.display()))?;
     Ok(extent)
 }
 

@@ -32,7 +32,11 @@ fn a_backup_of_a_running_server_comes_back_elsewhere() {
     let artifact = "/api/2.0/mlflow-artifacts/artifacts/1/a.txt";
     assert!(send(&server, "PUT", artifact, "hello").contains("200 OK"));
 
+    // Somebody waits for the secrets under a name that could be guessed.
+    let stolen = elsewhere.path().join("stolen");
+    std::os::unix::fs::symlink(&stolen, format!("{file}.part")).unwrap();
     let made = run(home.path(), &["backup", file]);
+    assert!(!stolen.exists());
     assert_eq!(code(&made), 0, "{}", stderr(&made));
     assert!(stderr(&made).contains("backed up: "), "{}", stderr(&made));
     let mode =
