@@ -64,8 +64,8 @@ struct Inner {
     sources: Sources,
     patience: Duration,
     counts: watch::Sender<Counts>,
-    /// Set while somebody counts: others wait for the same answer.
-    counting: Mutex<bool>,
+    /// Held while somebody counts: others wait for the same answer.
+    counting: Arc<tokio::sync::Mutex<()>>,
     storage: Mutex<(Option<Instant>, Storage)>,
 }
 
@@ -81,7 +81,7 @@ impl Status {
             sources,
             patience,
             counts: watch::Sender::new(Counts::default()),
-            counting: Mutex::new(false),
+            counting: Arc::default(),
             storage: Mutex::default(),
         }))
     }
@@ -96,13 +96,13 @@ impl Status {
     }
 
     fn count(&self) {
-        if std::mem::replace(&mut *held(&self.0.counting), true) {
+        let Ok(counting) = Arc::clone(&self.0.counting).try_lock_owned() else {
             return;
-        }
+        };
         let this = self.clone();
         tokio::spawn(async move {
             let counts = (this.0.sources.counts)().await;
-            *held(&this.0.counting) = false;
+            drop(counting);
             this.0.counts.send_replace(counts);
         });
     }
@@ -154,6 +154,8 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     fn status(delay: Duration, patience: Duration) -> Status {
@@ -194,6 +196,28 @@ mod tests {
             .counts()
             .await;
         assert_eq!((counts.available, counts.registered_models), (true, 2));
+    }
+
+    #[tokio::test]
+    async fn a_count_that_fails_half_way_is_not_the_last() {
+        let mut status = status(Duration::ZERO, Duration::from_secs(60));
+        let inner = Arc::get_mut(&mut status.0).unwrap();
+        let asked = AtomicBool::new(false);
+        inner.sources.counts = Box::new(move || {
+            let first = !asked.swap(true, Ordering::Relaxed);
+            Box::pin(async move {
+                assert!(!first, "the first count fails");
+                Counts {
+                    available: true,
+                    ..Counts::default()
+                }
+            })
+        });
+        status.count();
+        while status.0.counting.try_lock().is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert!(status.counts().await.available);
     }
 
     #[tokio::test]
