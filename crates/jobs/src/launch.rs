@@ -160,8 +160,7 @@ impl Launcher {
             let scratch = data_dir.join("jobs");
             std::fs::create_dir_all(&scratch)?;
             for left in std::fs::read_dir(&scratch)? {
-                // Left by a server that was killed.
-                std::fs::remove_dir_all(left?.path())?;
+                remove_left(&left?.path());
             }
             Ok((write_runner(&data_dir.join("runner"))?, scratch))
         };
@@ -362,6 +361,35 @@ impl Launcher {
     }
 }
 
+/// Removes the work folder of a server that was killed. One that cannot be removed keeps no job from
+/// running: each has a folder of its own.
+fn remove_left(folder: &Path) {
+    let removed = match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            // A script may have closed its folders to their owner.
+            open_to_owner(folder).and_then(|()| std::fs::remove_dir_all(folder))
+        }
+        removed => removed,
+    };
+    if let Err(error) = removed {
+        let folder = folder.display();
+        tracing::warn!(%folder, %error, "a job's work folder is left and cannot be removed");
+    }
+}
+
+fn open_to_owner(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // Of the entry itself: what a link points at is not the job's.
+        if entry.file_type()?.is_dir() {
+            open_to_owner(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes the files once per content.
 fn write_runner(parent: &Path) -> std::io::Result<PathBuf> {
     let mut hasher = Sha256::new();
@@ -370,8 +398,12 @@ fn write_runner(parent: &Path) -> std::io::Result<PathBuf> {
         hasher.update(content);
     }
     let folder = parent.join(&format!("{:x}", hasher.finalize())[..16]);
-    if folder.is_dir() {
+    if is_whole(&folder) {
         return Ok(folder);
+    }
+    if folder.is_dir() {
+        // A loss of power may leave files without their content.
+        std::fs::remove_dir_all(&folder)?;
     }
     std::fs::create_dir_all(parent)?;
     let unfinished = tempfile::Builder::new().prefix("new-").tempdir_in(parent)?;
@@ -385,10 +417,16 @@ fn write_runner(parent: &Path) -> std::io::Result<PathBuf> {
     make_readable(unfinished.path())?;
     match std::fs::rename(unfinished.keep(), &folder) {
         // Another server of the same data directory was quicker.
-        Err(_) if folder.is_dir() => Ok(folder),
+        Err(_) if is_whole(&folder) => Ok(folder),
         Err(error) => Err(error),
         Ok(()) => Ok(folder),
     }
+}
+
+fn is_whole(folder: &Path) -> bool {
+    FILES.iter().all(|(name, content)| {
+        std::fs::read(folder.join(name)).is_ok_and(|found| found == content.as_bytes())
+    })
 }
 
 /// Temporary folders are private to their owner; the job's user must read this one.
@@ -454,5 +492,31 @@ mod tests {
         assert_eq!(write_runner(dir.path()).unwrap(), first);
         assert!(first.join("runner.py").is_file() && first.join("site/asgard/job.py").is_file());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_runner_that_lost_its_content_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = write_runner(dir.path()).unwrap();
+        std::fs::write(folder.join("runner.py"), "").unwrap();
+        assert_eq!(write_runner(dir.path()).unwrap(), folder);
+        assert!(is_whole(&folder));
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_server_left_keeps_no_job_from_running() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let closed = dir.path().join("jobs/work-a/closed");
+        std::fs::create_dir_all(closed.join("inner")).unwrap();
+        for folder in [closed.join("inner"), closed] {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o500)).unwrap();
+        }
+        // Not a folder at all, which removing a folder refuses.
+        std::fs::write(dir.path().join("jobs/stray"), "").unwrap();
+        let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
+        let launcher = Launcher::new(sandbox, Config::default(), dir.path(), String::new());
+        assert!(launcher.is_ok());
+        assert!(!dir.path().join("jobs/work-a").exists());
     }
 }
