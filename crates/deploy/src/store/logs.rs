@@ -7,7 +7,8 @@ use crate::log::Line;
 /// Lines that are kept of one deployment.
 const KEPT: i64 = 5_000;
 
-/// Adds lines to the log of a deployment.
+/// Adds lines to the log of a deployment, unless there is none such. Those who write at once follow
+/// one another: the deployment's row gives them their numbers.
 pub(crate) async fn append(
     conn: &mut Conn,
     id: &str,
@@ -15,13 +16,18 @@ pub(crate) async fn append(
     lines: &[String],
     now: i64,
 ) -> Result<(), DbError> {
-    let row = query("SELECT COALESCE(MAX(line), 0) FROM deployment_logs WHERE deployment_id = $1")
-        .bind(id)
-        .fetch_optional(conn)
-        .await?;
-    let mut number: i64 = row.map_or(0, |row| row.get(0));
-    for text in lines {
-        number += 1;
+    let count = i64::try_from(lines.len()).unwrap_or(i64::MAX);
+    let row = query(
+        "UPDATE deployments SET log_lines = log_lines + $1 WHERE deployment_id = $2
+         RETURNING log_lines",
+    )
+    .bind(count)
+    .bind(id)
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(()) };
+    let last: i64 = row.get(0);
+    for (text, number) in lines.iter().zip(last - count + 1..) {
         query(
             "INSERT INTO deployment_logs (deployment_id, line, source, at, text)
              VALUES ($1, $2, $3, $4, $5)",
@@ -36,7 +42,7 @@ pub(crate) async fn append(
     }
     query("DELETE FROM deployment_logs WHERE deployment_id = $1 AND line <= $2")
         .bind(id)
-        .bind(number - KEPT)
+        .bind(last - KEPT)
         .execute(conn)
         .await?;
     Ok(())
@@ -67,4 +73,60 @@ pub(crate) async fn list_after(
             text: row.get(3),
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::{Order, State, Target};
+    use crate::store::deployments::{NewRow, insert};
+
+    async fn write(db: &db::Db, source: &str, lines: usize) {
+        for number in 0..lines {
+            let mut tx = db.begin().await.unwrap();
+            let two = [format!("{number}"), "and more".to_owned()];
+            append(&mut tx, "d", source, &two, 0).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_who_write_at_once_lose_nothing() {
+        let order = Order {
+            namespace: "asgard".to_owned(),
+            model_name: "m".to_owned(),
+            target: Target::Local,
+            trains: false,
+            model_version: Some(1),
+            replicas: 1,
+            memory_bytes: None,
+            cpus: None,
+            canary_percent: None,
+            rollback_to: None,
+            image: None,
+            environment: std::collections::BTreeMap::new(),
+            autoscale: None,
+        };
+        for db in db::testing::both(&[crate::MIGRATIONS]).await {
+            let mut tx = db.begin().await.unwrap();
+            let row = NewRow {
+                id: "d",
+                order: &order,
+                machine: "x",
+                training: None,
+                state: State::Building,
+                idempotency_key: None,
+                request_hash: "",
+                created_by: "local",
+                now: 0,
+            };
+            assert!(insert(&mut tx, &row).await.unwrap());
+            tx.commit().await.unwrap();
+            tokio::join!(write(&db, "replica 0", 50), write(&db, "replica 1", 50));
+            let mut conn = db.acquire().await.unwrap();
+            let found = list_after(&mut conn, "d", 0, 1_000).await.unwrap();
+            let numbers: Vec<i64> = found.iter().map(|line| line.number).collect();
+            assert_eq!(numbers, (1..=200).collect::<Vec<_>>(), "{}", db.name);
+        }
+    }
 }

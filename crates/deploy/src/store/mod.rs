@@ -21,5 +21,9 @@ pub const MIGRATIONS: Migrations = Migrations {
             sqlite: include_str!("migrations/2.sql"),
             postgres: include_str!("migrations/2.sql"),
         },
+        Migration::both(
+            "how many lines a log has had",
+            include_str!("migrations/3.sql"),
+        ),
     ],
 };
