@@ -259,6 +259,11 @@ impl Deployment {
         }
     }
 
+    /// The namespace and model name, which all deployments of its endpoint share.
+    pub(crate) fn endpoint(&self) -> (String, String) {
+        (self.order.namespace.clone(), self.order.model_name.clone())
+    }
+
     /// Whether its processes should run and be reached.
     pub fn is_live(&self) -> bool {
         self.state == State::Deployed && self.retired_at.is_none()

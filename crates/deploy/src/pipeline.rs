@@ -1,6 +1,8 @@
 //! Leading one deployment through its phases. Each begins from the row alone, so that it can be
 //! taken up again by whoever finds it.
 
+use std::collections::HashSet;
+
 use jobs::{Job, Reason, Status, Submission};
 use registry::{ModelVersion, Selector};
 use serde_json::{Map, Value};
@@ -224,11 +226,14 @@ impl Deployments {
         let order = &deployment.order;
         let (namespace, name) = (&order.namespace, &order.model_name);
         let inner = &self.inner;
+        // One at a time, so that no two bind different ports for one endpoint.
+        let _sharing = inner.sharing.lock().await;
         let mut conn = self.db().acquire().await?;
         let known = store::endpoints::find_port(&mut conn, namespace, name).await?;
         let live = store::deployments::list_live_of(&mut conn, namespace, name).await?;
         let taken = store::endpoints::list_ports(&mut conn, &inner.machine).await?;
         drop(conn);
+        let taken: HashSet<u16> = taken.into_values().collect();
         // The address of what answers already stays, also while another program has its port.
         if let (Some(port), false) = (known, live.is_empty()) {
             return Ok(port);
@@ -237,7 +242,7 @@ impl Deployments {
             (inner.config.first_port..=inner.config.last_port).filter(|port| !taken.contains(port));
         let mut problem = "all of them belong to other deployments".to_owned();
         for port in known.into_iter().chain(free) {
-            if let Err(error) = inner.local.bind(name, port) {
+            if let Err(error) = inner.local.bind(namespace, name, port) {
                 problem = error.to_string();
                 continue;
             }
@@ -247,13 +252,8 @@ impl Deployments {
             return Ok(port);
         }
         let (first, last) = (inner.config.first_port, inner.config.last_port);
-        Err(Stop::Failed(Failure::new(
-            Fault::Server,
-            "no_port",
-            "No free port",
-            format!("none of the ports {first} to {last} can be used: {problem}"),
-            Some("free one, or set deploy.first_port and deploy.last_port".to_owned()),
-        )))
+        let none = format!("none of the ports {first} to {last} can be used: {problem}");
+        Err(no_port(&none).into())
     }
 
     /// Ends a deployment as deployed, and gives it its share of the requests.
@@ -277,12 +277,16 @@ impl Deployments {
         let url = match address {
             // Whoever learns that it is deployed finds it answering.
             Address::Port(port) => {
-                self.inner.local.open(&[Endpoint {
+                let endpoint = Endpoint {
                     namespace: namespace.clone(),
                     model_name: model_name.clone(),
                     port,
                     shares,
-                }]);
+                };
+                self.inner
+                    .local
+                    .open(&endpoint)
+                    .map_err(|error| no_port(&format!("port {port} cannot be used: {error}")))?;
                 self.inner.config.url(port)
             }
             Address::Url(url) => {
@@ -365,6 +369,16 @@ fn asker(deployment: &Deployment) -> Identity {
         },
         None => Identity::Local,
     }
+}
+
+fn no_port(message: &str) -> Failure {
+    Failure::new(
+        Fault::Server,
+        "no_port",
+        "No free port",
+        message,
+        Some("free one, or set deploy.first_port and deploy.last_port".to_owned()),
+    )
 }
 
 fn lost(attempts: i64) -> Failure {

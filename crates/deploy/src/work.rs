@@ -1,5 +1,6 @@
 //! The loop that makes what runs on this machine what the rows say.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use crate::create::{CLUSTER, LOOK_AGAIN};
 use crate::deployment::Deployment;
 use crate::error::Error;
 use crate::local::Endpoint;
+use crate::store::endpoints::Ports;
 use crate::{Deployments, store};
 
 impl Deployments {
@@ -17,6 +19,7 @@ impl Deployments {
     /// `shutdown`; what is on its way then goes on when a server starts again.
     pub async fn work(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
+        self.inner.local.remove_left().await;
         while !shutdown.is_cancelled() {
             if let Err(error) = self.look(&tasks, &shutdown).await {
                 tracing::error!(%error, "looking at the deployments failed");
@@ -39,12 +42,7 @@ impl Deployments {
         let open = store::deployments::list_open(&mut conn, machine).await?;
         let live = store::deployments::list_live(&mut conn, machine).await?;
         let in_cluster = store::deployments::list_open(&mut conn, CLUSTER).await?;
-        let endpoints = endpoints(&mut conn, &live).await?;
-        let mut ports: Vec<u16> = endpoints.iter().map(|e| e.port).collect();
-        for Deployment { order, .. } in &open {
-            let (namespace, name) = (&order.namespace, &order.model_name);
-            ports.extend(store::endpoints::find_port(&mut conn, namespace, name).await?);
-        }
+        let ports = store::endpoints::list_ports(&mut conn, machine).await?;
         drop(conn);
         self.drop_removed(open.iter().chain(&in_cluster));
         for deployment in &open {
@@ -53,9 +51,16 @@ impl Deployments {
         for deployment in &live {
             self.inner.local.want(self, deployment);
         }
-        self.inner.local.open(&endpoints);
-        let wanted: Vec<&str> = open.iter().chain(&live).map(|d| d.id.as_str()).collect();
-        self.inner.local.keep_only(&wanted, &ports, tasks);
+        for endpoint in endpoints(&live, &ports) {
+            if let Err(error) = self.inner.local.open(&endpoint) {
+                tracing::error!(
+                    namespace = %endpoint.namespace, model = %endpoint.model_name,
+                    port = endpoint.port, %error, "the port of a deployment cannot be used"
+                );
+            }
+        }
+        let wanted: Vec<&Deployment> = open.iter().chain(&live).collect();
+        self.inner.local.keep_only(&wanted, tasks);
         drop(sharing);
         self.look_at_cluster(&in_cluster, tasks, shutdown).await
     }
@@ -102,24 +107,23 @@ impl Deployments {
 }
 
 /// The endpoints of live deployments that have a port.
-async fn endpoints(conn: &mut db::Conn, live: &[Deployment]) -> Result<Vec<Endpoint>, Error> {
-    let mut found: Vec<Endpoint> = Vec::new();
-    for Deployment {
-        id, order, traffic, ..
-    } in live
-    {
-        let (namespace, model_name) = (&order.namespace, &order.model_name);
-        let same = |e: &&mut Endpoint| e.namespace == *namespace && e.model_name == *model_name;
-        if let Some(known) = found.iter_mut().find(same) {
-            known.shares.push((id.clone(), *traffic));
-        } else if let Some(port) = store::endpoints::find_port(conn, namespace, model_name).await? {
-            found.push(Endpoint {
+fn endpoints(live: &[Deployment], ports: &Ports) -> Vec<Endpoint> {
+    let mut found: HashMap<(String, String), Endpoint> = HashMap::new();
+    for deployment in live {
+        let name = deployment.endpoint();
+        let Some(port) = ports.get(&name) else {
+            continue;
+        };
+        let endpoint = found
+            .entry(name)
+            .or_insert_with_key(|(namespace, model_name)| Endpoint {
                 namespace: namespace.clone(),
                 model_name: model_name.clone(),
-                port,
-                shares: vec![(id.clone(), *traffic)],
+                port: *port,
+                shares: Vec::new(),
             });
-        }
+        let share = (deployment.id.clone(), deployment.traffic);
+        endpoint.shares.push(share);
     }
-    Ok(found)
+    found.into_values().collect()
 }

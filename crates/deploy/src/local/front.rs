@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header, request};
+use axum::http::{HeaderMap, HeaderValue, Method, header, request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use web::{ApiError, Code, Permission, Routes, Style};
 
 use super::group::Group;
-use super::pool::SendError;
+use super::pool::{ANSWER_BYTES, SendError};
 use super::replica::Replica;
 
-/// How many replicas a request is sent to when they die over it or before it.
+/// How many replicas a request is offered to when they are gone before they take it.
 const TRIES: usize = 3;
 
 /// The front of an endpoint; cheap to clone.
@@ -27,6 +27,7 @@ pub(crate) struct Front(Arc<Inner>);
 
 struct Inner {
     model_name: String,
+    port: u16,
     shares: RwLock<Vec<Share>>,
     requests: AtomicUsize,
     request_timeout: Duration,
@@ -48,12 +49,14 @@ impl Front {
     /// When the server may not serve it.
     pub(crate) fn open(
         model_name: &str,
+        port: u16,
         listener: TcpListener,
         request_timeout: Duration,
         serve: &dyn Fn(TcpListener, Routes, CancellationToken) -> Result<(), String>,
     ) -> Result<Self, String> {
         let front = Self(Arc::new(Inner {
             model_name: model_name.to_owned(),
+            port,
             shares: RwLock::default(),
             requests: AtomicUsize::new(0),
             request_timeout,
@@ -61,6 +64,11 @@ impl Front {
         }));
         serve(listener, routes(front.clone()), front.0.stop.clone())?;
         Ok(front)
+    }
+
+    /// The port that it was opened for.
+    pub(crate) fn port(&self) -> u16 {
+        self.0.port
     }
 
     /// Says who gets which part of the requests from now on.
@@ -77,11 +85,10 @@ impl Front {
         self.0.stop.cancel();
     }
 
-    /// The replica for the next request; of another deployment when the one whose turn it is has
-    /// none that is ready.
-    fn choose(&self, tried: &[Arc<Replica>]) -> Option<(String, Arc<Replica>)> {
+    /// The replica for a request; of another deployment when the one whose turn it is has none that
+    /// is ready.
+    fn choose(&self, turn: u32, tried: &[Arc<Replica>]) -> Option<(String, Arc<Replica>)> {
         let shares = self.0.shares.read().unwrap_or_else(PoisonError::into_inner);
-        let turn = turn(self.0.requests.fetch_add(1, Ordering::Relaxed));
         let percents: Vec<u32> = shares.iter().map(|share| share.percent).collect();
         let first = whose(&percents, turn);
         let in_order = shares.iter().cycle().skip(first).take(shares.len());
@@ -90,31 +97,40 @@ impl Front {
             .find_map(|share| Some((share.deployment_id.clone(), share.group.choose(tried)?)))
     }
 
+    /// Whose turn a request is. Only those that ask the model are counted.
+    fn turn(&self, method: &Method) -> u32 {
+        let requests = &self.0.requests;
+        turn(match *method {
+            Method::POST => requests.fetch_add(1, Ordering::Relaxed),
+            _ => requests.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Has a replica answer. One that dies after it took the request may have died of it, so no
+    /// other is given the same.
     async fn answer(&self, head: &request::Parts, body: Bytes) -> Result<Response, ApiError> {
+        let turn = self.turn(&head.method);
         let mut tried: Vec<Arc<Replica>> = Vec::new();
-        let mut died = false;
         while tried.len() < TRIES {
-            let Some((deployment_id, replica)) = self.choose(&tried) else {
+            let Some((deployment_id, replica)) = self.choose(turn, &tried) else {
                 break;
             };
             let request = forwarded(head, body.clone()).map_err(|e| ApiError::internal(&e))?;
             let limit = self.0.request_timeout;
             let sent = tokio::time::timeout(limit, replica.pool.send(request)).await;
-            match sent.map_err(|_| self.too_slow())? {
+            let error = match sent.map_err(|_| self.too_slow())? {
                 Ok(answer) => return Ok(passed_on(answer, &deployment_id)),
-                Err(error) => {
-                    died |= matches!(error, SendError::Broken(_));
-                    tracing::warn!(deployment_id, error = ?error, "a replica did not answer");
-                    replica.doubt();
-                    tried.push(replica);
-                }
+                Err(SendError::TooLong) => return Err(self.too_long()),
+                Err(error) => error,
+            };
+            tracing::warn!(deployment_id, ?error, "a replica did not answer");
+            replica.doubt();
+            if !error.is_untouched() {
+                return Err(self.died());
             }
+            tried.push(replica);
         }
-        Err(if died {
-            self.died(tried.len())
-        } else {
-            self.nobody()
-        })
+        Err(self.nobody())
     }
 
     fn nobody(&self) -> ApiError {
@@ -134,14 +150,22 @@ impl Front {
             .help("send fewer rows, or raise deploy.request_timeout_ms and serving.request_timeout_ms")
     }
 
-    fn died(&self, count: usize) -> ApiError {
+    fn too_long(&self) -> ApiError {
         let message = format!(
-            "{count} replicas of {:?} died over this request",
+            "the answer of {:?} is longer than {ANSWER_BYTES} bytes",
             self.0.model_name
         );
         ApiError::new(Code::BadGateway, message)
+            .named("answer_too_long")
+            .help("ask for fewer rows at once")
+    }
+
+    fn died(&self) -> ApiError {
+        let name = &self.0.model_name;
+        let message = format!("the replica of {name:?} that had this request died");
+        ApiError::new(Code::BadGateway, message)
             .named("replica_died")
-            .help("run the same inputs through the model in Python; the deployment's log has what the replicas wrote")
+            .help("send it again; when that fails too, run the same inputs through the model in Python: the deployment's log has what the replica wrote")
     }
 }
 

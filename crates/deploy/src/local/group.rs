@@ -64,6 +64,7 @@ impl Group {
         let count = count as usize;
         let mut replicas = self.lock();
         while replicas.len() < count {
+            let index = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
             let runner = Runner {
                 deployments: self.deployments.clone(),
                 deployment_id: self.deployment_id.clone(),
@@ -71,7 +72,8 @@ impl Group {
                 model: Arc::clone(&self.model),
                 bounds: self.bounds,
                 start_timeout: self.start_timeout,
-                index: u32::try_from(replicas.len()).unwrap_or(u32::MAX),
+                index,
+                name: name(index),
             };
             replicas.push(Replica::begin(runner, self.stop.child_token()));
         }
@@ -140,6 +142,14 @@ impl Group {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Replica>>> {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A name that no other replica has: one of the same index may still be answering its last requests.
+fn name(index: u32) -> String {
+    let id = ulid::Ulid::new().to_string().to_lowercase();
+    // The end is the random part; sockets need short paths.
+    let random = id.split_at(14).1;
+    format!("{index}-{random}")
 }
 
 /// Stops a replica that gets no new requests once it has answered its last.

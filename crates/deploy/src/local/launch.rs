@@ -45,6 +45,16 @@ impl Launcher {
         self.home.join(replica)
     }
 
+    /// Removes what replicas left that died with their server.
+    pub(crate) async fn remove_left(&self) {
+        remove(&self.home).await;
+    }
+
+    /// Removes the folder of a replica that has ended.
+    pub(crate) async fn remove(&self, replica: &str) {
+        remove(&self.folder(replica)).await;
+    }
+
     /// Starts a process for the model; it is not ready yet.
     ///
     /// # Errors
@@ -170,6 +180,17 @@ fn mount(host: &Path, inside: &str, writable: bool) -> Mount {
         host: host.to_owned(),
         inside: inside.into(),
         writable,
+    }
+}
+
+/// Removes a folder. One that stays takes a little room, and is tried again at the next start.
+async fn remove(folder: &Path) {
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let folder = folder.display();
+            tracing::warn!(%folder, %error, "what a replica left cannot be removed");
+        }
+        _ => {}
     }
 }
 

@@ -7,8 +7,9 @@ mod launch;
 mod pool;
 mod replica;
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,7 +48,8 @@ pub(crate) struct Local {
     serving: Serving,
     serve: crate::Serve,
     groups: Mutex<HashMap<String, Slot>>,
-    fronts: Mutex<HashMap<u16, Front>>,
+    /// By the namespaces and model names of their endpoints.
+    fronts: Mutex<HashMap<(String, String), Front>>,
 }
 
 /// The group of a deployment, or its making.
@@ -150,13 +152,22 @@ impl Local {
         prepared.map_err(|e| e.to_string())
     }
 
-    /// Binds the port of an endpoint, unless it is bound already.
+    /// Removes what replicas left that died with their server.
+    pub(crate) async fn remove_left(&self) {
+        self.launcher.remove_left().await;
+    }
+
+    /// Binds the port of an endpoint, unless it is bound for it already.
     ///
     /// # Errors
     /// When the port is taken or the address is not this machine's.
-    pub(crate) fn bind(&self, model_name: &str, port: u16) -> io::Result<()> {
+    pub(crate) fn bind(&self, namespace: &str, model_name: &str, port: u16) -> io::Result<()> {
         let mut fronts = self.fronts();
-        if fronts.contains_key(&port) {
+        let endpoint = (namespace.to_owned(), model_name.to_owned());
+        if fronts
+            .get(&endpoint)
+            .is_some_and(|front| front.port() == port)
+        {
             return Ok(());
         }
         let host = self.listen_host.trim_matches(['[', ']']);
@@ -167,51 +178,63 @@ impl Local {
             )
         })?;
         let listener = TcpListener::bind((ip, port))?;
-        let front = Front::open(model_name, listener, self.request_timeout, &*self.serve);
-        fronts.insert(port, front.map_err(io::Error::other)?);
+        let front = Front::open(
+            model_name,
+            port,
+            listener,
+            self.request_timeout,
+            &*self.serve,
+        );
+        let before = fronts.insert(endpoint, front.map_err(io::Error::other)?);
+        if let Some(before) = before {
+            before.close();
+        }
         Ok(())
     }
 
-    /// Has each endpoint reached at its port by whoever is ready to answer for it.
-    pub(crate) fn open(&self, endpoints: &[Endpoint]) {
-        for endpoint in endpoints {
-            if let Err(error) = self.bind(&endpoint.model_name, endpoint.port) {
-                tracing::error!(
-                    namespace = %endpoint.namespace, model = %endpoint.model_name,
-                    port = endpoint.port, %error, "the port of a deployment cannot be used"
-                );
-                continue;
-            }
-            let groups = self.groups();
-            let shares = endpoint.shares.iter().filter_map(|(id, percent)| {
-                let Some(Slot::Running(group)) = groups.get(id) else {
-                    return None;
-                };
-                Some(Share {
-                    deployment_id: id.clone(),
-                    percent: *percent,
-                    group: Arc::clone(group),
-                })
-            });
-            let shares = shares.collect();
-            drop(groups);
-            if let Some(front) = self.fronts().get(&endpoint.port) {
-                front.share(shares);
-            }
+    /// Has an endpoint reached at its port by whoever is ready to answer for it.
+    ///
+    /// # Errors
+    /// When its port cannot be used.
+    pub(crate) fn open(&self, endpoint: &Endpoint) -> io::Result<()> {
+        let Endpoint {
+            namespace,
+            model_name,
+            port,
+            shares,
+        } = endpoint;
+        self.bind(namespace, model_name, *port)?;
+        let groups = self.groups();
+        let shares = shares.iter().filter_map(|(id, percent)| {
+            let Some(Slot::Running(group)) = groups.get(id) else {
+                return None;
+            };
+            Some(Share {
+                deployment_id: id.clone(),
+                percent: *percent,
+                group: Arc::clone(group),
+            })
+        });
+        let shares = shares.collect();
+        drop(groups);
+        if let Some(front) = self.fronts().get(&(namespace.clone(), model_name.clone())) {
+            front.share(shares);
         }
+        Ok(())
     }
 
-    /// Stops what is not wanted any more: ports at once, replicas when they have answered.
-    pub(crate) fn keep_only(&self, deployments: &[&str], ports: &[u16], tasks: &TaskTracker) {
-        self.fronts().retain(|port, front| {
-            let kept = ports.contains(port);
+    /// Stops what none of these deployments needs: ports at once, replicas when they have answered.
+    pub(crate) fn keep_only(&self, deployments: &[&Deployment], tasks: &TaskTracker) {
+        let endpoints: HashSet<_> = deployments.iter().map(|d| d.endpoint()).collect();
+        self.fronts().retain(|endpoint, front| {
+            let kept = endpoints.contains(endpoint);
             if !kept {
                 front.close();
             }
             kept
         });
         self.groups().retain(|id, slot| {
-            let kept = deployments.contains(&id.as_str());
+            let kept = deployments.iter().any(|deployment| deployment.id == *id);
             if let (false, Slot::Running(group)) = (kept, slot) {
                 let (group, limit) = (Arc::clone(group), self.request_timeout);
                 tasks.spawn(async move { group.drain(limit).await });
@@ -243,7 +266,7 @@ impl Local {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fronts(&self) -> MutexGuard<'_, HashMap<u16, Front>> {
+    fn fronts(&self) -> MutexGuard<'_, HashMap<(String, String), Front>> {
         self.fronts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -256,15 +279,42 @@ pub(crate) fn machine(home: &Path) -> Result<String, Error> {
         source,
     };
     match std::fs::read_to_string(&path) {
-        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
+        // What is deployed here belongs to the name that was lost.
+        Ok(name) if name.trim().is_empty() => {
+            let empty = "it is empty; write this machine's name into it: the column machine of the table deployments has it";
+            Err(failed(io::Error::new(io::ErrorKind::InvalidData, empty)))
+        }
+        Ok(name) => Ok(name.trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = ulid::Ulid::new().to_string().to_lowercase();
+            write_synced(&path, &name).map_err(failed)?;
+            Ok(name)
+        }
+        Err(error) => Err(failed(error)),
     }
-    let name = ulid::Ulid::new().to_string().to_lowercase();
-    std::fs::create_dir_all(home).map_err(failed)?;
-    let part = path.with_extension("part");
-    std::fs::write(&part, &name).map_err(failed)?;
-    std::fs::rename(&part, &path).map_err(failed)?;
-    Ok(name)
+}
+
+/// Writes a file whole, so that it outlives a loss of power.
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut part = tempfile::NamedTempFile::new_in(folder)?;
+    part.write_all(text.as_bytes())?;
+    part.as_file().sync_all()?;
+    part.persist(path)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_keeps_its_name_and_is_not_given_another_one() {
+        let home = tempfile::tempdir().unwrap();
+        let name = machine(home.path()).unwrap();
+        assert_eq!(machine(home.path()).unwrap(), name);
+        std::fs::write(home.path().join("machine"), "").unwrap();
+        assert!(machine(home.path()).is_err());
+    }
 }

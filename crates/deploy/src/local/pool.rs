@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::{Request, Response, StatusCode, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -15,6 +15,9 @@ type Connection = SendRequest<Full<Bytes>>;
 
 /// Connections that are kept while nobody uses them.
 const IDLE: usize = 64;
+
+/// The longest answer, in bytes: it is read whole, and model code decides how long it is.
+pub(crate) const ANSWER_BYTES: usize = 256 << 20;
 
 /// The connections to a replica.
 #[derive(Debug)]
@@ -31,6 +34,22 @@ pub(crate) enum SendError {
     Connect(#[source] std::io::Error),
     #[error("the connection broke")]
     Broken(#[source] hyper::Error),
+    #[error("the connection broke within the answer")]
+    CutShort(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer is too long")]
+    TooLong,
+}
+
+impl SendError {
+    /// Whether the replica cannot have begun with the request.
+    pub(crate) fn is_untouched(&self) -> bool {
+        match self {
+            Self::Connect(_) => true,
+            // Of a connection that was closed before anything was written to it.
+            Self::Broken(error) => error.is_canceled(),
+            Self::CutShort(_) | Self::TooLong => false,
+        }
+    }
 }
 
 impl Pool {
@@ -59,7 +78,12 @@ impl Pool {
         let mut connection = self.connection().await?;
         let answer = connection.send_request(request).await;
         let (head, body) = answer.map_err(SendError::Broken)?.into_parts();
-        let body = body.collect().await.map_err(SendError::Broken)?.to_bytes();
+        let body = Limited::new(body, ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => SendError::TooLong,
+            false => SendError::CutShort(error),
+        })?;
+        let body = body.to_bytes();
         let mut idle = self.lock();
         if idle.len() < IDLE {
             idle.push(connection);

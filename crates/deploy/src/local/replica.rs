@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use sandbox::{Exit, Process};
 use serving::ModelFolder;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::launch::{Bounds, Launcher};
@@ -29,6 +29,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const WELL: Duration = Duration::from_secs(60);
 /// Lines of a process that are kept to explain its end.
 const LAST_LINES: usize = 40;
+/// The longest line, in bytes; what is longer goes on in the next.
+const LINE_BYTES: u64 = 4_000;
+/// How long lines may wait to be stored together, and how many.
+const BATCH: Duration = Duration::from_millis(100);
+const BATCH_LINES: usize = 1_000;
 
 /// How a replica is.
 #[derive(Debug, Clone)]
@@ -56,13 +61,15 @@ pub(crate) struct Runner {
     pub(crate) bounds: Bounds,
     pub(crate) start_timeout: Duration,
     pub(crate) index: u32,
+    /// Names its folder, which no other replica has.
+    pub(crate) name: String,
 }
 
 impl Replica {
     /// Begins to run a replica; it goes on until its `stop`.
     pub(crate) fn begin(runner: Runner, stop: CancellationToken) -> Arc<Self> {
         let replica = Arc::new(Self {
-            pool: Pool::new(runner.launcher.socket(&runner.name())),
+            pool: Pool::new(runner.launcher.socket(&runner.name)),
             status: watch::Sender::new(Status::Starting),
             stop,
         });
@@ -96,12 +103,6 @@ impl Replica {
 }
 
 impl Runner {
-    fn name(&self) -> String {
-        // The end of the id is its random part; sockets need short paths.
-        let from = self.deployment_id.len().saturating_sub(12);
-        format!("{}-{}", &self.deployment_id[from..], self.index)
-    }
-
     async fn run(self, replica: Arc<Replica>) {
         let mut pause = PAUSE;
         while !replica.stop.is_cancelled() {
@@ -131,12 +132,12 @@ impl Runner {
             replica.status.send_replace(Status::Starting);
         }
         replica.status.send_replace(Status::Starting);
+        self.launcher.remove(&self.name).await;
     }
 
     /// Runs one process to its end; `None` when it was stopped.
     async fn once(&self, replica: &Replica) -> Option<Failure> {
-        let name = self.name();
-        let starting = self.launcher.start(&name, &self.model, self.bounds);
+        let starting = self.launcher.start(&self.name, &self.model, self.bounds);
         let mut process = match starting.await {
             Ok(process) => process,
             Err(message) => return Some(self.failed(Fault::Server, message, None)),
@@ -199,14 +200,13 @@ impl Runner {
         let source = format!("replica {}", self.index);
         tokio::spawn(async move {
             let mut last: Vec<String> = Vec::new();
-            let mut batch = Vec::new();
-            while written.recv_many(&mut batch, 100).await > 0 {
+            let mut stored = Instant::now() - BATCH;
+            while let Some(batch) = next_batch(&mut written, stored + BATCH).await {
                 last.extend(batch.iter().cloned());
                 let beyond = last.len().saturating_sub(LAST_LINES);
                 last.drain(..beyond);
-                deployments
-                    .say(&id, &source, std::mem::take(&mut batch))
-                    .await;
+                deployments.say(&id, &source, batch).await;
+                stored = Instant::now();
             }
             last
         })
@@ -278,10 +278,24 @@ enum End {
     Unhealthy,
 }
 
+/// The lines that come until `due`, at least one; none when there are no more.
+async fn next_batch(lines: &mut mpsc::Receiver<String>, due: Instant) -> Option<Vec<String>> {
+    let mut batch = vec![lines.recv().await?];
+    while let left @ 1.. = BATCH_LINES.saturating_sub(batch.len())
+        && let Ok(1..) = timeout_at(due, lines.recv_many(&mut batch, left)).await
+    {}
+    Some(batch)
+}
+
+/// Sends the lines that a process writes.
 async fn read(from: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
-    while let Ok(1..) = from.read_until(b'\n', &mut line).await {
+    while let Ok(1..) = (&mut from)
+        .take(LINE_BYTES)
+        .read_until(b'\n', &mut line)
+        .await
+    {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         line.clear();
         if lines.send(text).await.is_err() {
@@ -302,7 +316,32 @@ fn told(lines: &[String]) -> Option<(String, Option<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::told;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_cut() {
+        let (sender, mut lines) = mpsc::channel(10_000);
+        read([b'x'; 10_001].as_slice(), sender).await;
+        let mut lengths = Vec::new();
+        while let Some(line) = lines.recv().await {
+            lengths.push(line.len());
+        }
+        assert_eq!(lengths, [4_000, 4_000, 2_001]);
+    }
+
+    #[tokio::test]
+    async fn lines_that_come_together_are_stored_together() {
+        let (sender, mut lines) = mpsc::channel(10_000);
+        for number in 0..BATCH_LINES + 5 {
+            sender.send(number.to_string()).await.unwrap();
+        }
+        let patience = Instant::now() + Duration::from_secs(600);
+        let first = next_batch(&mut lines, patience).await.unwrap();
+        assert_eq!(first.len(), BATCH_LINES);
+        drop(sender);
+        assert_eq!(next_batch(&mut lines, patience).await.unwrap().len(), 5);
+        assert_eq!(next_batch(&mut lines, patience).await, None);
+    }
 
     #[test]
     fn a_commands_last_words_are_the_cause() {

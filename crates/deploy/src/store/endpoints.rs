@@ -1,7 +1,7 @@
 //! The table `deployment_endpoints`: on which machine and port the deployments of a model are
 //! reached.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use db::{Conn, Error as DbError, query};
 
@@ -77,15 +77,23 @@ pub(crate) async fn set_url(
     Ok(())
 }
 
-/// The ports of a machine that belong to an endpoint.
-pub(crate) async fn list_ports(conn: &mut Conn, machine: &str) -> Result<BTreeSet<u16>, DbError> {
-    let rows =
-        query("SELECT port FROM deployment_endpoints WHERE machine = $1 AND port IS NOT NULL")
-            .bind(machine)
-            .fetch_all(conn)
-            .await?;
-    let ports = rows.iter().map(|row| row.get::<i64, _>(0));
-    Ok(ports.filter_map(|port| u16::try_from(port).ok()).collect())
+/// Namespaces and model names, and the ports of their endpoints.
+pub(crate) type Ports = HashMap<(String, String), u16>;
+
+/// The endpoints of a machine that have a port: no more than it has ports for deployments.
+pub(crate) async fn list_ports(conn: &mut Conn, machine: &str) -> Result<Ports, DbError> {
+    let rows = query(
+        "SELECT namespace, model_name, port FROM deployment_endpoints
+         WHERE machine = $1 AND port IS NOT NULL",
+    )
+    .bind(machine)
+    .fetch_all(conn)
+    .await?;
+    let ports = rows.iter().filter_map(|row| {
+        let port = u16::try_from(row.get::<i64, _>(2)).ok()?;
+        Some(((row.get(0), row.get(1)), port))
+    });
+    Ok(ports.collect())
 }
 
 /// Gives an endpoint a port.

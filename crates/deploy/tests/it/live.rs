@@ -25,9 +25,11 @@ async fn a_deployed_model_answers_and_survives_crashes_and_restarts() {
         let (id, url) = (&deployed["deployment_id"], &deployed["inference_url"]);
         assert_eq!(version(url).await, "1");
 
-        // Each replica that gets it dies; then nobody is left until they are started again.
+        // The replica that gets it dies; the other one is not given it, and goes on.
         let (status, answer) = ask(url, &json!({"die": true})).await;
-        assert!(status == 502 || status == 503, "{answer:#}");
+        assert_eq!(status, 502, "{answer:#}");
+        assert_eq!(answer["code"], "replica_died", "{answer:#}");
+        assert_eq!(version(url).await, "1");
         server.wait(id, |d| d["ready_replicas"] == 2).await;
         assert_eq!(version(url).await, "1");
 
@@ -46,6 +48,36 @@ async fn a_deployed_model_answers_and_survives_crashes_and_restarts() {
             .expect(200);
         worker.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_replica_that_leaves_and_one_that_comes_have_folders_of_their_own() {
+    let [server, _] = both().await;
+    let worker = server.work();
+    let deployed = server.deploy("m", json!({"replicas": 2})).await;
+    let (id, url) = (&deployed["deployment_id"], &deployed["inference_url"]);
+    let wait = json!({"wait": true});
+    let asked = async { tokio::join!(ask(url, &wait), ask(url, &wait)) };
+    let scaled = async {
+        server.log_has(id, "waits", 2).await;
+        for replicas in [1, 2] {
+            let body = json!({ "replicas": replicas });
+            server.post(&at(id, "/scale"), body).await.expect(200);
+            server.wait(id, |d| d["ready_replicas"] == replicas).await;
+        }
+        assert_eq!(server.replica_folders(), 3, "the first two, and a new one");
+        server.release("m").await;
+    };
+    let (answers, ()) = tokio::join!(asked, scaled);
+    for (status, answer) in [answers.0, answers.1] {
+        assert_eq!(
+            (status, &answer["version"]),
+            (200, &json!("1")),
+            "{answer:#}"
+        );
+    }
+    server.until(|| server.replica_folders() == 2).await;
+    worker.stop().await;
 }
 
 #[tokio::test]

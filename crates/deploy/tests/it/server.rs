@@ -85,6 +85,8 @@ fn config() -> Config {
         first_port,
         last_port: first_port + 99,
         start_timeout_s: 120,
+        // A request that a test holds is held until the test lets it go.
+        request_timeout_ms: 600_000,
         ..Config::default()
     }
 }
@@ -242,6 +244,43 @@ impl Server {
 
     pub(crate) async fn deployment(&self, id: &Value) -> Value {
         self.get(&at(id, "")).await.expect(200)
+    }
+
+    /// Waits until so many lines of a deployment's log hold a text.
+    pub(crate) async fn log_has(&self, id: &Value, text: &str, count: usize) {
+        let patience = Instant::now() + Duration::from_secs(120);
+        loop {
+            let log = self.get(&at(id, "/logs")).await.expect(200);
+            if log.to_string().matches(text).count() >= count {
+                return;
+            }
+            assert!(Instant::now() < patience, "{}: only {log:#}", self.name);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Waits until something is so.
+    pub(crate) async fn until(&self, wanted: impl Fn() -> bool) {
+        let patience = Instant::now() + Duration::from_secs(120);
+        while !wanted() {
+            assert!(Instant::now() < patience, "{}: it is not so", self.name);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// How many replicas have a folder.
+    pub(crate) fn replica_folders(&self) -> usize {
+        std::fs::read_dir(self.dir.path().join("replicas")).map_or(0, Iterator::count)
+    }
+
+    /// Lets the requests go that wait for the first version of a model.
+    pub(crate) async fn release(&self, name: &str) {
+        let selector = registry::Selector::Number(1);
+        let version = self.registry.resolve(name, &selector).await.unwrap();
+        let location = Location::parse_uri(&version.source).unwrap();
+        let artifacts = self.registry.tracking().artifacts();
+        let folder = artifacts.local_dir(&location).unwrap();
+        std::fs::write(folder.join("release"), "").unwrap();
     }
 
     /// Waits until a deployment is as `wanted`.

@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 """Stands in for `asgard model-server`: the same arguments, a socket, and an answer that tells the
-version. A request for /die ends it, as a crash would."""
+version. A request to die ends it, as a crash would; one to wait is held until the model's folder
+holds a file `release`."""
 
 import json
 import os
 import socketserver
 import sys
+import time
 from http.server import BaseHTTPRequestHandler
 
 options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
@@ -22,6 +24,10 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length) or b"{}")
         if body.get("die"):
             os._exit(3)
+        if body.get("wait"):
+            print("a request waits", file=sys.stderr, flush=True)
+            while not os.path.exists(options["--model"] + "/release"):
+                time.sleep(0.02)
         text = json.dumps({"version": version, "path": self.path}).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
