@@ -17,6 +17,8 @@ mod http;
 mod import;
 pub mod key;
 pub mod mlflow_ui;
+mod model_files;
+pub mod model_image;
 pub mod model_server;
 pub mod openapi;
 pub mod platform;

@@ -223,28 +223,10 @@ impl Maker {
 
     /// An environment made of the model's own requirements.
     async fn environment(&self, files: &Files, described: &MlModel) -> Result<Environment, Error> {
-        let listed = read(&files.folder, "requirements.txt").await?;
-        let (Some(environments), Some(listed)) = (&self.environments, listed) else {
-            return Err(Error::NoEnvironment {
-                name: files.name.clone(),
-                version: files.version,
-            });
-        };
-        let python = read(&files.folder, "python_env.yaml").await?;
-        let request = EnvironmentRequest {
-            requirements: needed(mlmodel::requirements(&listed), described),
-            python: python.as_deref().and_then(mlmodel::python_version),
-            probe: probes(described),
-        };
-        let progress = |step| {
-            tracing::info!(model = %files.name, ?step, "preparing the environment of a model");
-        };
-        let made = environments.ensure(&request, &progress).await;
-        made.map_err(|source| Error::Environment {
-            name: files.name.clone(),
-            version: files.version,
-            source,
-        })
+        match &self.environments {
+            Some(environments) => environment(environments, files, described).await,
+            None => Err(no_environment(files)),
+        }
     }
 
     async fn program(&self) -> Result<PathBuf, Error> {
@@ -253,6 +235,59 @@ impl Maker {
             attempt: format!("write the worker's program into {}", folder.display()),
             source,
         })
+    }
+}
+
+/// An environment made of a model's own requirements.
+async fn environment(
+    environments: &Environments,
+    files: &Files,
+    described: &MlModel,
+) -> Result<Environment, Error> {
+    let Some(listed) = read(&files.folder, "requirements.txt").await? else {
+        return Err(no_environment(files));
+    };
+    let python = read(&files.folder, "python_env.yaml").await?;
+    let request = EnvironmentRequest {
+        requirements: needed(mlmodel::requirements(&listed), described),
+        python: python.as_deref().and_then(mlmodel::python_version),
+        probe: probes(described),
+    };
+    let progress = |step| {
+        tracing::info!(model = %files.name, ?step, "preparing the environment of a model");
+    };
+    let made = environments.ensure(&request, &progress).await;
+    made.map_err(|source| Error::Environment {
+        name: files.name.clone(),
+        version: files.version,
+        source,
+    })
+}
+
+fn no_environment(files: &Files) -> Error {
+    Error::NoEnvironment {
+        name: files.name.clone(),
+        version: files.version,
+    }
+}
+
+impl ModelFolder {
+    /// Has an environment made of the model's own requirements, unless it has one.
+    ///
+    /// # Errors
+    /// What is missing, in words that name the model.
+    pub async fn with_environment(mut self, environments: &Environments) -> Result<Self, Error> {
+        if self.environment.is_none() {
+            let files = Files {
+                name: self.name.clone(),
+                version: self.version,
+                folder: self.folder.clone(),
+                environment: None,
+            };
+            let described = describe(&files).await?;
+            self.environment = Some(environment(environments, &files, &described).await?);
+        }
+        Ok(self)
     }
 }
 

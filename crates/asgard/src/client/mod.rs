@@ -98,6 +98,24 @@ impl Client {
         response.text().await.map_err(|e| self.unreachable(&e))
     }
 
+    /// Reads something long into a file.
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+        file: &mut tokio::fs::File,
+    ) -> Result<(), Failure> {
+        use tokio::io::AsyncWriteExt as _;
+        let mut response = self.send(self.request(Method::GET, path)).await?;
+        let chunk = |e: reqwest::Error| self.unreachable(&e);
+        while let Some(bytes) = response.chunk().await.map_err(chunk)? {
+            let written = file.write_all(&bytes).await;
+            written.map_err(|e| Failure::of(Exit::Failure, &e))?;
+        }
+        file.flush()
+            .await
+            .map_err(|e| Failure::of(Exit::Failure, &e))
+    }
+
     /// Sends a file and reads the answer.
     pub(crate) async fn upload(
         &self,

@@ -7,8 +7,8 @@ use figment::value::Value;
 
 use super::output::OutputArgs;
 use super::{
-    backup, deploy, deployments, encode, features, gc, import, jobs, keys, migrate, mlflow_ui,
-    model_server, predict, run, webhooks,
+    backup, deploy, deployments, encode, features, gc, image, import, jobs, keys, migrate,
+    mlflow_ui, model_server, predict, run, webhooks,
 };
 use crate::settings::Flags;
 
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Deploy(deploy::DeployArgs),
     /// List, read and change what is deployed
     Deployments(deployments::DeploymentsArgs),
+    /// Build container images of models, without a container engine
+    Image(image::ImageArgs),
     /// List and read registered models
     Models(ModelsArgs),
     /// Import tables, define feature views over them, and set up the Feast SDK

@@ -11,6 +11,7 @@ mod encode;
 mod features;
 mod follow;
 mod gc;
+mod image;
 mod import;
 mod jobs;
 mod keys;
@@ -36,6 +37,7 @@ use crate::failure::{Exit, Failure, chain};
 use crate::settings::{self, Flags, Loaded};
 use crate::surroundings::Surroundings;
 use cli::{Cli, Command, ConfigCommand, Remote};
+pub(crate) use models::segment;
 use output::message;
 
 /// Runs the command that this process was started with.
@@ -103,6 +105,7 @@ fn run(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<()> {
         Command::Jobs(args) => wait_for(jobs::run(context, &args)),
         Command::Deploy(args) => wait_for(deploy::run(context, &args)),
         Command::Deployments(args) => wait_for(deployments::run(context, &args)),
+        Command::Image(args) => wait_for(image::run(context, &args)),
         Command::Models(args) => wait_for(models::run(context, &args)),
         Command::Features(args) => wait_for(features::run(context, &args)),
         Command::Predict(args) => wait_for(predict::run(context, &args)),

@@ -12,13 +12,17 @@ use crate::model_server::{self, Listen, Start};
 use crate::settings::Flags;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+// A container's own flags come after those of its image.
+#[command(
+    args_override_self = true,
+    after_help = "Examples:
   asgard model-server --model ./model
   asgard model-server --model ./model --name iris --listen 127.0.0.1:9000
   curl http://127.0.0.1:8080/predict -H 'Content-Type: application/json' -d '{\"inputs\": {\"x\": [1]}}'
 
 It answers / /health /metadata /predict /metrics, MLflow's /invocations and the Open Inference
-Protocol under /v2. On SIGTERM it ends the requests that it has and then itself.")]
+Protocol under /v2. On SIGTERM it ends the requests that it has and then itself."
+)]
 pub(crate) struct ModelServerArgs {
     /// The folder that holds the MLmodel file
     #[arg(long, value_name = "DIR")]

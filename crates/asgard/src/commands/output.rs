@@ -37,6 +37,15 @@ pub(crate) struct OutputArgs {
 pub(crate) type Column = (&'static str, &'static str);
 
 impl OutputArgs {
+    /// For a command whose own `--output` says something else.
+    pub(crate) fn plain(json: bool, quiet: bool) -> Self {
+        Self {
+            json,
+            quiet,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn format(self) -> Format {
         if self.json || self.jsonl {
             Format::Json

@@ -22,6 +22,7 @@ pub struct Settings {
     pub serving: serving::Config,
     pub webhooks: webhooks::Config,
     pub deploy: deploy::Config,
+    pub images: images::Config,
     pub feature_store: crate::features::Config,
 }
 
