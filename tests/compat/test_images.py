@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
 
 import pytest
@@ -196,7 +197,8 @@ def test_podman_pulls_the_image_by_its_digest_and_runs_it(server, model, base, t
     with registry(tmp_path) as host:
         document, lines = build(server, model, "--output", f"registry:{host}/team/it:1", "--base", base)
         assert "sent" in lines, lines
-        store = pathlib.Path(tmp_path, "podman")
+        # podman takes no long path here.
+        store = pathlib.Path(tempfile.mkdtemp(prefix="podman-"))
         command = [podman, "--root", store / "root", "--runroot", store / "run", "--storage-driver", "vfs"]
         command += ["--cgroup-manager", "cgroupfs", "--runtime", program("runc"), "--events-backend", "none"]
         command = list(map(str, command))
@@ -220,6 +222,7 @@ def test_podman_pulls_the_image_by_its_digest_and_runs_it(server, model, base, t
                 equals_central(server, model, url)
         finally:
             subprocess.run([*command, "rm", "--all", "--force"], capture_output=True, timeout=LONGEST_S)
+            shutil.rmtree(store, ignore_errors=True)
 
 
 def test_asgard_itself_becomes_an_image(server, base, tmp_path):

@@ -34,8 +34,45 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// Hosts (`registry.local:5000`) that are spoken to without TLS, as this machine is.
     pub plain_http: Vec<String>,
+    /// The region, when `registry` is an Amazon ECR that its host name does not show.
+    pub ecr_region: Option<String>,
+    /// Where Amazon ECR's own calls go; absent: `https://api.ecr.REGION.amazonaws.com`.
+    pub ecr_endpoint: Option<String>,
+    /// The keys to AWS in the server's environment; set by the binary.
+    #[serde(skip)]
+    pub aws: Option<AwsKeys>,
     /// Beyond which size finished layers are removed, the longest unused first, in bytes.
     pub cache_limit_bytes: u64,
+}
+
+/// The keys that calls to AWS are signed with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AwsKeys {
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub session_token: Option<String>,
+}
+
+impl AwsKeys {
+    /// The keys among a process's variables, under the names that Amazon's own tools read.
+    pub fn from_variables(variables: &[(String, String)]) -> Option<Self> {
+        let named = |wanted: &str| {
+            let mut found = variables.iter().filter(|(name, _)| name == wanted);
+            let value = found.next().map(|(_, value)| value.clone());
+            value.filter(|value| !value.is_empty())
+        };
+        Some(Self {
+            access_key_id: named("AWS_ACCESS_KEY_ID")?,
+            secret_access_key: named("AWS_SECRET_ACCESS_KEY")?,
+            session_token: named("AWS_SESSION_TOKEN"),
+        })
+    }
+}
+
+impl std::fmt::Debug for AwsKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AwsKeys({})", self.access_key_id)
+    }
 }
 
 impl Default for Config {
@@ -51,6 +88,9 @@ impl Default for Config {
             credentials_file: None,
             ca_file: None,
             plain_http: Vec::new(),
+            ecr_region: None,
+            ecr_endpoint: None,
+            aws: None,
             cache_limit_bytes: 20 << 30,
         }
     }

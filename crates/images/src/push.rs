@@ -30,6 +30,7 @@ impl Images {
         progress: Progress<'_>,
     ) -> Result<Pushed, Error> {
         let repository = &to.repository;
+        self.registries.prepare(repository).await?;
         let mut sent_bytes = 0;
         for at in 0..image.layers.len() {
             sent_bytes += self.push_layer(image, at, repository, progress).await?;

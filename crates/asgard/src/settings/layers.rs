@@ -52,6 +52,7 @@ pub fn load(
         let error = match figment.extract::<Settings>() {
             Ok(mut settings) => {
                 let host = surroundings.host.clone();
+                settings.images.aws = images::AwsKeys::from_variables(&host);
                 settings.artifacts.aws = AwsVariables::from_variables(host.clone());
                 settings.environments.host = HostEnvironment::from_variables(host);
                 return Ok(Loaded {

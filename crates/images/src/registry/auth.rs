@@ -69,14 +69,20 @@ impl Registries {
             return Err(errand.unexpected(refusal).await);
         };
         let known = credentials::of(&self.inner.config, &errand.to.host)?;
-        let basic = known.map(|known| {
+        let mut until = None;
+        let mut basic = known.map(|known| {
             let pair = format!("{}:{}", known.username, known.password);
             format!("Basic {}", STANDARD.encode(pair))
         });
+        if basic.is_none()
+            && let Some((password, end)) = self.ecr_password(errand).await?
+        {
+            (basic, until) = (Some(password), Some(end));
+        }
         let token = match (challenge, basic) {
             (Challenge::Basic, Some(authorization)) => Token {
                 authorization,
-                until: None,
+                until,
             },
             (Challenge::Basic, None) => {
                 return Err(Error::Denied {

@@ -7,7 +7,9 @@
 mod auth;
 mod blobs;
 mod credentials;
+mod ecr;
 mod manifests;
+mod signature;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,7 @@ struct Inner {
     near: Client,
     far: std::sync::OnceLock<Client>,
     tokens: auth::Tokens,
+    ecr: ecr::Ecr,
 }
 
 /// What a request is for: where, what it may do there, and how a message tells it.
@@ -127,6 +130,7 @@ impl Registries {
                 near,
                 far: std::sync::OnceLock::new(),
                 tokens: auth::Tokens::default(),
+                ecr: ecr::Ecr::default(),
             }),
         })
     }
