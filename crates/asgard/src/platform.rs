@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use db::{Backend, Db};
 use deploy::Deployments;
 use environments::Environments;
+use images::Images;
 use jobs::{JobDoor, Jobs};
 use registry::Registry;
 use sandbox::Sandbox;
@@ -22,6 +23,7 @@ use crate::gc::Collector;
 use crate::http::{self, doctor::Examined};
 use crate::key::{self, Keys};
 use crate::mlflow_ui::MlflowUi;
+use crate::model_image::ModelImages;
 use crate::openapi;
 use crate::retention::Retention;
 use crate::server::{DeploymentServer, JobServer, Metrics};
@@ -136,6 +138,14 @@ impl Platform {
             registry: registry.clone(),
             jobs: jobs.clone(),
         };
+        let images = Images::open(&settings.images, data_dir, ground.program.clone())
+            .context("cannot prepare the building of images")?;
+        let making = ModelImages {
+            images,
+            serving: serving.clone(),
+            tracking: tracking.clone(),
+        };
+        let image = settings.images.registry.is_some().then(|| making.maker());
         let deployment_server = ground.deployment_server;
         let parts = deploy::Parts {
             db,
@@ -147,7 +157,7 @@ impl Platform {
             serve: Arc::new(move |listener, routes, stop| {
                 deployment_server.serve(listener, routes, stop)
             }),
-            image: None,
+            image,
         };
         let deployments = Deployments::open(parts, settings.deploy.clone(), data_dir)
             .context("cannot prepare deployments")?;
