@@ -34,6 +34,7 @@ const LEFT_OUT: &[&str] = &[
     ARTIFACTS,
     "cache",
     "environments",
+    "images",
     "jobs",
     "online.redb",
     "replicas",
