@@ -147,7 +147,7 @@ impl Tracking {
         Ok(assessment)
     }
 
-    /// Removes an assessment; one that is not there is fine.
+    /// Removes an assessment; one that is not there is fine. What it overrode is valid again.
     pub(crate) async fn delete_assessment(
         &self,
         trace_id: &str,
@@ -158,7 +158,17 @@ impl Tracking {
         let trace = traces::find(&mut tx, trace_id).await?;
         let trace = trace.ok_or_else(|| crate::trace::not_found(trace_id))?;
         crate::trace::check_owner(&trace, job_id)?;
+        let deleted = assessments::find(&mut tx, trace_id, assessment_id).await?;
         assessments::delete(&mut tx, trace_id, assessment_id).await?;
+        let overrode = deleted
+            .as_ref()
+            .and_then(|deleted| deleted.message.get("overrides"));
+        if let Some(old) = overrode.and_then(Value::as_str)
+            && let Some(mut old) = assessments::find(&mut tx, trace_id, old).await?
+        {
+            old.message.insert("valid".to_owned(), true.into());
+            assessments::update(&mut tx, &old).await?;
+        }
         Ok(tx.commit().await?)
     }
 }

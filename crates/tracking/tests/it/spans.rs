@@ -148,13 +148,18 @@ async fn assessments_are_made_changed_overridden_and_deleted() {
         );
         let mut over = wanted;
         over["assessment"]["overrides"] = json!(id);
-        call(&server, Method::POST, &all, over).await.ok();
+        let over = call(&server, Method::POST, &all, over).await.ok();
         let trace = call(&server, Method::GET, &format!("/{ID}"), Value::Null)
             .await
             .ok();
         let assessments = &trace["trace"]["trace_info"]["assessments"];
         assert_eq!(assessments[0]["valid"], false, "{}", server.name);
         assert_eq!(assessments[1]["valid"], true);
+        let over = over["assessment"]["assessment_id"].as_str().unwrap();
+        let over = format!("{all}/{over}");
+        call(&server, Method::DELETE, &over, json!({})).await.ok();
+        let restored = call(&server, Method::GET, &one, Value::Null).await.ok();
+        assert_eq!(restored["assessment"]["valid"], true);
         call(&server, Method::DELETE, &one, json!({})).await.ok();
         assert_eq!(
             call(&server, Method::GET, &one, Value::Null)
