@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import uuid
 
 import pytest
 import requests
@@ -33,6 +34,11 @@ def churn(server):
 def asked(server, model_name, customers, **fields):
     inputs = {"customer_id": customers}
     return predict(server, model_name, inputs, features_from="customer_churn_features", **fields)
+
+
+def stats_of(server):
+    path = "/feast/features/customer_churn_features/stats"
+    return requests.get(server.url + path, timeout=60).json()
 
 
 def test_the_churn_example_goes_from_a_table_to_predictions(churn):
@@ -89,6 +95,7 @@ def test_a_model_of_features_names_its_snapshots_and_is_trained_again_on_the_sam
     more = ",".join(["customer_id", "event_timestamp", *FEATURES]) + "\n"
     more += "".join(f"{n},2025-11-02T00:00:00,1000,1.0,1,1.0,1,{n % 5}\n" for n in range(1, 201))
     table = server.url + "/feast/tables/gold/customer_metrics"
+    rows = stats_of(server)["row_count"]
     csv = {"content-type": "text/csv"}
     assert requests.post(table, data=more, headers=csv, timeout=60).status_code == 201
     jobs = requests.get(
@@ -121,10 +128,8 @@ def test_a_model_of_features_names_its_snapshots_and_is_trained_again_on_the_sam
     used = {(job["model_name"], job["model_version"]) for job in usage}
     assert {("churn_predictor", "1"), ("churn_direct", "1"), ("churn_again", "1")} <= used, usage
     assert str(usage[0]["snapshot_id"]) == snapshot
-    stats = requests.get(
-        server.url + "/feast/features/customer_churn_features/stats", timeout=60
-    ).json()
-    assert stats["row_count"] == 600 and stats["features"][0]["max"] == 1000
+    stats = stats_of(server)
+    assert stats["row_count"] == rows + 200 and stats["features"][0]["max"] == 1000
 
 
 SEGMENTS = "customer_id,event_timestamp,segment,visits,since\n" + "".join(
@@ -144,24 +149,25 @@ def test_every_framework_learns_from_numbers_and_text(
     server, churn, framework, model_type, target, fields
 ):
     csv = {"content-type": "text/csv"}
-    table = server.url + "/feast/tables/gold/segments_" + framework
+    name = "segments_{}_{}".format(framework, uuid.uuid4().hex[:6])
+    table = server.url + "/feast/tables/gold/" + name
     assert requests.post(table, data=SEGMENTS, headers=csv, timeout=60).status_code == 201
     view = {
-        "name": "segments_" + framework,
+        "name": name,
         "entities": ["customer_id"],
         "features": [
             {"name": "segment", "dtype": "string"},
             {"name": "visits", "dtype": "int64"},
             {"name": "since", "dtype": "float64"},
         ],
-        "source": {"schema": "gold", "table_name": "segments_" + framework},
+        "source": {"schema": "gold", "table_name": name},
     }
     assert requests.post(server.url + "/feast/features", json=view, timeout=60).status_code == 201
     source = {"feature_views": [view["name"]], "target_column": target}
     if target == "churned":
         source["label_table"] = {"schema": "gold", "table_name": "churn_labels"}
     body = {
-        "model_name": "segments_" + framework,
+        "model_name": name,
         "framework": framework,
         "model_type": model_type,
         "data_source": source,

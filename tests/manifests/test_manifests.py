@@ -120,7 +120,7 @@ def test_several_servers_are_scaled_by_one_autoscaler():
         assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 10)
         assert spec["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
         variables = [e["name"] for e in app["template"]["spec"]["containers"][0]["env"]]
-        assert {"ASGARD__DATABASE__URL", "ASGARD__ARTIFACTS__URL"} <= set(variables)
+        assert {"ASGARD__DATABASE__URL", "ASGARD__ARTIFACTS__URL", "ASGARD__WEBHOOKS__SECRET_KEY"} <= set(variables)
 
 
 def test_the_policies_of_aws_name_what_the_store_does():

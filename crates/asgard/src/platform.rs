@@ -94,7 +94,14 @@ impl Platform {
         let seal = webhooks::Seal::open(&settings.webhooks, data_dir)
             .context("cannot open the key of the webhooks' secrets")?;
         let webhooks = Webhooks::new(db.clone(), settings.webhooks.clone(), seal);
-        webhooks.seal_plain_secrets().await?;
+        // What one server seals with a key of its own no other on the same database can read.
+        if db.backend() == Backend::Sqlite || settings.webhooks.secret_key.is_some() {
+            webhooks.seal_plain_secrets().await?;
+        } else {
+            tracing::info!(
+                "webhooks.secret_key is not set: other servers on this database cannot read the secrets of webhooks that are made here"
+            );
+        }
         let registry = Registry::new(db.clone(), tracking.clone())
             .with_webhooks(webhooks.clone())
             .with_job_uploads(jobs::job_uploads(db.clone()));

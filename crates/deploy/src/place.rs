@@ -242,6 +242,8 @@ impl Deployments {
 
     async fn clear(&self, deployment: &Deployment) -> Result<(), String> {
         let kubernetes = self.cluster().map_err(|failure| failure.problem.message)?;
+        // Nobody gives the endpoint to a new deployment while the old one's objects go.
+        let _held = kubernetes.hold(deployment).await;
         let mut conn = self.db().acquire().await.map_err(|e| e.to_string())?;
         let beside = store::deployments::has_placed_beside(&mut conn, deployment).await;
         drop(conn);

@@ -1,8 +1,10 @@
 //! The loop that makes what runs on this machine what the rows say.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -94,7 +96,12 @@ impl Deployments {
         let shutdown = shutdown.clone();
         let lead = async move {
             let id = deployment.id.clone();
-            deployments.lead(deployment, stop, &shutdown).await;
+            // A panic is logged, and the deployment taken up again like any other.
+            let led = AssertUnwindSafe(deployments.lead(deployment, stop, &shutdown));
+            if led.catch_unwind().await.is_err() {
+                tracing::error!("leading a deployment panicked");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
             // A failure to write is tried again, not at once.
             if !shutdown.is_cancelled() {
                 tokio::time::sleep(Duration::from_millis(10)).await;

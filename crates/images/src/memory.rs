@@ -81,6 +81,7 @@ impl Memory {
             return Ok(path);
         }
         if self.make(recipe).await?.descriptor.digest != *digest {
+            // What it is called now is noted: the next build goes by that.
             return Err(Error::Changed {
                 layer: recipe.name(),
             });

@@ -28,7 +28,9 @@ impl FailedUploads {
     pub(crate) fn failed(&self, job_id: &str, file: &Location, cause: &dyn std::error::Error) {
         let mut jobs = self.lock();
         if jobs.len() >= JOBS && !jobs.contains_key(job_id) {
-            return;
+            // Of a job that another server ran, or that was lost: nobody asks for it here.
+            let forgotten = jobs.keys().next().cloned();
+            forgotten.and_then(|id| jobs.remove(&id));
         }
         let files = jobs.entry(job_id.to_owned()).or_default();
         if files.len() < FILES {

@@ -152,6 +152,10 @@ fn make(path: &Path) -> Result<(), SealError> {
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // With PostgreSQL and a bucket nothing else has made the data directory yet.
+    if let Some(data_dir) = path.parent() {
+        fs::create_dir_all(data_dir).map_err(failed)?;
+    }
     let mut file = options.open(&unfinished).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.sync_all().map_err(failed)?;

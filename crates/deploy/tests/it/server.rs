@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -76,14 +77,16 @@ pub(crate) async fn both_with(change: impl Fn(&mut Config)) -> [Server; 2] {
     ]
 }
 
-/// Tests run beside each other, each in a process of its own: its ports are its own too, below
-/// those that the kernel gives to connections.
+/// Tests run beside each other, in processes of their own or in one: the ports of each server are its
+/// own, below those that the kernel gives to connections.
 fn config() -> Config {
-    let first_port = 12_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id() * 7 + MADE.fetch_add(1, Ordering::Relaxed);
+    let first_port = 12_000 + u16::try_from(number % 400).unwrap() * 50;
     Config {
         replicas: 1,
         first_port,
-        last_port: first_port + 99,
+        last_port: first_port + 49,
         start_timeout_s: 120,
         // A request that a test holds is held until the test lets it go.
         request_timeout_ms: 600_000,

@@ -211,12 +211,14 @@ impl FeatureStore {
         let opened = self.catalogs.table(&table).await?;
         let there = table::columns(&opened);
         let time = timestamp_of(&there, &table, time.as_deref())?;
-        let mut columns: Vec<String> = keys.iter().map(|key| (*key).clone()).collect();
-        columns.push(time.clone());
-        if there.iter().any(|c| c.name == *target) && request.rows.may_have_target() {
-            columns.push(target.clone());
+        let mut columns: Vec<String> = Vec::new();
+        let has_target = request.rows.may_have_target() && there.iter().any(|c| c.name == *target);
+        let asked = keys.iter().copied().chain([&time]);
+        for column in asked.chain(has_target.then_some(target)) {
+            if !columns.contains(column) {
+                columns.push(column.clone());
+            }
         }
-        columns.dedup();
         let wanted = EntityTable {
             table,
             columns: columns.clone(),

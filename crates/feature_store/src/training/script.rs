@@ -146,7 +146,9 @@ fn body(script: &mut String, plan: &TrainingPlan) {
     }
     line!(script, "X, y = {inputs}, table[TARGET]");
     if plan.estimator.framework == Framework::Xgboost && plan.estimator.task == Task::Classes {
-        script.push_str("y = y.astype(int)  # XGBoost wants the classes 0, 1, 2, ...\n");
+        script.push_str(
+            "if (y.astype(float) % 1 != 0).any():\n    raise SystemExit(f\"column {TARGET!r} holds numbers that are no classes: XGBoost wants 0, 1, 2, ...\")\ny = y.astype(int)\n",
+        );
     }
     split(script, plan);
     model(script, plan);

@@ -10,11 +10,13 @@ use reqwest::Response;
 use reqwest::header::WWW_AUTHENTICATE;
 use serde::Deserialize;
 
-use super::{ANSWER, Errand, Registries, credentials, is_this_machine};
+use super::{ANSWER, Errand, Registries, credentials};
 use crate::error::Error;
 
 /// A token that names no end lives so long, says the token specification.
 const UNNAMED_LIFE: u64 = 60;
+/// No token is trusted for longer than a day, whatever its server says.
+const LONGEST_LIFE: u64 = 24 * 3600;
 
 /// The authorizations that registries gave, by host and scope.
 #[derive(Default)]
@@ -111,10 +113,13 @@ impl Registries {
     ) -> Result<Token, Error> {
         let url = reqwest::Url::parse(realm)
             .map_err(|_| errand.refused(format!("it names {realm:?} as its token server")))?;
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let registry_is_plain = self.url(errand.to, "").starts_with("http:");
-        let may_be_plain = registry_is_plain || is_this_machine(&host);
-        if url.scheme() != "https" && !(url.scheme() == "http" && may_be_plain) {
+        let name = url.host_str().unwrap_or_default();
+        let host = match url.port() {
+            Some(port) => format!("{name}:{port}"),
+            None => name.to_owned(),
+        };
+        let may_be_plain = url.scheme() == "http" && self.may_be_plain(&host);
+        if url.scheme() != "https" && !may_be_plain {
             let reason =
                 format!("its token server {realm} has no TLS, and would be told a password");
             return Err(errand.refused(reason));
@@ -157,7 +162,8 @@ impl Registries {
         let token = answer.token.or(answer.access_token);
         let token = token.ok_or_else(|| errand.refused("its token server gives no token"))?;
         // Renewed before its end, so that what begins with it ends with it.
-        let life = answer.expires_in.unwrap_or(UNNAMED_LIFE) * 4 / 5;
+        let life = answer.expires_in.unwrap_or(UNNAMED_LIFE);
+        let life = life.min(LONGEST_LIFE) * 4 / 5;
         Ok(Token {
             authorization: format!("Bearer {token}"),
             until: Some(Instant::now() + Duration::from_secs(life)),

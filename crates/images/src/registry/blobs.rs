@@ -59,12 +59,15 @@ impl Registries {
         errand.scope = format!("{} repository:{}:pull", errand.scope, from.path);
         let url = self.url(to, "blobs/uploads/");
         let query = [("mount", digest.as_str()), ("from", &from.path)];
-        let response = self
-            .send(&errand, |client| {
-                let request = client.post(&url).query(&query).header(CONTENT_LENGTH, 0);
-                Ok(request.timeout(ANSWER))
-            })
-            .await?;
+        let sent = self.send(&errand, |client| {
+            let request = client.post(&url).query(&query).header(CONTENT_LENGTH, 0);
+            Ok(request.timeout(ANSWER))
+        });
+        let response = match sent.await {
+            // No token for both repositories: then there is no mounting.
+            Err(Error::Denied { .. }) => return Ok(Mounted::No(None)),
+            answered => answered?,
+        };
         match response.status() {
             StatusCode::CREATED => Ok(Mounted::Done),
             StatusCode::ACCEPTED => Ok(Mounted::No(Some(location(&errand, &response)?))),
@@ -133,6 +136,9 @@ impl Registries {
         let errand = Errand::write(to, format!("take a layer of {} bytes for {to}", blob.size));
         let errand = errand.once();
         let rest = blob.size.saturating_sub(offset);
+        if rest == 0 && offset > 0 {
+            return Ok(at.clone());
+        }
         let patience = ANSWER + Duration::from_secs(rest / SLOWEST_BYTES_PER_S);
         let response = self
             .send(&errand, |client| {
@@ -246,6 +252,14 @@ impl Registries {
 fn location(errand: &Errand<'_>, response: &Response) -> Result<Url, Error> {
     let header = response.headers().get(LOCATION);
     let named = header.and_then(|value| value.to_str().ok());
-    let joined = named.and_then(|named| response.url().join(named).ok());
+    let mut joined = named.and_then(|named| response.url().join(named).ok());
+    // A registry behind a proxy may not know that it is spoken to with TLS.
+    if let Some(to) = &mut joined
+        && to.host_str() == response.url().host_str()
+        && response.url().scheme() == "https"
+    {
+        // Between these two it cannot fail.
+        let _ = to.set_scheme("https");
+    }
     joined.ok_or_else(|| errand.refused("it does not say where its upload goes on"))
 }

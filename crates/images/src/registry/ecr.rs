@@ -1,7 +1,7 @@
 //! Amazon ECR: its passwords, which last twelve hours, and its repositories, which must be made
 //! before anything is pushed into them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
@@ -18,11 +18,14 @@ use crate::reference::Repository;
 
 /// A password that names an end in the past is good for this long at least.
 const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+/// They last twelve hours; none is trusted for longer than a day.
+const LONGEST_LIFE_S: f64 = 24.0 * 3600.0;
 
 /// What was learned of ECR.
 #[derive(Default)]
 pub(super) struct Ecr {
-    password: Mutex<Option<(String, Instant)>>,
+    /// By region.
+    passwords: Mutex<HashMap<String, (String, Instant)>>,
     /// The repositories that are there.
     made: Mutex<HashSet<Repository>>,
 }
@@ -64,8 +67,8 @@ impl Registries {
         let Some(region) = region(&self.inner.config, &errand.to.host) else {
             return Ok(None);
         };
-        let mut known = self.inner.ecr.password.lock().await;
-        if let Some((password, until)) = &*known
+        let mut known = self.inner.ecr.passwords.lock().await;
+        if let Some((password, until)) = known.get(region)
             && Instant::now() < *until
         {
             return Ok(Some((password.clone(), *until)));
@@ -80,12 +83,13 @@ impl Registries {
         let first = first.ok_or_else(|| errand.refused("ECR gives no password"))?;
         let left = first.expires_at - OffsetDateTime::now_utc().unix_timestamp() as f64;
         // Renewed before its end, so that what begins with it ends with it.
-        let left = Duration::from_secs_f64((left * 0.8).max(0.0)).max(SHORTEST_LIFE);
+        let left =
+            Duration::from_secs_f64((left * 0.8).clamp(0.0, LONGEST_LIFE_S)).max(SHORTEST_LIFE);
         let fresh = (
             format!("Basic {}", first.authorization_token),
             Instant::now() + left,
         );
-        *known = Some(fresh.clone());
+        known.insert(region.to_owned(), fresh.clone());
         Ok(Some(fresh))
     }
 
@@ -124,7 +128,15 @@ impl Registries {
         let keys = config.aws.as_ref().ok_or_else(|| no_keys(errand))?;
         let endpoint = match &config.ecr_endpoint {
             Some(endpoint) => endpoint.clone(),
-            None => format!("https://api.ecr.{region}.amazonaws.com"),
+            None => {
+                let china = errand.to.host.ends_with(".cn");
+                let domain = if china {
+                    "amazonaws.com.cn"
+                } else {
+                    "amazonaws.com"
+                };
+                format!("https://api.ecr.{region}.{domain}")
+            }
         };
         let url = reqwest::Url::parse(&endpoint).map_err(|_| Error::Config {
             message: format!("images.ecr_endpoint {endpoint:?} is no URL"),

@@ -11,11 +11,12 @@ mod ecr;
 mod manifests;
 mod signature;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
 pub(crate) use blobs::Mounted;
 
@@ -156,12 +157,32 @@ impl Registries {
 
     fn url(&self, repository: &Repository, path: &str) -> String {
         let Repository { host, path: name } = repository;
-        let plain = self.inner.config.plain_http.iter().any(|h| h == host);
-        let scheme = match plain || is_this_machine(host) {
+        let scheme = self.scheme(host);
+        format!("{scheme}://{host}/v2/{name}/{path}")
+    }
+
+    /// Whether a URL leads to a registry itself, the way it is spoken to: uploads may go on
+    /// elsewhere, where nobody is told a password.
+    fn is_at(&self, url: &Url, host: &str) -> bool {
+        let own = Url::parse(&format!("{}://{host}/", self.scheme(host)));
+        own.is_ok_and(|own| own.origin() == url.origin())
+    }
+
+    fn scheme(&self, host: &str) -> &'static str {
+        match self.may_be_plain(host) {
             true => "http",
             false => "https",
-        };
-        format!("{scheme}://{host}/v2/{name}/{path}")
+        }
+    }
+
+    /// Whether a host is spoken to without TLS.
+    fn may_be_plain(&self, host: &str) -> bool {
+        self.inner
+            .config
+            .plain_http
+            .iter()
+            .any(|plain| plain == host)
+            || is_this_machine(host)
     }
 
     /// Sends a request until it is answered by something that another try would not change.
@@ -174,12 +195,16 @@ impl Registries {
         let mut authorization = self.inner.tokens.known(errand);
         let (mut tried, mut pause, mut asked) = (0, FIRST_PAUSE, false);
         loop {
-            let mut this = request(client)?;
-            if let Some(value) = &authorization {
-                this = this.header(AUTHORIZATION, value);
+            let mut this = request(client)?.build().map_err(|e| unusable(&e))?;
+            if let Some(value) = &authorization
+                && self.is_at(this.url(), &errand.to.host)
+            {
+                let value = HeaderValue::try_from(value)
+                    .map_err(|_| errand.refused("its token holds what no header can"))?;
+                this.headers_mut().insert(AUTHORIZATION, value);
             }
             tried += 1;
-            let wait = match this.send().await {
+            let wait = match client.execute(this).await {
                 Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !asked => {
                     asked = true;
                     tried -= 1;
@@ -224,7 +249,7 @@ fn is_this_machine(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name == "localhost" || name == "::1" || name.starts_with("127.")
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn may_pass(status: StatusCode) -> bool {

@@ -212,7 +212,12 @@ impl Drop for Registry {
     }
 }
 
+/// Says why a test proves nothing here; where `scripts/test` saw to what it needs, that is a fault.
 pub(crate) fn skipped(reason: &str) {
+    assert!(
+        std::env::var_os("ASGARD_TEST_REGISTRY").is_none(),
+        "{reason}"
+    );
     // Not captured as what a test prints is.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
