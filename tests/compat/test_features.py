@@ -3,18 +3,28 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import uuid
 
 import pytest
 import requests
-
+from conftest import Server
 from training import EXAMPLES, LONGEST_S, explain, finished, predict
-
 
 VIEW = json.loads((EXAMPLES / "churn/view.json").read_text())
 FEATURES = [feature["name"] for feature in VIEW["features"]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of its own: the documents' tests have other tables under the same names."""
+    server = Server(tmp_path_factory.mktemp("asgard-features") / "data")
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(server.data_dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
