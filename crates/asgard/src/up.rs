@@ -130,7 +130,13 @@ pub fn data_dir(settings: &Settings, surroundings: &Surroundings) -> Result<Path
 /// When another process holds the directory or the database does not answer.
 pub async fn open_database(settings: &Settings, data_dir: &Path) -> anyhow::Result<Db> {
     let db = connect(settings, data_dir).await?;
-    for step in db.migrate(platform::MIGRATIONS).await? {
+    let steps = db.migrate(platform::MIGRATIONS).await?;
+    let all: usize = platform::MIGRATIONS.iter().map(|of| of.steps.len()).sum();
+    if steps.len() == all {
+        tracing::info!(steps = all, "a new database is made");
+        return Ok(db);
+    }
+    for step in steps {
         tracing::info!(
             part = step.domain,
             step = step.name,

@@ -92,10 +92,9 @@ impl Environments {
                 let detail = format!("{} at {}", uv.version, uv.program.display());
                 Mechanism::available("uv", detail)
             }
-            Ok(None) => Mechanism::missing(
+            Ok(None) => Mechanism::available(
                 "uv",
-                "not found; it is installed into the data directory when it is first needed",
-                "nothing, or install uv and set environments.uv",
+                "not found on this machine; installed into the data directory when first needed",
             ),
             Err(error) => missing("uv", &error),
         };
