@@ -5,7 +5,9 @@
 
 A random forest of 100 trees on 20 columns is trained once and logged to asgard; both serve the same
 logged model. 32 different bodies, 1 and 100 rows, 1, 16 and 64 clients. The echo is a plain asyncio
-server that parses and repeats the same JSON: what the round trip costs without a model.
+server that parses and repeats the same JSON: what the round trip costs without a model. Where wrk is
+installed, one row at 16 and 64 clients is measured once more with it: it leaves the server more of the
+two cores than the client of load.py.
 """
 
 import argparse
@@ -150,6 +152,22 @@ def measure(name, server, shape, rows, connections, arguments, results):
     results.setdefault("pss_mib", {})[name] = round(load.tree_memory_mib(server.pid)[1])
 
 
+def measure_by_wrk(name, server, shape, connections, arguments, results):
+    measured = load.wrk(server.address, bodies(1, shape), connections, arguments.seconds)
+    if measured is None:
+        return
+    results.setdefault("wrk", {}).setdefault(connections, {})[name] = measured
+    print("{:8}    1 rows {:3} clients {:9.1f}/s p50 {:8.2f} p99 {:8.2f} ms by wrk".format(name, connections, *measured),
+          file=sys.stderr, flush=True)  # fmt: skip
+
+
+def print_wrk(results):
+    print("\n| 1 row, by wrk: clients | mlflow models serve | asgard | echo |\n| --- | --- | --- | --- |")
+    for connections, cells in results.items():
+        texts = ["{:,.0f}/s ({:.2f}/{:.2f} ms)".format(*cells[n]) for n in ("mlflow", "asgard", "echo")]
+        print("| {} | {} |".format(connections, " | ".join(texts)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0, help="per cell (%(default)s)")
@@ -175,6 +193,9 @@ def main():
             for rows, connections in itertools.product((1, 100), (1, 16, 64)):
                 for name, one, shape in parts:
                     measure(name, one, shape, rows, connections, arguments, results)
+            for connections in (16, 64):
+                for name, one, shape in parts:
+                    measure_by_wrk(name, one, shape, connections, arguments, results)
 
     for rows, answers in results["predictions"].items():
         if answers["asgard"] != answers["mlflow"]:
@@ -188,6 +209,10 @@ def main():
         print("| {} | {} | **{:.1f}×** | {:.1f} |".format(
             row, " | ".join(texts), cells["asgard"]["per_second"] / cells["mlflow"]["per_second"],
             cells["asgard"]["p50_ms"] / cells["echo"]["p50_ms"]))  # fmt: skip
+    if "wrk" in results:
+        print_wrk(results["wrk"])
+    else:
+        print("\nwrk is not installed: 16 and 64 clients are measured with load.py's client alone")
     print("\nmemory (PSS): mlflow {mlflow} MiB, asgard with its worker {asgard} MiB".format(**results["pss_mib"]))
     if arguments.json:
         with open(arguments.json, "w") as out:

@@ -5,8 +5,12 @@ server. Standard library only.
 """
 
 import os
+import re
 import select
+import shutil
 import socket
+import subprocess
+import tempfile
 import time
 
 
@@ -183,6 +187,42 @@ def run(address, next_request, connections, seconds, server_pid=None, warm_up=0.
         connection.socket.close()
     epoll.close()
     return result
+
+
+def wrk(address, requests, connections, seconds):
+    """The same load by wrk (Debian's package), which takes less of the machine: (per second, p50 ms, p99 ms).
+
+    ``requests`` are sent in turn. None when wrk is not installed.
+    """
+    if shutil.which("wrk") is None:
+        return None
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        # Levels of long brackets that no JSON contains.
+        ready = ",".join("[====[{}]====]".format(one.decode().replace("\r\n", "\n")) for one in requests)
+        script.write("local ready = {%s}\nlocal at = 0\n" % ready)
+        # A Lua source turns every line end into \n: the head's are put back.
+        script.write(
+            "for i, one in ipairs(ready) do\n"
+            "  local head, body = one:match('^(.-)\\n\\n(.*)$')\n"
+            "  ready[i] = head:gsub('\\n', '\\r\\n') .. '\\r\\n\\r\\n' .. body\n"
+            "end\n"
+            "request = function() at = at % #ready + 1 return ready[at] end\n"
+        )
+        script.flush()
+        url = "http://{}:{}/".format(*address)
+        command = ["wrk", "-t1", "-c%d" % connections, "-d%ds" % max(1, round(seconds)), "--timeout", "60s", "--latency", "-s", script.name, url]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    refused = re.search(r"(Non-2xx or 3xx responses|Socket errors).*", said)
+    if refused:
+        raise RuntimeError("wrk: " + refused.group(0))
+    quantile = dict(re.findall(r"^ +(\d+)% +([\d.]+[a-z]+)$", said, re.MULTILINE))
+    per_second = float(re.search(r"Requests/sec: +([\d.]+)", said).group(1))
+    return per_second, _wrk_ms(quantile["50"]), _wrk_ms(quantile["99"])
+
+
+def _wrk_ms(text):
+    number, unit = re.fullmatch(r"([\d.]+)([a-z]+)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60000}[unit]
 
 
 def send_all(address, requests, connections=4):
