@@ -88,29 +88,50 @@ def server(tmp_path_factory):
     shutil.rmtree(server.data_dir, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def bucket_server(tmp_path_factory):
-    """A server that keeps its artifacts in a bucket of a real S3 server, which checks signatures."""
-    root, port = tmp_path_factory.mktemp("bucket"), free_port()
-    binary = os.environ.get("ASGARD_BUCKET_BIN", ROOT / "target/debug/bucket")
-    bucket = subprocess.Popen([str(binary), str(root), str(port)])
-    settings = {
-        "ASGARD__ARTIFACTS__URL": "s3://artifacts/team/x",
-        "ASGARD__ARTIFACTS__ENDPOINT": f"http://127.0.0.1:{port}",
-        # What crates/bucket lets in.
+class Bucket:
+    """A real S3 server with one bucket, `artifacts`, which checks signatures: crates/bucket."""
+
+    # What crates/bucket lets in.
+    credentials = {
         "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7TESTKEY",
         "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYTESTKEY",
     }
+
+    def __init__(self, root):
+        self.root, self.port = root, free_port()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self):
+        binary = os.environ.get("ASGARD_BUCKET_BIN", ROOT / "target/debug/bucket")
+        self.process = subprocess.Popen([str(binary), str(self.root), str(self.port)])
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory):
+    bucket = Bucket(tmp_path_factory.mktemp("bucket"))
+    yield bucket
+    bucket.stop()
+    shutil.rmtree(bucket.root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def bucket_server(bucket, tmp_path_factory):
+    """A server that keeps its artifacts in a bucket."""
+    settings = {
+        "ASGARD__ARTIFACTS__URL": "s3://artifacts/team/x",
+        "ASGARD__ARTIFACTS__ENDPOINT": bucket.endpoint,
+        **bucket.credentials,
+    }
     server = Server(tmp_path_factory.mktemp("asgard-bucket") / "data", settings)
-    server.bucket_dir = root / "artifacts" / "team" / "x"
-    try:
-        server.start()
-        yield server
-        server.stop()
-    finally:
-        bucket.kill()
-        bucket.wait()
-        shutil.rmtree(root, ignore_errors=True)
+    server.bucket_dir = bucket.root / "artifacts" / "team" / "x"
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -19,26 +19,42 @@ pytestmark = pytest.mark.pyiceberg
 POSTGRES = os.environ.get("ASGARD_TEST_POSTGRES_URL")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "bucket"])
 def lake(request, tmp_path_factory):
     """A catalog that pyiceberg made, and a server that has it as `lake`."""
     home = tmp_path_factory.mktemp("lake")
-    uri = f"sqlite:///{home}/catalog.db"
+    uri, warehouse, more, settings = f"sqlite:///{home}/catalog.db", f"{home}/warehouse", {}, {}
     if request.param == "postgres":
         if not POSTGRES:
             pytest.skip("ASGARD_TEST_POSTGRES_URL names no server")
         uri = database_of_its_own()
-    (home / "warehouse").mkdir()
-    catalog = SqlCatalog("lake", uri=uri, warehouse=f"file://{home}/warehouse")
+    if request.param == "bucket":
+        bucket, warehouse = request.getfixturevalue("bucket"), "s3://artifacts/lake"
+        more = as_pyiceberg(bucket)
+        settings = {"ASGARD__FEATURE_STORE__CATALOGS__LAKE__ENDPOINT": bucket.endpoint, **bucket.credentials}
+    else:
+        (home / "warehouse").mkdir()
+    url = warehouse if "://" in warehouse else f"file://{warehouse}"
+    catalog = SqlCatalog("lake", uri=uri, warehouse=url, **more)
     catalog.create_namespace("gold")
-    settings = {
+    settings |= {
         "ASGARD__FEATURE_STORE__CATALOGS__LAKE__URI": uri,
-        "ASGARD__FEATURE_STORE__CATALOGS__LAKE__WAREHOUSE": f"{home}/warehouse",
+        "ASGARD__FEATURE_STORE__CATALOGS__LAKE__WAREHOUSE": warehouse,
     }
     server = Server(home / "data", settings)
     server.start()
     yield server, catalog
     server.stop()
+
+
+def as_pyiceberg(bucket):
+    """How pyiceberg is told of the bucket."""
+    return {
+        "s3.endpoint": bucket.endpoint,
+        "s3.access-key-id": bucket.credentials["AWS_ACCESS_KEY_ID"],
+        "s3.secret-access-key": bucket.credentials["AWS_SECRET_ACCESS_KEY"],
+        "s3.region": "us-east-1",
+    }
 
 
 def database_of_its_own():

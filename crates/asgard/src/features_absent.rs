@@ -13,7 +13,11 @@ use web::{Routes, Style};
 /// No settings.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {}
+pub struct Config {
+    /// Set by the binary, and not used.
+    #[serde(skip)]
+    pub aws: aws::AwsVariables,
+}
 
 /// No tables.
 pub const MIGRATIONS: Migrations = Migrations {

@@ -213,7 +213,8 @@ impl Error {
             | Self::File { .. }
             | Self::Protobuf(_) => Code::Invalid,
             Self::Unsupported(_) => Code::NotImplemented,
-            Self::Iceberg { .. } | Self::CatalogDatabase { .. } => Code::BadGateway,
+            Self::Iceberg { source, .. } => crate::catalog::code_of(source),
+            Self::CatalogDatabase { .. } => Code::BadGateway,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Arrow(_) | Self::Io { .. } | Self::Db(_) | Self::Online { .. } => Code::Internal,
         }

@@ -77,7 +77,7 @@ impl FeatureStore {
             ));
         }
         for (name, catalog) in &config.catalogs {
-            catalog.check(name)?;
+            catalog.check(name, &config.aws)?;
         }
         let shared = (config.online == OnlineStore::Postgres).then(|| db.clone());
         Ok(Self {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use compress::Compression;
-pub use config::{AwsKeys, Config};
+pub use config::Config;
 pub use digest::Digest;
 pub use error::Error;
 pub use image::{Image, Model, PORT, Progress, Purpose, SERVER_PORT};

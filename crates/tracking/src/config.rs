@@ -1,8 +1,8 @@
 //! The sections `[tracking]` and `[artifacts]` of the configuration.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use aws::AwsVariables;
 use serde::{Deserialize, Serialize};
 
 /// Where MLflow's own page is, and an MLflow server that is there already.
@@ -86,37 +86,6 @@ pub enum PresignedUrls {
     /// And MLflow 3.18 and newer are told to ask, as MLflow's own server does when it is set up
     /// so: every client must then reach the bucket.
     Advertised,
-}
-
-/// The variables by which Amazon's own tools find credentials.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct AwsVariables(BTreeMap<String, String>);
-
-impl AwsVariables {
-    /// Keeps the `AWS_*` ones of `variables`.
-    pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let kept = variables
-            .into_iter()
-            .filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty());
-        Self(kept.collect())
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
-
-impl std::fmt::Debug for AwsVariables {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Their values are secrets.
-        f.debug_set().entries(self.0.keys()).finish()
-    }
 }
 
 /// A text that no log shows.

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use aws::{AwsKeys, AwsVariables};
 use environments::HostEnvironment;
 use figment::error::{Error, Kind};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
-use tracking::AwsVariables;
 
 use super::{Loaded, Refused, Settings, origin};
 use crate::surroundings::Surroundings;
@@ -52,8 +52,9 @@ pub fn load(
         let error = match figment.extract::<Settings>() {
             Ok(mut settings) => {
                 let host = surroundings.host.clone();
-                settings.images.aws = images::AwsKeys::from_variables(&host);
+                settings.images.aws = AwsKeys::from_variables(&host);
                 settings.artifacts.aws = AwsVariables::from_variables(host.clone());
+                settings.feature_store.aws = settings.artifacts.aws.clone();
                 settings.environments.host = HostEnvironment::from_variables(host);
                 return Ok(Loaded {
                     settings,

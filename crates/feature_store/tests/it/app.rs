@@ -130,7 +130,7 @@ impl App {
         let tables = CatalogConfig {
             uri: format!("sqlite://{}", warehouse.join("catalog.db").display()),
             warehouse: warehouse.display().to_string(),
-            name: None,
+            ..CatalogConfig::default()
         };
         let mut config = self.config.clone();
         config.catalogs.insert("iceberg".to_owned(), tables);

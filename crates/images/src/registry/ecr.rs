@@ -4,13 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use aws::{Call, sign};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
-use super::signature::{Call, sign};
 use super::{ANSWER, Errand, Registries};
 use crate::config::Config;
 use crate::error::Error;

@@ -9,7 +9,6 @@ mod blobs;
 mod credentials;
 mod ecr;
 mod manifests;
-mod signature;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -4,9 +4,10 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
+use aws::AwsKeys;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use images::{AwsKeys, Config};
+use images::Config;
 use serde_json::{Value, json};
 
 use crate::setup::{Place, Registry};

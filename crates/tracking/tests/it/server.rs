@@ -1,5 +1,6 @@
 //! Tracking with an empty database and an empty artifact folder, asked without a network.
 
+use aws::AwsVariables;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
@@ -7,7 +8,7 @@ use db::testing::TestDb;
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
-use tracking::{Artifacts, ArtifactsConfig, AwsVariables, NewRun, PresignedUrls, Run, Tracking};
+use tracking::{Artifacts, ArtifactsConfig, NewRun, PresignedUrls, Run, Tracking};
 use web::Identity;
 
 pub(crate) struct Server {

@@ -1,19 +1,24 @@
 //! The Iceberg catalogs: opening them and their tables.
 
-use std::collections::{BTreeMap, HashMap};
+mod failure;
+mod files;
+mod sql;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use iceberg::io::LocalFsStorageFactory;
+use aws::AwsVariables;
 use iceberg::table::Table;
-use iceberg::{Catalog, CatalogBuilder as _, ErrorKind, NamespaceIdent, TableIdent};
-use iceberg_catalog_sql::{SqlBindStyle, SqlCatalog, SqlCatalogBuilder};
+use iceberg::{Catalog, ErrorKind, NamespaceIdent, TableIdent};
 use tokio::sync::OnceCell;
 
 use crate::config::{CatalogConfig, Config};
 use crate::error::Error;
-use crate::store;
 use crate::table::{LOCAL_CATALOG, TableRef};
+use files::{Files, Place};
+
+pub(crate) use failure::code_of;
 
 /// The folder of the local catalog in the data directory.
 const WAREHOUSE: &str = "warehouse";
@@ -23,11 +28,12 @@ const WAREHOUSE: &str = "warehouse";
 pub struct Catalogs {
     all: Arc<BTreeMap<String, Entry>>,
     data_dir: Arc<PathBuf>,
+    variables: AwsVariables,
 }
 
 struct Entry {
     config: CatalogConfig,
-    opened: OnceCell<Arc<SqlCatalog>>,
+    opened: OnceCell<Arc<dyn Catalog>>,
 }
 
 impl Catalogs {
@@ -44,6 +50,7 @@ impl Catalogs {
         Self {
             all: Arc::new(all.collect()),
             data_dir: Arc::new(data_dir.to_owned()),
+            variables: config.aws.clone(),
         }
     }
 
@@ -58,12 +65,13 @@ impl Catalogs {
     }
 
     /// The catalog of that name, opened.
-    pub(crate) async fn catalog(&self, name: &str) -> Result<Arc<SqlCatalog>, Error> {
+    pub(crate) async fn catalog(&self, name: &str) -> Result<Arc<dyn Catalog>, Error> {
         let entry = self.all.get(name).ok_or_else(|| Error::UnknownCatalog {
             name: name.to_owned(),
             known: self.names(),
         })?;
-        let opened = entry.opened.get_or_try_init(|| open(name, &entry.config));
+        let open = || open(name, &entry.config, &self.variables);
+        let opened = entry.opened.get_or_try_init(open);
         opened.await.cloned()
     }
 
@@ -81,11 +89,11 @@ impl Catalogs {
                 if matches!(
                     error.kind(),
                     ErrorKind::TableNotFound | ErrorKind::NamespaceNotFound
-                ) || !exists(&catalog, &ident).await =>
+                ) || !exists(&*catalog, &ident).await =>
             {
                 Err(Error::UnknownTable {
                     table: Box::new(table.clone()),
-                    tables: tables_in(&catalog, ident.namespace()).await,
+                    tables: tables_in(&*catalog, ident.namespace()).await,
                 })
             }
             Err(error) => Err(Error::iceberg(format!("table {table} cannot be opened"))(
@@ -138,12 +146,12 @@ pub(crate) fn namespace(table: &TableRef) -> Result<NamespaceIdent, Error> {
         .map_err(|_| Error::Invalid(format!("{:?} is not a schema", table.schema)))
 }
 
-async fn exists(catalog: &SqlCatalog, ident: &TableIdent) -> bool {
+async fn exists(catalog: &dyn Catalog, ident: &TableIdent) -> bool {
     // A catalog that does not answer shows the error of the load itself.
     catalog.table_exists(ident).await.unwrap_or(true)
 }
 
-async fn tables_in(catalog: &SqlCatalog, namespace: &NamespaceIdent) -> Vec<String> {
+async fn tables_in(catalog: &dyn Catalog, namespace: &NamespaceIdent) -> Vec<String> {
     // A schema that is not there has no tables.
     let idents = catalog.list_tables(namespace).await.unwrap_or_default();
     let mut names: Vec<String> = idents.iter().map(|ident| ident.name().to_owned()).collect();
@@ -156,32 +164,21 @@ fn local(data_dir: &Path) -> CatalogConfig {
     CatalogConfig {
         uri: format!("sqlite://{}", warehouse.join("catalog.db").display()),
         warehouse: format!("file://{}", warehouse.display()),
-        name: None,
+        ..CatalogConfig::default()
     }
 }
 
-async fn open(name: &str, config: &CatalogConfig) -> Result<Arc<SqlCatalog>, Error> {
-    let uri = store::catalogs::Uri::parse(name, &config.uri)?;
-    store::catalogs::prepare(name, &uri).await?;
-    let bind_style = if uri.is_sqlite() {
-        SqlBindStyle::QMark
-    } else {
-        SqlBindStyle::DollarNumeric
+async fn open(
+    name: &str,
+    config: &CatalogConfig,
+    variables: &AwsVariables,
+) -> Result<Arc<dyn Catalog>, Error> {
+    let files = Files {
+        place: Place {
+            folders: !config.warehouse.starts_with("s3://"),
+            s3: config.s3(name),
+            variables: variables.clone(),
+        },
     };
-    let warehouse = if config.warehouse.contains("://") {
-        config.warehouse.clone()
-    } else {
-        format!("file://{}", config.warehouse)
-    };
-    // One connection: SQLite has one writer, and a second one would see "database is locked".
-    let props = HashMap::from([("pool.max-connections".to_owned(), "1".to_owned())]);
-    let catalog = SqlCatalogBuilder::default()
-        .uri(uri.as_str())
-        .warehouse_location(warehouse.trim_end_matches('/'))
-        .sql_bind_style(bind_style)
-        .with_storage_factory(Arc::new(LocalFsStorageFactory))
-        .load(config.name.as_deref().unwrap_or(name), props)
-        .await
-        .map_err(Error::iceberg(format!("catalog {name:?} cannot be opened")))?;
-    Ok(Arc::new(catalog))
+    sql::open(name, config, files).await
 }

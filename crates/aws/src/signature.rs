@@ -1,28 +1,51 @@
-//! Signing a request to AWS (Signature Version 4), for the two calls that pushing to ECR needs.
+//! Signing a request to AWS (Signature Version 4), for the JSON services: ECR and Glue.
 
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
-use crate::config::AwsKeys;
-use crate::digest::hex;
+/// The keys that calls to AWS are signed with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AwsKeys {
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub session_token: Option<String>,
+}
+
+impl AwsKeys {
+    /// The keys among a process's variables, under the names that Amazon's own tools read.
+    pub fn from_variables(variables: &[(String, String)]) -> Option<Self> {
+        let named = |wanted: &str| {
+            let mut found = variables.iter().filter(|(name, _)| name == wanted);
+            let value = found.next().map(|(_, value)| value.clone());
+            value.filter(|value| !value.is_empty())
+        };
+        Some(Self {
+            access_key_id: named("AWS_ACCESS_KEY_ID")?,
+            secret_access_key: named("AWS_SECRET_ACCESS_KEY")?,
+            session_token: named("AWS_SESSION_TOKEN"),
+        })
+    }
+}
+
+impl std::fmt::Debug for AwsKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AwsKeys({})", self.access_key_id)
+    }
+}
 
 /// A POST to the root of a service.
-pub(super) struct Call<'a> {
-    pub(super) host: &'a str,
-    pub(super) service: &'a str,
-    pub(super) region: &'a str,
+pub struct Call<'a> {
+    pub host: &'a str,
+    pub service: &'a str,
+    pub region: &'a str,
     /// Names in lower case; what else is signed is added.
-    pub(super) headers: &'a [(&'a str, &'a str)],
-    pub(super) body: &'a str,
+    pub headers: &'a [(&'a str, &'a str)],
+    pub body: &'a str,
 }
 
 /// The headers that make the call the one of who holds the keys.
-pub(super) fn sign(
-    call: &Call<'_>,
-    keys: &AwsKeys,
-    now: OffsetDateTime,
-) -> Vec<(&'static str, String)> {
+pub fn sign(call: &Call<'_>, keys: &AwsKeys, now: OffsetDateTime) -> Vec<(&'static str, String)> {
     let day = format!(
         "{:04}{:02}{:02}",
         now.year(),
@@ -66,6 +89,14 @@ pub(super) fn sign(
         added.push(("x-amz-security-token", token.clone()));
     }
     added
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn mac(key: &[u8], text: &str) -> Vec<u8> {
