@@ -93,7 +93,7 @@ impl ModelImages {
         let model = Model {
             name: prepared.name,
             version: prepared.version,
-            folder: prepared.folder,
+            folder: prepared.folder.to_path_buf(),
             environment,
             origin: self.origin(version).await,
         };

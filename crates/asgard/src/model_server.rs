@@ -121,7 +121,7 @@ async fn load(
     let model = ModelFolder {
         name: start.name.clone(),
         version: start.version,
-        folder: start.folder.clone(),
+        folder: start.folder.clone().into(),
         environment,
     };
     let home = data_dir.join("serving");

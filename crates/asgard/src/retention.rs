@@ -49,6 +49,7 @@ impl Retention {
             logs,
             environments = pruned.environments,
             cache = pruned.cache,
+            resolutions = pruned.resolutions,
             "what nobody needs was removed"
         );
         Ok(())

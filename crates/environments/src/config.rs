@@ -32,6 +32,9 @@ pub struct Config {
     pub keep_unused_days: u32,
     /// Beyond which size uv's cache is removed, in bytes; 0: never.
     pub cache_limit_bytes: u64,
+    /// Beyond which size what lists of requirements meant is forgotten, that used longest ago
+    /// first, in bytes; 0: never.
+    pub resolutions_limit_bytes: u64,
     /// The variables of the server's environment that matter here; set by the binary.
     #[serde(skip)]
     pub host: HostEnvironment,
@@ -50,6 +53,7 @@ impl Default for Config {
             build_timeout_s: 1_800,
             keep_unused_days: 30,
             cache_limit_bytes: 20 << 30,
+            resolutions_limit_bytes: 256 << 20,
             host: HostEnvironment::default(),
         }
     }

@@ -18,6 +18,8 @@ const DAY: u64 = 24 * 3600;
 pub struct Pruned {
     pub environments: usize,
     pub cache: bool,
+    /// Lists of requirements whose meaning is no longer known.
+    pub resolutions: usize,
 }
 
 /// What the store takes of the disk.
@@ -31,8 +33,9 @@ pub struct Kept {
 
 impl Environments {
     /// Removes the environments that nobody holds, that were not used for
-    /// `environments.keep_unused_days` and that are not among `needed`; and uv's cache when it is
-    /// larger than `environments.cache_limit_bytes` and nothing is being built.
+    /// `environments.keep_unused_days` and that are not among `needed`; uv's cache when it is
+    /// larger than `environments.cache_limit_bytes` and nothing is being built; and resolutions
+    /// beyond `environments.resolutions_limit_bytes`.
     ///
     /// # Errors
     /// [`Error::Store`] when the folders cannot be read or changed.
@@ -42,6 +45,7 @@ impl Environments {
         let no_builds = self.builds.clone().try_acquire_many_owned(builds).ok();
         let (store, before) = (self.store.clone(), self.unused_before());
         let limit = self.config.cache_limit_bytes;
+        let resolutions_limit = self.config.resolutions_limit_bytes;
         self.on_disk("remove what nobody needs from", move || {
             let mut pruned = Pruned::default();
             if let Some(before) = before {
@@ -60,6 +64,9 @@ impl Environments {
                     limit,
                     "uv's cache was larger than its limit and was removed"
                 );
+            }
+            if resolutions_limit > 0 {
+                pruned.resolutions = store.forget_resolutions(resolutions_limit)?;
             }
             Ok(pruned)
         })

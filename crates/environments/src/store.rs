@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -159,10 +160,40 @@ impl Store {
             .ok_or_else(|| failed(io::Error::other("it cannot be read back")))
     }
 
-    /// What a list meant when it was last resolved.
+    /// What a list meant when it was last resolved; counts as used now.
     pub(crate) fn resolution(&self, input: &str) -> Option<Resolution> {
-        let text = fs::read(self.resolutions.join(format!("{input}.json"))).ok()?;
+        let mut file = File::open(self.resolutions.join(format!("{input}.json"))).ok()?;
+        if let Err(error) = file.set_modified(SystemTime::now()) {
+            tracing::warn!(input, %error, "noting that a resolution is used failed");
+        }
+        let mut text = Vec::new();
+        io::Read::read_to_end(&mut file, &mut text).ok()?;
         serde_json::from_slice(&text).ok()
+    }
+
+    /// Forgets what lists meant until the rest is within a size, that used longest ago first; how
+    /// many were forgotten.
+    pub(crate) fn forget_resolutions(&self, limit_bytes: u64) -> io::Result<usize> {
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(&self.resolutions)? {
+            let entry = entry?;
+            // One may be replaced at this moment.
+            if let Ok(found) = entry.metadata() {
+                kept.push((found.modified()?, found.blocks() * 512, entry.path()));
+            }
+        }
+        kept.sort();
+        let mut bytes: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
+        let mut forgotten = 0;
+        for (_, size, path) in kept {
+            if bytes <= limit_bytes {
+                break;
+            }
+            remove(&path)?;
+            bytes -= size;
+            forgotten += 1;
+        }
+        Ok(forgotten)
     }
 
     pub(crate) fn remember(&self, input: &str, resolution: &Resolution) -> Result<(), Error> {

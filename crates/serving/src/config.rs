@@ -25,6 +25,9 @@ pub struct Config {
     pub batch_rows: usize,
     /// The most memory that one worker may use, in bytes; absent: as much as all together.
     pub worker_memory_bytes: Option<u64>,
+    /// Beyond which size copies of models whose files are in a bucket or on an external MLflow
+    /// server are removed, those used longest ago first, in bytes; 0: never.
+    pub copies_limit_bytes: u64,
     /// Whether models whose arithmetic asgard knows are answered without Python, once both have
     /// given the same bits.
     pub native: bool,
@@ -41,6 +44,7 @@ impl Default for Config {
             queue_length: 1_024,
             batch_rows: 1_024,
             worker_memory_bytes: None,
+            copies_limit_bytes: 20 << 30,
             native: true,
         }
     }

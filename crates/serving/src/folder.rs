@@ -1,25 +1,26 @@
 //! The files of a model version as a folder of this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use registry::Registry;
 use tracking::Location;
 
+use crate::copies::{Copies, Folder};
 use crate::error::Error;
 
-/// Where the files are: in the artifact store itself when that is a local folder, else a copy
-/// below `cache`, kept under what the files are.
+/// Where the files are: in the artifact store itself when that is a local folder, else one of
+/// `copies`, kept under what the files are.
 ///
 /// # Errors
 /// When the files cannot be read or the copy cannot be written.
 pub(crate) async fn of(
     registry: &Registry,
     location: &Location,
-    cache: &Path,
-) -> Result<PathBuf, Error> {
+    copies: &Copies,
+) -> Result<Folder, Error> {
     let artifacts = registry.tracking().artifacts();
     if let Some(folder) = artifacts.local_dir(location) {
-        return Ok(folder);
+        return Ok(folder.into());
     }
     let mut files: Vec<String> = artifacts
         .list_all(location)
@@ -28,26 +29,35 @@ pub(crate) async fn of(
         .map(|file| format!("{} {:?}", file.path, file.size_bytes))
         .collect();
     files.sort();
-    let copy = cache.join(name(location.key(), &files));
-    if tokio::fs::try_exists(&copy).await.unwrap_or(false) {
+    let name = name(location.key(), &files);
+    if let Some(copy) = copies.find(&name) {
         return Ok(copy);
     }
     let failed = |source| Error::Io {
-        attempt: format!("keep a copy of {} in {}", location.uri(), cache.display()),
+        attempt: format!(
+            "keep a copy of {} in {}",
+            location.uri(),
+            copies.root().display()
+        ),
         source,
     };
-    tokio::fs::create_dir_all(cache).await.map_err(failed)?;
-    let part = tempfile::TempDir::with_prefix_in("part-", cache).map_err(failed)?;
+    let part = copies.begin().map_err(failed)?;
     artifacts.download(location, part.path()).await?;
-    let part = part.keep();
-    match tokio::fs::rename(&part, &copy).await {
-        Ok(()) => Ok(copy),
-        // Another request was quicker.
-        Err(_) if tokio::fs::try_exists(&copy).await.unwrap_or(false) => {
-            let _ = tokio::fs::remove_dir_all(&part).await;
-            Ok(copy)
-        }
-        Err(source) => Err(failed(source)),
+    let copy = copies.publish(part, &name).map_err(failed)?;
+    make_room(copies).await;
+    Ok(copy)
+}
+
+/// Brings the copies back within their limit.
+pub(crate) async fn make_room(copies: &Copies) {
+    let pruned = {
+        let copies = copies.clone();
+        tokio::task::spawn_blocking(move || copies.prune()).await
+    };
+    // The model can be served all the same.
+    if let Ok(Err(error)) = pruned {
+        let folder = copies.root().display();
+        tracing::error!(%folder, %error, "removing copies of models that nobody uses failed");
     }
 }
 

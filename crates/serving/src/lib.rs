@@ -10,6 +10,7 @@
 mod answer;
 mod config;
 mod convert;
+mod copies;
 mod datetime;
 mod dispatch;
 mod engine;
@@ -35,6 +36,7 @@ mod values;
 mod worker;
 
 pub use config::Config;
+pub use copies::Folder;
 pub use error::Error;
 pub use features_from::{FeaturesAsked, FeaturesFound, FoundFeature, OnlineFeatures};
 pub use fit::Problem;

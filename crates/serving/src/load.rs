@@ -11,6 +11,7 @@ use sandbox::Sandbox;
 use tracking::Location;
 
 use crate::config::Config;
+use crate::copies::{Copies, Folder};
 use crate::dispatch::{Queue, Rules, start};
 use crate::engine::{Native, Proof};
 use crate::error::Error;
@@ -55,7 +56,7 @@ pub(crate) struct Maker {
 pub(crate) struct Files {
     pub(crate) name: String,
     pub(crate) version: i64,
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Folder,
     /// The environment that it was trained in, where that is known.
     pub(crate) environment: Option<Environment>,
 }
@@ -114,10 +115,10 @@ impl Loader {
     }
 
     /// The model's folder on this machine, where it may have to be brought to.
-    async fn folder(&self, version: &ModelVersion, location: &Location) -> Result<PathBuf, Error> {
-        let home = self.maker.home.join("models");
+    async fn folder(&self, version: &ModelVersion, location: &Location) -> Result<Folder, Error> {
         let after = self.maker.config.load_timeout();
-        let brought = folder::of(&self.registry, location, &home);
+        let copies = self.copies();
+        let brought = folder::of(&self.registry, location, &copies);
         match tokio::time::timeout(after, brought).await {
             Ok(folder) => folder,
             Err(_) => Err(Error::LoadTimeout {
@@ -125,6 +126,12 @@ impl Loader {
                 after,
             }),
         }
+    }
+
+    /// The copies of models whose files are not on this machine.
+    pub(crate) fn copies(&self) -> Copies {
+        let limit_bytes = self.maker.config.copies_limit_bytes;
+        Copies::new(self.maker.home.join("models"), limit_bytes)
     }
 
     /// Has all on this machine that a process needs to serve a version.

@@ -10,6 +10,7 @@ use sandbox::Sandbox;
 
 use crate::answer::count;
 use crate::config::Config;
+use crate::copies::Folder;
 use crate::error::Error;
 use crate::inference::{Inference, Prediction};
 use crate::load::{Files, Maker, Model};
@@ -20,7 +21,7 @@ pub struct ModelFolder {
     pub name: String,
     pub version: i64,
     /// Holds the MLmodel file.
-    pub folder: PathBuf,
+    pub folder: Folder,
     /// The Python environment to load it in; absent: one made of its own requirements.
     pub environment: Option<Environment>,
 }

@@ -11,6 +11,7 @@ use registry::{ModelVersion, Selector};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::folder;
 use crate::load::{Loader, Model};
 
 /// How long a failure to load is answered without another attempt.
@@ -153,6 +154,7 @@ impl Models {
 
     /// Sweeps until `shutdown`, then stops every model.
     pub(crate) async fn work(&self, shutdown: CancellationToken) {
+        folder::make_room(&self.loader.copies()).await;
         let mut generation = self.loader.registry.generation();
         let mut ticks = tokio::time::interval(SWEEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

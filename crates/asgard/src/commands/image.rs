@@ -175,7 +175,7 @@ async fn model(settings: &Settings, data_dir: &Path, found: &Found) -> anyhow::R
     let folder = ModelFolder {
         name: found.name.clone(),
         version: found.version,
-        folder: found.folder.clone(),
+        folder: found.folder.clone().into(),
         environment: known,
     };
     let folder = folder.with_environment(&environments).await;
@@ -190,7 +190,7 @@ async fn model(settings: &Settings, data_dir: &Path, found: &Found) -> anyhow::R
     Ok(Model {
         name: folder.name,
         version: folder.version,
-        folder: folder.folder,
+        folder: folder.folder.to_path_buf(),
         environment,
         origin: found.origin.clone(),
     })

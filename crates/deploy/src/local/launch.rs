@@ -126,7 +126,7 @@ impl Launcher {
                 WORK.as_ref(),
             )
         } else {
-            (self.program.as_path(), model.folder.as_path(), folder, work)
+            (self.program.as_path(), &*model.folder, folder, work)
         };
         let mut listen = OsString::from("unix:");
         listen.push(socket_dir.join(NAME));

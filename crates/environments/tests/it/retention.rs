@@ -50,6 +50,35 @@ async fn only_what_is_old_and_needed_by_nobody_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_lists_meant_is_forgotten_beyond_a_size_but_not_what_was_used_last() {
+    let data = tempfile::tempdir().unwrap();
+    let config = Config {
+        // One file takes at least a block of the disk.
+        resolutions_limit_bytes: 32 * 1024,
+        ..config().await
+    };
+    let environments = open(data.path(), &config).await;
+    ensure(&environments, &request(&["six"])).await.unwrap();
+    let folder = data.path().join("cache/resolutions");
+    let mut made = std::fs::read_dir(&folder).unwrap();
+    let made = made.next().unwrap().unwrap().path();
+    for at in 0..40 {
+        let file = folder.join(format!("{at:064x}.json"));
+        std::fs::write(&file, vec![b' '; 4_000]).unwrap();
+        let used = SystemTime::now() - Duration::from_secs(3_600 - at);
+        let file = File::options().write(true).open(file).unwrap();
+        file.set_modified(used).unwrap();
+    }
+    ensure(&environments, &request(&["six"])).await.unwrap();
+    let forgotten = environments.prune(HashSet::new()).await.unwrap();
+    let kept = std::fs::read_dir(&folder).unwrap().count();
+    assert_eq!(forgotten.resolutions + kept, 41);
+    assert!((1..=8).contains(&kept), "{kept}");
+    assert!(!folder.join(format!("{:064x}.json", 0)).exists());
+    assert!(made.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_large_cache_is_removed_and_environments_stay_whole() {
     let data = tempfile::tempdir().unwrap();
     let config = Config {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use environments::Environment;
 use sandbox::{Limits, Mount, Network, Sandbox, Spec};
 
+use crate::copies::Folder;
+
 /// The worker's program.
 const PROGRAM: &str = include_str!("../../python/worker.py");
 
@@ -23,7 +25,7 @@ pub(crate) struct Launch {
     pub(crate) sandbox: Sandbox,
     pub(crate) environment: Environment,
     /// The model's folder on this machine.
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Folder,
     /// Where the worker's program has been written.
     pub(crate) program: PathBuf,
     /// A folder of the host that a worker may write to where it has no private files.
@@ -54,7 +56,7 @@ impl Launch {
             mounts.push(mount(&self.program, PROGRAM_INSIDE));
             (Path::new(PROGRAM_INSIDE), Path::new(WORK_INSIDE))
         } else {
-            mounts.push(Mount::read_only(&self.folder));
+            mounts.push(Mount::read_only(&*self.folder));
             mounts.push(Mount::read_only(&self.program));
             mounts.push(Mount::writable(work_dir));
             (self.program.as_path(), work_dir)

@@ -129,7 +129,7 @@ impl Stage {
         let folder = ModelFolder {
             name: model.to_owned(),
             version: 7,
-            folder: self.folder(model),
+            folder: self.folder(model).into(),
             environment: Environment::at(&self.environment.root),
         };
         let home = self.data_dir.path().join("model-server");
