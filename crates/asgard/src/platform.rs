@@ -265,7 +265,8 @@ async fn track(settings: &Settings, data_dir: &Path, db: &Db) -> anyhow::Result<
             url = external.url(),
             "an external MLflow server keeps runs and models"
         );
-        return Ok(Tracking::at(external, db.clone()));
+        let registered = registry::external_versions_at(external.clone());
+        return Ok(Tracking::at(external, db.clone()).with_registered(registered));
     }
     let artifacts = Artifacts::open(&settings.artifacts, data_dir)
         .context("cannot open the artifact store (artifacts.url)")?;

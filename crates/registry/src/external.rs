@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracking::wire::{Int, KeyValue, List, pairs};
-use tracking::{External, Kind, Stamp, is_missing, take};
+use tracking::{External, Kind, Location, Owner, Question, Stamp, is_missing, take};
 
 use crate::error::Error;
 use crate::model::RegisteredModel;
@@ -412,4 +412,93 @@ pub(crate) async fn location(external: &External, version: &ModelVersion) -> Res
         .as_str()
         .unwrap_or_default()
         .to_owned())
+}
+
+/// The version whose files a place belongs to. What a version's source means may have to be asked
+/// of the server, so only those are looked at whose source names the run or logged model in whose
+/// folder the place is.
+pub(crate) async fn find_around(
+    external: &External,
+    question: &Question,
+) -> Result<Option<(String, i64)>, tracking::Error> {
+    let place = &question.place;
+    let (within, asks) = match Owner::of(place) {
+        Some(Owner::Run(id) | Owner::LoggedModel(id)) => (id, true),
+        Some(Owner::Trace(_)) => return Ok(None),
+        // The folder of an experiment with a place of its own.
+        None => (first_name(place), false),
+    };
+    let filter = format!("source_path LIKE '%{within}%'");
+    let mut token = String::new();
+    loop {
+        let mut fields = vec![("filter", filter.as_str()), ("max_results", PAGE)];
+        if !token.is_empty() {
+            fields.push(("page_token", &token));
+        }
+        let search = external.get("2.0/mlflow/model-versions/search", &fields);
+        let mut page = search.await?;
+        for version in page["model_versions"].as_array().into_iter().flatten() {
+            if let Some(found) = is_around(external, question, version, asks).await? {
+                return Ok(Some(found));
+            }
+        }
+        match take(&mut page, "/next_page_token") {
+            Value::String(next) if !next.is_empty() => token = next,
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// The first folder of a place, with `LIKE`'s sign for any character where quotes would be read.
+fn first_name(place: &Location) -> String {
+    let first = place.key().split('/').next().unwrap_or_default();
+    let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    first
+        .chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect()
+}
+
+/// The name and number of a version in an answer, where a place is among its files.
+async fn is_around(
+    external: &External,
+    question: &Question,
+    version: &Value,
+    asks: bool,
+) -> Result<Option<(String, i64)>, tracking::Error> {
+    let text = |key: &str| version[key].as_str().unwrap_or_default();
+    let number = match &version["version"] {
+        Value::Number(number) => number.to_string(),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    };
+    let (name, mut source) = (text("name"), text("source").to_owned());
+    if asks && !source.starts_with("mlflow-artifacts:") {
+        let fields = [("name", name), ("version", number.as_str())];
+        let asked = external.get("2.0/mlflow/model-versions/get-download-uri", &fields);
+        match asked.await {
+            Ok(answer) => {
+                source = answer["artifact_uri"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            }
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    // What lies elsewhere is not changed by this server.
+    let Ok(files) = Location::parse_uri(&source) else {
+        return Ok(None);
+    };
+    let below = question.with_all_below && files.is_within(&question.place);
+    if !below && !question.place.is_within(&files) {
+        return Ok(None);
+    }
+    let id = stamp_id(name, &number);
+    let made = external.stamp_of(Kind::ModelVersion, &id).await?;
+    let made = made.map(|stamp| stamp.job_id);
+    if made.is_some() && made == question.not_by_job {
+        return Ok(None);
+    }
+    Ok(Some((name.to_owned(), number.parse().unwrap_or_default())))
 }

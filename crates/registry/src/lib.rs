@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use db::Db;
 use tokio_util::sync::CancellationToken;
-use tracking::{Location, Tracking};
+use tracking::{External, Location, Tracking};
 use webhooks::Webhooks;
 
 /// Where servers on the same database tell each other that the registry changed.
@@ -73,6 +73,17 @@ pub fn versions_at(db: Db) -> tracking::RegisteredAt {
             let job_id = question.not_by_job.unwrap_or_default();
             let found =
                 store::versions::find_around(&mut conn, &places, above.as_deref(), &job_id).await?;
+            Ok(found.map(|(name, version)| format!("version {version} of model {name:?}")))
+        })
+    })
+}
+
+/// The same of an external MLflow server.
+pub fn external_versions_at(external: External) -> tracking::RegisteredAt {
+    Arc::new(move |question| {
+        let external = external.clone();
+        Box::pin(async move {
+            let found = external::find_around(&external, &question).await?;
             Ok(found.map(|(name, version)| format!("version {version} of model {name:?}")))
         })
     })

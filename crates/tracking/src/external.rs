@@ -8,6 +8,7 @@ mod files;
 mod forward;
 mod records;
 mod rules;
+mod spans;
 mod stamp;
 mod upstream;
 
@@ -26,7 +27,7 @@ use crate::config::Config;
 use crate::error::Error;
 use upstream::{ANSWER, Upstream};
 
-pub(crate) use rules::write_of;
+pub(crate) use rules::{Write, write_of};
 
 /// How long an answer may take that the state of the platform is made of.
 pub(crate) const STATUS: Duration = Duration::from_secs(2);

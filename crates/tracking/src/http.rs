@@ -37,8 +37,8 @@ pub use download::download;
 
 /// MLflow's tracking routes.
 pub fn routes(tracking: Tracking) -> Routes {
-    match tracking.external().cloned() {
-        Some(external) => external::routes(external, embedded(tracking).table()),
+    match tracking.external() {
+        Some(_) => external::routes(tracking.clone(), embedded(tracking).table()),
         None => embedded(tracking),
     }
 }

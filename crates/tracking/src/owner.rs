@@ -67,7 +67,7 @@ pub fn check_owner(
 
 /// Finds the registered version, in words, that a place belongs to.
 pub type RegisteredAt = Arc<
-    dyn Fn(Question) -> Pin<Box<dyn Future<Output = Result<Option<String>, db::Error>> + Send>>
+    dyn Fn(Question) -> Pin<Box<dyn Future<Output = Result<Option<String>, Error>> + Send>>
         + Send
         + Sync,
 >;
@@ -128,6 +128,9 @@ impl Tracking {
 
     /// Refuses a place outside of what a job made itself.
     async fn check_made_by(&self, job_id: &str, place: &Location) -> Result<(), Error> {
+        if let Some(external) = &self.external {
+            return external.check_made_file(job_id, place).await;
+        }
         let (root, owner) = match Owner::of(place) {
             Some(Owner::Run(run_id)) => {
                 let run = self.get_run(&run_id).await?;

@@ -25,8 +25,14 @@ pub(crate) enum Write<'p> {
     Named(Kind, &'p str),
     /// Stores or removes the file at this path.
     File(String),
-    /// Sends a file in parts, whose place stands in the body too.
-    Parts,
+    /// Sends a file in parts into the folder at this path; its name stands in the body.
+    Parts(String),
+    /// Has an address signed that a file of a run is sent to; its place stands in the body.
+    Signed,
+    /// Stores a file of a run; its place stands in the query.
+    FileOfRun,
+    /// Removes a version of a scorer, or all of them.
+    Scorer,
     /// Changes what belongs to no one.
     Shared,
 }
@@ -37,8 +43,12 @@ pub(crate) fn write_of<'p>(method: &Method, path: &'p [&'p str]) -> Option<Write
     let (post, patch) = (method == Method::POST, method == Method::PATCH);
     Some(match path {
         ["2.0", "mlflow-artifacts", "artifacts", file @ ..] => Write::File(file.join("/")),
-        ["2.0", "mlflow-artifacts", "mpu", ..] => Write::Parts,
-        ["2.0", "mlflow", "runs", "create"] if post => Write::Create(Kind::Run),
+        ["2.0", "mlflow-artifacts", "mpu", _, folder @ ..] => Write::Parts(folder.join("/")),
+        ["2.0", "mlflow", "artifacts", "presigned-upload-url"] if post => Write::Signed,
+        ["2.0", "mlflow", "upload-artifact"] if post => Write::FileOfRun,
+        ["2.0", "mlflow", "runs", "create" | "create-promptlab-run"] if post => {
+            Write::Create(Kind::Run)
+        }
         ["2.0", "mlflow", "runs", _] if post => Write::Fields(Kind::Run, RUN),
         ["2.0", "mlflow", "experiments", "create"] if post => Write::Create(Kind::Experiment),
         ["2.0", "mlflow", "experiments", "update"] if post => {
@@ -54,7 +64,18 @@ pub(crate) fn write_of<'p>(method: &Method, path: &'p [&'p str]) -> Option<Write
         ["2.0", "mlflow", "logged-models", id, ..] => Write::Named(Kind::LoggedModel, id),
         ["2.0" | "3.0", "mlflow", "traces"] if post => Write::Create(Kind::Trace),
         ["2.0" | "3.0", "mlflow", "traces", id] if patch => Write::Named(Kind::Trace, id),
-        ["2.0" | "3.0", "mlflow", "traces", id, "tags"] => Write::Named(Kind::Trace, id),
+        [
+            "2.0" | "3.0",
+            "mlflow",
+            "traces",
+            id,
+            "tags" | "assessments",
+            ..,
+        ] => Write::Named(Kind::Trace, id),
+        ["3.0", "mlflow", "datasets", "create"] if post => Write::Create(Kind::EvaluationDataset),
+        ["3.0", "mlflow", "datasets", id, ..] => Write::Named(Kind::EvaluationDataset, id),
+        ["3.0", "mlflow", "scorers", "register"] if post => Write::Create(Kind::Scorer),
+        ["3.0", "mlflow", "scorers", "delete"] => Write::Scorer,
         _ => return None,
     })
 }
@@ -96,14 +117,17 @@ impl External {
         request: axum::extract::Request,
     ) -> Result<Response, Error> {
         let mut read = match write {
-            Write::File(path) => {
-                self.check_may_write_file(job_id, &path).await?;
-                return self.forward(request).await;
-            }
-            // Clients know this message by its beginning, and send the file in one request.
-            Write::Parts => {
+            // Whether the place is the job's own has been asked.
+            Write::File(_) | Write::FileOfRun => return self.forward(request).await,
+            // Clients know these messages by their beginnings, and send the file in one request.
+            Write::Parts(_) => {
                 let message =
                     "Multipart upload is not supported for the current artifact repository";
+                return Err(Error::NotImplemented(message.to_owned()));
+            }
+            Write::Signed => {
+                let message =
+                    "Presigned URLs are not supported for the current artifact repository";
                 return Err(Error::NotImplemented(message.to_owned()));
             }
             _ => JobWrite::read(request).await?,
@@ -128,7 +152,8 @@ impl External {
                 }
             }
             Write::Named(kind, id) => self.check_made(caller, kind, id).await?,
-            Write::Shared | Write::File(_) | Write::Parts => {}
+            Write::Scorer => self.check_made_scorer(caller, &read).await?,
+            _ => {}
         }
         let (head, body) = self.forward_write(read).await?;
         Ok(Response::from_parts(head, Body::from(body)))
@@ -159,12 +184,21 @@ impl External {
         if trace_id.is_empty() {
             return Err(Error::Missing("trace.trace_info.trace_id".to_owned()));
         }
-        if self.stamp_of(kind, trace_id).await?.is_some() {
-            return self.check_made(caller, kind, trace_id).await;
+        self.check_new_trace(caller, trace_id).await
+    }
+
+    /// Refuses a trace that is there already and that this job did not make.
+    pub(crate) async fn check_new_trace(
+        &self,
+        caller: &Identity,
+        trace_id: &str,
+    ) -> Result<(), Error> {
+        if self.stamp_of(Kind::Trace, trace_id).await?.is_some() {
+            return self.check_made(caller, Kind::Trace, trace_id).await;
         }
         let fields = [("trace_id", trace_id)];
         match self.get("3.0/mlflow/traces/get", &fields).await {
-            Ok(_) => self.check_made(caller, kind, trace_id).await,
+            Ok(_) => self.check_made(caller, Kind::Trace, trace_id).await,
             Err(error) if is_missing(&error) => Ok(()),
             // Older servers have no such route.
             Err(Error::ExternalAnswer {
@@ -174,9 +208,33 @@ impl External {
         }
     }
 
-    async fn check_may_write_file(&self, job_id: &str, path: &str) -> Result<(), Error> {
-        let place = Location::root().join(path)?;
-        let stamp = match Owner::of(&place) {
+    /// A job removes those versions of a scorer that it registered itself.
+    async fn check_made_scorer(&self, caller: &Identity, write: &JobWrite) -> Result<(), Error> {
+        let (experiment_id, name) = (write.text("experiment_id"), write.text("name"));
+        let versions = match write.text("version") {
+            version if !version.is_empty() => vec![version],
+            _ => {
+                let fields = [("experiment_id", experiment_id.as_str()), ("name", &name)];
+                let listed = self.get("3.0/mlflow/scorers/versions", &fields).await?;
+                let listed = listed["scorers"].as_array().cloned().unwrap_or_default();
+                let version = |scorer: &Value| text(&scorer["scorer_version"]);
+                listed.iter().map(version).collect()
+            }
+        };
+        for version in versions {
+            let id = format!("{experiment_id}/{name}/{version}");
+            self.check_made(caller, Kind::Scorer, &id).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a place outside of what a job made itself.
+    pub(crate) async fn check_made_file(
+        &self,
+        job_id: &str,
+        place: &Location,
+    ) -> Result<(), Error> {
+        let stamp = match Owner::of(place) {
             Some(Owner::Run(id)) => self.stamp_of(Kind::Run, &id).await?,
             Some(Owner::LoggedModel(id)) => self.stamp_of(Kind::LoggedModel, &id).await?,
             Some(Owner::Trace(id)) => self.stamp_of(Kind::Trace, &id).await?,
@@ -198,13 +256,17 @@ impl External {
     }
 }
 
-/// The id and the place of what an answer says was made.
-fn made(kind: Kind, answer: &Value) -> (String, Option<String>) {
-    let text = |value: &Value| match value {
+/// A field of an answer that is text, or a number in its place.
+fn text(value: &Value) -> String {
+    match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         _ => String::new(),
-    };
+    }
+}
+
+/// The id and the place of what an answer says was made.
+fn made(kind: Kind, answer: &Value) -> (String, Option<String>) {
     let uri = |value: &Value| value.as_str().map(str::to_owned);
     match kind {
         Kind::Experiment => (text(&answer["experiment_id"]), None),
@@ -222,6 +284,11 @@ fn made(kind: Kind, answer: &Value) -> (String, Option<String>) {
             let version = &answer["model_version"];
             let id = format!("{}/{}", text(&version["name"]), text(&version["version"]));
             (id, None)
+        }
+        Kind::EvaluationDataset => (text(&answer["dataset"]["dataset_id"]), None),
+        Kind::Scorer => {
+            let names = ["experiment_id", "name", "version"].map(|name| text(&answer[name]));
+            (names.join("/"), None)
         }
     }
 }
@@ -259,7 +326,7 @@ mod tests {
         for path in [
             &["2.0", "mlflow", "traces", "delete-traces"][..],
             &["2.0", "mlflow", "gateway", "secrets"],
-            &["3.0", "mlflow", "traces", "tr-1", "assessments"],
+            &["3.0", "mlflow", "issues", "create"],
             &["2.0", "mlflow", "runs"],
             &[],
         ] {

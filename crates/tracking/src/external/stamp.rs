@@ -17,6 +17,9 @@ pub enum Kind {
     RegisteredModel,
     /// Its id is `NAME/VERSION`.
     ModelVersion,
+    EvaluationDataset,
+    /// Its id is `EXPERIMENT_ID/NAME/VERSION`.
+    Scorer,
 }
 
 /// Which job made something.
@@ -37,6 +40,8 @@ impl Kind {
             Self::Trace => "trace",
             Self::RegisteredModel => "registered_model",
             Self::ModelVersion => "model_version",
+            Self::EvaluationDataset => "evaluation_dataset",
+            Self::Scorer => "scorer",
         }
     }
 
@@ -45,6 +50,7 @@ impl Kind {
             Self::LoggedModel => "logged model",
             Self::RegisteredModel => "registered model",
             Self::ModelVersion => "model version",
+            Self::EvaluationDataset => "evaluation dataset",
             other => other.as_str(),
         }
     }

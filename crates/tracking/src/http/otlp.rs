@@ -12,10 +12,10 @@ use web::{Caller, MlflowError, Permission, Routes};
 
 use crate::Tracking;
 use crate::error::Error;
-use crate::span::Export;
+use crate::span::{Export, Span};
 
 /// The largest request after unpacking, in bytes.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Names the experiment that the spans belong to, and the run.
 const EXPERIMENT: &str = "x-mlflow-experiment-id";
@@ -24,8 +24,11 @@ const RUN: &str = "x-mlflow-run-id";
 const PROTOBUF: &str = "application/x-protobuf";
 
 /// The one path that OTLP exporters know.
+pub(super) const PATH: &str = "/v1/traces";
+
+/// The route of exporters.
 pub(super) fn add(routes: Routes<Tracking>) -> Routes<Tracking> {
-    routes.post("/v1/traces", Permission::WriteTracking, export)
+    routes.post(PATH, Permission::WriteTracking, export)
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -44,14 +47,35 @@ fn unpack(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Error> {
         }
     }
     let mut whole = Vec::new();
-    let mut unpacked = GzDecoder::new(body.as_ref()).take(MAX_BYTES + 1);
+    let mut unpacked = GzDecoder::new(body.as_ref()).take(MAX_BYTES as u64 + 1);
     unpacked
         .read_to_end(&mut whole)
         .map_err(|error| Error::Invalid(format!("the body is not gzip: {error}")))?;
-    if whole.len() as u64 > MAX_BYTES {
+    if whole.len() > MAX_BYTES {
         return Err(Error::BodyTooLarge);
     }
     Ok(whole.into())
+}
+
+/// The spans of a request.
+///
+/// # Errors
+/// What the request must be like.
+pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Vec<Span>, Error> {
+    let kind = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some(PROTOBUF) {
+        return Err(Error::Body(format!(
+            "Invalid Content-Type: {kind:?}. Expected: {PROTOBUF}; set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf"
+        )));
+    }
+    let body = unpack(headers, body)?;
+    let export = Export::decode(body)
+        .map_err(|error| Error::Invalid(format!("Invalid OpenTelemetry format: {error}")))?;
+    let scopes = export
+        .resource_spans
+        .into_iter()
+        .flat_map(|r| r.scope_spans);
+    Ok(scopes.flat_map(|scope| scope.spans).collect())
 }
 
 async fn export(
@@ -60,26 +84,12 @@ async fn export(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, MlflowError> {
-    let kind = text(&headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    if kind.split(';').next().map(str::trim) != Some(PROTOBUF) {
-        let message = format!(
-            "Invalid Content-Type: {kind:?}. Expected: {PROTOBUF}; set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf"
-        );
-        return Err(Error::Body(message).into());
-    }
     let experiment_id = text(&headers, EXPERIMENT).ok_or_else(|| {
         Error::Missing(format!(
             "{EXPERIMENT} (a header: set OTEL_EXPORTER_OTLP_TRACES_HEADERS={EXPERIMENT}=ID)"
         ))
     })?;
-    let body = unpack(&headers, &body)?;
-    let export = Export::decode(body)
-        .map_err(|error| Error::Invalid(format!("Invalid OpenTelemetry format: {error}")))?;
-    let scopes = export
-        .resource_spans
-        .into_iter()
-        .flat_map(|r| r.scope_spans);
-    let spans: Vec<_> = scopes.flat_map(|scope| scope.spans).collect();
+    let spans = read(&headers, &body)?;
     let run_id = text(&headers, RUN);
     tracking
         .log_spans(experiment_id, run_id, &spans, caller.job_id())

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tracking::{Config, External, Kind, Location, RunStatus, Tracking};
-use web::Identity;
+use web::{Identity, Role};
 
 use crate::server::{Answer, Server, job};
 
@@ -87,6 +87,19 @@ async fn answer(State(seen): State<Seen>, request: Request<Body>) -> Response {
         "mlflow-artifacts/artifacts" => {
             Json(json!({ "files": [{ "path": "MLmodel", "is_dir": false, "file_size": 5 }] }))
                 .into_response()
+        }
+        "/base/api/3.0/mlflow/datasets/create" => {
+            Json(json!({ "dataset": { "dataset_id": "d-1" } })).into_response()
+        }
+        "/base/api/3.0/mlflow/scorers/register" => {
+            Json(json!({ "experiment_id": "1", "name": "s", "version": 3 })).into_response()
+        }
+        "/base/api/3.0/mlflow/scorers/versions" => {
+            Json(json!({ "scorers": [{ "scorer_version": 2 }, { "scorer_version": 3 }] }))
+                .into_response()
+        }
+        "/base/api/3.0/mlflow/traces/get" if !parts.uri.to_string().contains(OTHER) => {
+            refused(StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST")
         }
         path if path.ends_with("/torn/MLmodel") => "abc".into_response(),
         path if path.ends_with("/MLmodel") => "hello".into_response(),
@@ -272,8 +285,8 @@ async fn what_a_job_makes_is_stamped_and_nothing_else_is_its_own() {
             let refused = server.send_as(job("j1"), method, path, "{}").await;
             assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}");
         }
-        let parts = "/api/2.0/mlflow-artifacts/mpu/create/1/x";
-        let refused = server.send_as(job("j1"), Method::POST, parts, "{}").await;
+        let parts = format!("/api/2.0/mlflow-artifacts/mpu/create/1/{RUN}/artifacts");
+        let refused = server.send_as(job("j1"), Method::POST, &parts, "{}").await;
         assert_eq!(refused.status, StatusCode::NOT_IMPLEMENTED);
         assert_eq!(
             upstream.seen.count(),
@@ -324,6 +337,175 @@ async fn files_stream_both_ways_and_only_into_the_jobs_own_folder() {
             got.header(header::CONTENT_SECURITY_POLICY),
             "sandbox; default-src 'none'"
         );
+    }
+}
+
+/// An export of one span, as an OpenTelemetry SDK sends it.
+fn export(trace_id: &str) -> Vec<u8> {
+    let bytes = |hex: &str| -> Vec<u8> {
+        let digits = hex.as_bytes().chunks(2);
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16);
+        digits.map(|pair| byte(pair).unwrap()).collect()
+    };
+    let wrap = |tag: u8, content: Vec<u8>| {
+        let length = u8::try_from(content.len()).unwrap();
+        [vec![tag << 3 | 2, length], content].concat()
+    };
+    let span = [
+        wrap(1, bytes(trace_id)),
+        wrap(2, vec![1; 8]),
+        wrap(5, b"call".to_vec()),
+    ];
+    wrap(1, wrap(2, wrap(2, span.concat())))
+}
+
+#[tokio::test]
+async fn spans_of_a_job_are_passed_on_unless_their_trace_is_of_others() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let send = async |caller: &str, body: Vec<u8>, kind: &str| {
+            let request = Request::builder()
+                .method(Method::POST)
+                .uri("/v1/traces")
+                .header(header::CONTENT_TYPE, kind)
+                .header("x-mlflow-experiment-id", "1")
+                .body(Body::from(body))
+                .unwrap();
+            server.ask(job(caller), request).await.status
+        };
+        const PROTOBUF: &str = "application/x-protobuf";
+        let sent = export(RUN);
+        let length = sent.len();
+        assert_eq!(send("j1", sent.clone(), PROTOBUF).await, StatusCode::OK);
+        let asked = upstream.seen.last();
+        assert_eq!(
+            (asked.path.as_str(), asked.bytes),
+            ("/base/v1/traces", length)
+        );
+        assert_eq!(send("j1", sent.clone(), PROTOBUF).await, StatusCode::OK);
+        let before = upstream.seen.count();
+        assert_eq!(
+            send("j2", sent.clone(), PROTOBUF).await,
+            StatusCode::FORBIDDEN
+        );
+        assert_eq!(
+            send("j1", sent, "text/plain").await,
+            StatusCode::BAD_REQUEST
+        );
+        assert_eq!(
+            send("j1", b"no".into(), PROTOBUF).await,
+            StatusCode::BAD_REQUEST
+        );
+        assert_eq!(upstream.seen.count(), before);
+        // It is there already, and no job of this server made it.
+        assert_eq!(
+            send("j1", export(OTHER), PROTOBUF).await,
+            StatusCode::FORBIDDEN
+        );
+        assert_ne!(upstream.seen.last().path, "/base/v1/traces");
+        // What people think of it is of the job too.
+        let thought = format!("/api/3.0/mlflow/traces/tr-{RUN}/assessments");
+        for (caller, status) in [("j1", StatusCode::OK), ("j2", StatusCode::FORBIDDEN)] {
+            let told = server
+                .send_as(job(caller), Method::POST, &thought, "{}")
+                .await;
+            assert_eq!(told.status, status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_changes_the_datasets_and_scorers_that_it_made() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let send = async |caller: &str, method: Method, path: &str, body: Value| {
+            let path = format!("/api/3.0/mlflow/{path}");
+            let sent = server.send_as(job(caller), method, &path, body.to_string());
+            sent.await.status.as_u16()
+        };
+        let (post, delete) = (Method::POST, Method::DELETE);
+        let named = json!({ "name": "d" });
+        assert_eq!(
+            send("j1", post.clone(), "datasets/create", named).await,
+            200
+        );
+        let records = json!({ "records": "[]" });
+        let scorer = json!({ "experiment_id": "1", "name": "s", "serialized_scorer": "{}" });
+        assert_eq!(
+            send("j1", post.clone(), "scorers/register", scorer.clone()).await,
+            200
+        );
+        let one = json!({ "experiment_id": "1", "name": "s", "version": 3 });
+        for (caller, method, path, body, status) in [
+            ("j1", &post, "datasets/d-1/records", &records, 200),
+            ("j2", &post, "datasets/d-1/records", &records, 403),
+            ("j1", &post, "datasets/d-2/records", &records, 403),
+            ("j1", &delete, "datasets/d-2", &json!({}), 403),
+            ("j1", &delete, "scorers/delete", &one, 200),
+            ("j2", &delete, "scorers/delete", &one, 403),
+            // Version 2 is of somebody else.
+            ("j1", &delete, "scorers/delete", &scorer, 403),
+            ("j1", &post, "label-schemas/create", &json!({}), 403),
+        ] {
+            let answered = send(caller, method.clone(), path, body.clone()).await;
+            assert_eq!(answered, status, "{caller} {path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_of_registered_versions_stay_for_whoever_does_not_manage_models() {
+    let upstream = Upstream::start();
+    let config = Config {
+        uri: Some(upstream.url.clone()),
+        ..Config::default()
+    };
+    let servers = crate::server::both_with(|db| {
+        let external = External::of(&config, db.clone()).unwrap().unwrap();
+        Tracking::at(external, db).with_registered(Arc::new(|question| {
+            let key = question.place.key().to_owned();
+            let version = "version 1 of model \"m\"".to_owned();
+            Box::pin(async move { Ok(key.contains("/model").then_some(version)) })
+        }))
+    });
+    for server in servers.await {
+        let store = "/api/2.0/mlflow-artifacts";
+        let own = "/ajax-api/2.0/mlflow/upload-artifact";
+        let signed = "/api/2.0/mlflow/artifacts/presigned-upload-url";
+        let body = |name: &str| json!({ "run_id": RUN, "path": name }).to_string();
+        for (role, name, status) in [
+            (Role::Runner, "other", StatusCode::OK),
+            (Role::Runner, "model", StatusCode::FORBIDDEN),
+            (Role::Editor, "model", StatusCode::OK),
+        ] {
+            let place = format!("1/{RUN}/artifacts/{name}/x");
+            for (method, path, body) in [
+                (
+                    Method::PUT,
+                    format!("{store}/artifacts/{place}"),
+                    "x".to_owned(),
+                ),
+                (
+                    Method::POST,
+                    format!("{store}/mpu/create/{place}"),
+                    "{}".to_owned(),
+                ),
+                (
+                    Method::POST,
+                    format!("{own}?run_uuid={RUN}&path={name}"),
+                    "x".to_owned(),
+                ),
+                (Method::POST, signed.to_owned(), body(name)),
+            ] {
+                let caller = Identity::Key {
+                    id: "k".to_owned(),
+                    name: "k".to_owned(),
+                    role,
+                };
+                let answer = server.send_as(caller, method, &path, body).await;
+                assert_eq!(answer.status, status, "{role:?} {path} {:?}", answer.body);
+            }
+        }
     }
 }
 
