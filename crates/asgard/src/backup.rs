@@ -209,7 +209,7 @@ fn header(size_bytes: u64, mode: u32) -> Header {
 /// When it is no backup, is cut short, or something is in the way.
 pub fn restore(backup: impl Read, places: &Places) -> anyhow::Result<Extent> {
     refuse_occupied(places)?;
-    fs::create_dir_all(&places.data_dir)?;
+    crate::private_folder::make(&places.data_dir)?;
     let gather = places.data_dir.join(GATHER);
     if gather.exists() {
         fs::remove_dir_all(&gather).context("removing what an interrupted restore left")?;

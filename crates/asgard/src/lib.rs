@@ -22,6 +22,7 @@ pub mod model_image;
 pub mod model_server;
 pub mod openapi;
 pub mod platform;
+mod private_folder;
 mod retention;
 pub mod server;
 pub mod settings;

@@ -15,6 +15,7 @@ use web::{Door, Timestamp};
 use crate::failure::{Exit, Failure};
 use crate::mlflow_ui;
 use crate::platform::{self, Ground, Platform};
+use crate::private_folder;
 use crate::server::{self, Address, DeploymentServer, Exposure, JobServer, Listener, Metrics};
 use crate::settings::Settings;
 use crate::status::About;
@@ -47,9 +48,12 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     let metrics = Metrics::install()?;
     let sandbox = Sandbox::detect(&settings.sandbox).await?;
     let job_server = JobServer::new(tasks.clone());
-    let scripts_inside = settings.jobs.network == jobs::Network::Host;
-    let deployment_server =
-        DeploymentServer::new(tasks.clone(), config.clone(), scripts_inside, keyed);
+    let deployment_server = DeploymentServer::new(
+        tasks.clone(),
+        config.clone(),
+        scripts_inside(&settings),
+        keyed,
+    );
     let platform = Platform::build(Ground {
         settings: &settings,
         data_dir: &data_dir,
@@ -151,6 +155,8 @@ pub async fn open_database(settings: &Settings, data_dir: &Path) -> anyhow::Resu
 /// # Errors
 /// When another process holds the directory or the database does not answer.
 pub async fn connect(settings: &Settings, data_dir: &Path) -> anyhow::Result<Db> {
+    private_folder::make(data_dir)
+        .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
     Db::open(&settings.database, data_dir)
         .await
         .with_context(|| match settings.database.display_url() {
@@ -165,9 +171,13 @@ fn address(text: &str, key: &str) -> Result<Address, Failure> {
 }
 
 fn expose(address: Address, settings: &Settings, keyed: bool) -> Result<Exposure, Failure> {
-    let scripts_inside = settings.jobs.network == jobs::Network::Host;
-    Exposure::of(address, &settings.server, scripts_inside, keyed)
+    Exposure::of(address, &settings.server, scripts_inside(settings), keyed)
         .map_err(|e| Failure::new(Exit::Failure, e.to_string()).help(e.help()))
+}
+
+/// Whether code of users runs in this machine's network: scripts, or the builds of their packages.
+fn scripts_inside(settings: &Settings) -> bool {
+    settings.jobs.network == jobs::Network::Host || settings.environments.allow_source_builds
 }
 
 async fn bind(address: Address) -> Result<Listener, Failure> {

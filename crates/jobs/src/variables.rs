@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// The longest value, in bytes: the kernel takes no longer string (`MAX_ARG_STRLEN`).
 const VALUE_LIMIT: usize = 127 * 1024;
 /// The most names and values together, in bytes.
@@ -101,17 +105,41 @@ pub(crate) fn redacted(variables: &BTreeMap<String, String>) -> BTreeMap<String,
         .collect()
 }
 
-/// Values that must not be seen in a log, the longest first: one may hold another. Shorter ones
-/// than six bytes are left out, as covering them would make the log unreadable.
+/// Values that must not be seen in a log, as they are and as programs usually write them, the
+/// longest first: one may hold another. Shorter ones than six bytes are left out, as covering them
+/// would make the log unreadable.
 pub(crate) fn secrets(variables: &BTreeMap<String, String>) -> Vec<String> {
     let mut secrets: Vec<String> = variables
         .iter()
         .filter(|(name, value)| value.len() >= 6 && is_secret(name, value))
-        .map(|(_, value)| value.clone())
+        .flat_map(|(_, value)| as_written(value))
         .collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    secrets.dedup();
     secrets
 }
+
+/// A value in the encodings of URLs, JSON, Basic authentication and hexadecimal digits.
+fn as_written(value: &str) -> [String; 6] {
+    let json = serde_json::Value::from(value).to_string();
+    let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let base64 = BASE64_STANDARD_NO_PAD.encode(value);
+    [
+        value.to_owned(),
+        json.get(1..json.len() - 1).unwrap_or_default().to_owned(),
+        utf8_percent_encode(value, &RESERVED).to_string(),
+        base64.replace('+', "-").replace('/', "_"),
+        base64,
+        hex,
+    ]
+}
+
+/// What RFC 3986 has encoded in a part of a URL.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// Whether libraries read a variable when they are loaded, so that an interpreter which has loaded
 /// them already would not see it.
@@ -156,9 +184,8 @@ fn names_secret(name: &str) -> bool {
     [
         "SECRET",
         "TOKEN",
-        "PASSWORD",
-        "PASSWD",
-        "PASSPHRASE",
+        "PASS",
+        "PWD",
         "KEY",
         "CREDENTIAL",
         "AUTH",
@@ -220,6 +247,12 @@ mod tests {
             ("DB_PASSWORD", "hunter2"),
             ("URL", "postgres://u:p@h/d"),
         ]));
+        let usual = redacted(&of(&[
+            ("DB_PASS", "x1"),
+            ("PGPASS", "x1"),
+            ("SMTP_PWD", "x1"),
+        ]));
+        assert!(usual.values().all(|value| value == "***"), "{usual:?}");
         assert_eq!(shown["DATA_PATH"], "/data/a.csv");
         assert_eq!(
             (shown["DB_PASSWORD"].as_str(), shown["URL"].as_str()),
@@ -236,9 +269,18 @@ mod tests {
             ("OTHER_TOKEN", "hunter22/more"),
             ("SHORT_KEY", "1"),
         ]);
-        assert_eq!(
-            secrets(&variables),
-            ["postgres://u:p@h/d", "hunter22/more", "hunter22"]
-        );
+        let secrets = secrets(&variables);
+        for shown in [
+            "postgres://u:p@h/d",
+            "postgres%3A%2F%2Fu%3Ap%40h%2Fd",
+            "cG9zdGdyZXM6Ly91OnBAaC9k",
+            "hunter22/more",
+            "hunter22",
+            "68756e7465723232",
+        ] {
+            assert!(secrets.iter().any(|secret| secret == shown), "{shown}");
+        }
+        assert!(secrets.is_sorted_by_key(|secret| std::cmp::Reverse(secret.len())));
+        assert!(!secrets.iter().any(|secret| secret == "1"));
     }
 }

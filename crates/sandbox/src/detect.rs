@@ -93,14 +93,21 @@ async fn try_landlock(
     };
     match tried {
         Ok(launcher) => {
-            report.push(Mechanism::available(NAME, "files, TCP ports and signals"));
+            report.push(Mechanism::available(
+                NAME,
+                if crate::landlock::keeps_signals() {
+                    "files, TCP ports and signals"
+                } else {
+                    "files and TCP ports; signals only from Linux 6.12 on"
+                },
+            ));
             Some(launcher)
         }
         Err(reason) => {
             report.push(Mechanism::missing(
                 NAME,
                 reason,
-                "use Linux 5.13 or newer with landlock among its security modules (the lsm= boot parameter)",
+                "use Linux 6.7 or newer with landlock among its security modules (the lsm= boot parameter)",
             ));
             None
         }

@@ -46,9 +46,18 @@ pub(crate) fn without_namespaces(
     match guard {
         Guard::Landlock(_) => {
             enforced.level = Level::Landlock;
-            enforced.has("Landlock on files and signals");
+            enforced.has("Landlock on files");
             enforced.has("system call filter");
             enforced.warn("other processes of this machine are visible");
+            enforced.warn("shared memory files (/dev/shm) of other processes of this user can be read and changed");
+            if crate::landlock::keeps_signals() {
+                enforced.has("Landlock on signals");
+            } else {
+                enforced.warn("other processes of this user can be signalled: this kernel is older than Linux 6.12");
+            }
+            if spec.limits.tmp_bytes.is_some() {
+                enforced.warn("the size of what it writes to its folders is not limited");
+            }
             match &spec.network {
                 Network::Host => enforced.warn("the network of the host is reachable"),
                 Network::None => enforced.has("Landlock: no network"),

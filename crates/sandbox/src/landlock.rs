@@ -35,7 +35,19 @@ const DEVICES: [&str; 6] = [
     "/dev/shm",
 ];
 
+/// Whether this kernel can keep processes from signalling others (Linux 6.12).
+pub(crate) fn keeps_signals() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .scope(Scope::Signal)
+        .is_ok()
+}
+
 /// The rules for a process, made before the fork.
+///
+/// # Errors
+/// When the kernel cannot refuse files or, where the network is asked to be closed, TCP (Linux
+/// 6.7): less than that would be no refusal.
 pub(crate) fn rules(spec: &Spec) -> Result<RulesetCreated, Error> {
     let failed = |e: landlock::RulesetError| Error::Setup(format!("Landlock: {e}"));
     let mut ruleset = Ruleset::default()
@@ -49,8 +61,10 @@ pub(crate) fn rules(spec: &Spec) -> Result<RulesetCreated, Error> {
         .map_err(failed)?;
     if spec.network != Network::Host {
         ruleset = ruleset
+            .set_compatibility(CompatLevel::HardRequirement)
             .handle_access(AccessNet::from_all(NEWEST))
-            .map_err(failed)?;
+            .map_err(failed)?
+            .set_compatibility(CompatLevel::BestEffort);
     }
     let mut created = ruleset.create().map_err(failed)?;
     for (path, access) in allowed(spec)? {

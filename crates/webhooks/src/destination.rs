@@ -97,7 +97,7 @@ fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
         [0, 0, 0, 0, 0, 0 | 0xffff, ..] if v6 != Ipv6Addr::LOCALHOST && !v6.is_unspecified() => {
             Some(low())
         }
-        [0x64, 0xff9b, ..] => Some(low()),
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(low()),
         [0x2002, a, b, ..] => Some(Ipv4Addr::from((u32::from(a) << 16) | u32::from(b))),
         _ => None,
     }
@@ -193,6 +193,7 @@ mod tests {
             "::127.0.0.1",
             "::ffff:169.254.169.254",
             "64:ff9b::7f00:1",
+            "64:ff9b:1:a00:0:100:808:808",
             "2002:7f00:1::",
             "2001:db8::1",
             "2001::1",

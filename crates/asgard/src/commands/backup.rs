@@ -148,7 +148,7 @@ fn write_file(places: &Places, now: String, file: &Path, scratch: &Path) -> anyh
 pub(crate) async fn restore(context: &Context<'_>, args: &RestoreArgs) -> anyhow::Result<()> {
     let settings = context.load(&args.local.flags())?.settings;
     let places = places(context, &settings)?;
-    fs::create_dir_all(&places.data_dir)
+    crate::private_folder::make(&places.data_dir)
         .with_context(|| format!("making {}", places.data_dir.display()))?;
     let lock = db::DirLock::acquire(&places.data_dir)?;
     let extent = if args.file == Path::new("-") {

@@ -15,7 +15,7 @@ pub struct DeploymentServer {
     authenticate: Arc<OnceLock<Authenticate>>,
     tasks: TaskTracker,
     config: Config,
-    /// Whether training scripts share the host's network.
+    /// Whether code of users shares the host's network.
     scripts_inside: bool,
     /// Whether an API key exists.
     keyed: bool,

@@ -20,7 +20,7 @@ pub enum Refused {
     )]
     NoKey(SocketAddr),
     #[error(
-        "refusing to open {0} to everyone on this machine: with jobs.network = \"host\" every training script is on this machine, and no API key exists"
+        "refusing to open {0} to everyone on this machine: with jobs.network = \"host\" every training script is on this machine, with environments.allow_source_builds every package's build, and no API key exists"
     )]
     OpenToScripts(SocketAddr),
 }
@@ -32,7 +32,7 @@ impl Refused {
             Self::NoAddress(_) => {
                 "write HOST:PORT, such as 127.0.0.1:8000, [::1]:8000 or 0.0.0.0:8000".to_owned()
             }
-            Self::OpenToScripts(_) => "make a key first: 'asgard keys create --name me --role admin' (with the same --data-dir); or leave jobs.network private; or, where every script is trusted, pass --insecure-allow-anonymous".to_owned(),
+            Self::OpenToScripts(_) => "make a key first: 'asgard keys create --name me --role admin' (with the same --data-dir); or leave jobs.network private and source builds off; or, where every script and package is trusted, pass --insecure-allow-anonymous".to_owned(),
             Self::NoKey(_) => "make a key first: 'asgard keys create --name me --role admin' (with the same --data-dir); or listen on 127.0.0.1; or, on a closed network only, pass --insecure-allow-anonymous".to_owned(),
         }
     }
@@ -66,14 +66,14 @@ impl Address {
 pub enum Exposure {
     /// Loopback: everyone on this machine.
     Local,
-    /// Anywhere else, or on loopback when scripts share its network: nobody, because keys exist.
+    /// Anywhere else, or on loopback when code of users shares its network: nobody, because keys exist.
     Keyed,
     /// Anywhere else, by the flag whose name says what it is.
     OpenToAll,
 }
 
 impl Exposure {
-    /// Decides for an address; `scripts_inside` tells that training scripts share the host's
+    /// Decides for an address; `scripts_inside` tells that code of users shares the host's
     /// network, and so can reach its loopback addresses.
     ///
     /// # Errors
