@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use web::FieldError;
+use web::{FieldError, IdempotencyKey};
 
 use crate::config::{Config, TIMEOUT_MIN_S};
 use crate::error::Error;
@@ -100,14 +100,6 @@ impl Submission {
         hasher.update(self.script.as_bytes());
         format!("{:x}", hasher.finalize())
     }
-}
-
-/// What an idempotency key must be.
-pub(crate) const IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 visible characters";
-
-/// Whether a text may be an idempotency key, in the body as in the header.
-pub(crate) fn is_idempotency_key(key: &str) -> bool {
-    (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }
 
 fn unknown_field(name: &str) -> Problem {
@@ -248,8 +240,8 @@ impl Reader {
 
     fn idempotency_key(&mut self) -> Option<String> {
         let key: String = self.optional("idempotency_key")?;
-        if !is_idempotency_key(&key) {
-            self.refuse(&["idempotency_key"], IDEMPOTENCY_KEY);
+        if !IdempotencyKey::allows(&key) {
+            self.refuse(&["idempotency_key"], IdempotencyKey::RULE);
         }
         Some(key)
     }

@@ -35,6 +35,21 @@ impl FieldError {
             kind: "value_error".to_owned(),
         }
     }
+
+    /// A mistake in a parameter of the query string.
+    pub fn query(name: &str, msg: impl Into<String>) -> Self {
+        Self {
+            loc: vec!["query".to_owned(), name.to_owned()],
+            msg: msg.into(),
+            kind: "value_error".to_owned(),
+        }
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(field: FieldError) -> Self {
+        Self::fields(vec![field])
+    }
 }
 
 /// An error of asgard's own routes. Its body holds `error message details help code request_id`

@@ -4,8 +4,9 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use web::Identity;
+use web::testing::Answer;
 
-use crate::site::{Answer, Site, request};
+use crate::site::{Site, request};
 
 async fn post(site: &Site, path: &str, body: Value) -> Answer {
     let sent = request("POST", path)

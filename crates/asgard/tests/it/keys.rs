@@ -3,8 +3,9 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use web::testing::Answer;
 
-use crate::site::{Answer, Site, request};
+use crate::site::{Site, request};
 
 async fn create(site: &Site, body: Value) -> Answer {
     let sent = request("POST", "/mlops/keys")

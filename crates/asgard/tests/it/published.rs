@@ -8,8 +8,9 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use web::Identity;
+use web::testing::Answer;
 
-use crate::site::{Answer, Site, request};
+use crate::site::{Site, request};
 
 const PROXY: &str = "/api/2.0/mlflow-artifacts/artifacts";
 

@@ -9,13 +9,11 @@ use asgard::settings::Settings;
 use asgard::status::About;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode};
-use http_body_util::BodyExt as _;
+use axum::http::Request;
 use sandbox::Sandbox;
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
+use web::testing::{Answer, send};
 use web::{Door, Identity, RouteEntry};
 
 pub(crate) struct Site {
@@ -25,22 +23,6 @@ pub(crate) struct Site {
     pub(crate) table: Vec<RouteEntry>,
     open: Router,
     pub(crate) dir: TempDir,
-}
-
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
 }
 
 impl Site {
@@ -107,17 +89,6 @@ impl Site {
         let door = Door::new(self.platform.authenticate()).open_to(identity);
         let router = door.guard(self.platform.routes().into_router());
         send(&mlflow_ui::below_its_path(router), request).await
-    }
-}
-
-async fn send(router: &Router, request: Request<Body>) -> Answer {
-    let response = router.clone().oneshot(request).await.unwrap();
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.unwrap().to_bytes().to_vec();
-    Answer {
-        status: parts.status,
-        headers: parts.headers,
-        body,
     }
 }
 

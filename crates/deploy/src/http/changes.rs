@@ -5,9 +5,9 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use web::{ApiError, Caller, FieldError, Json, Path, Query};
+use web::{ApiError, Caller, FieldError, IdempotencyKey, Json, Path, Query};
 
-use super::create::{DeployQuery, hold, idempotency_key, wants_async};
+use super::create::{DeployQuery, hold, wants_async};
 use super::document::{DeploymentResponse, describe};
 use crate::config::REPLICAS_MAX;
 use crate::deployment::Plan;
@@ -42,10 +42,7 @@ pub(super) async fn scale(
 ) -> Result<Json<DeploymentResponse>, ApiError> {
     if !(1..=REPLICAS_MAX).contains(&request.replicas) {
         let message = format!("must be from 1 to {REPLICAS_MAX}");
-        return Err(ApiError::fields(vec![FieldError::body(
-            ["replicas"],
-            message,
-        )]));
+        return Err(FieldError::body(["replicas"], message).into());
     }
     let deployment = deployments.scale(&deployment_id, request.replicas).await?;
     Ok(Json(describe(&deployments, deployment).await?))
@@ -79,8 +76,7 @@ pub(super) async fn traffic(
     Json(request): Json<TrafficRequest>,
 ) -> Result<Json<DeploymentResponse>, ApiError> {
     if request.percent > 100 {
-        let field = FieldError::body(["percent"], "must be from 0 to 100");
-        return Err(ApiError::fields(vec![field]));
+        return Err(FieldError::body(["percent"], "must be from 0 to 100").into());
     }
     let deployment = deployments
         .set_traffic(&deployment_id, request.percent)
@@ -117,11 +113,11 @@ pub(super) async fn rollback(
     Caller(caller): Caller,
     Path(deployment_id): Path<String>,
     Query(query): Query<DeployQuery>,
+    IdempotencyKey(key): IdempotencyKey,
     headers: HeaderMap,
     Json(request): Json<RollbackRequest>,
 ) -> Result<Response, ApiError> {
     let (id, label) = (caller.id(), caller.label());
-    let key = idempotency_key(&headers)?;
     let caller = create::Caller {
         id: &id,
         label: &label,

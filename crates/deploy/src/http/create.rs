@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
-use web::{ApiError, Caller, Code, Json, Query};
+use web::{ApiError, Caller, IdempotencyKey, Json, Query};
 
 use super::document::{DeploymentResponse, describe};
 use crate::Deployments;
@@ -138,6 +138,7 @@ pub(super) async fn deploy(
     State(deployments): State<Deployments>,
     Caller(caller): Caller,
     Query(query): Query<CreateQuery>,
+    IdempotencyKey(key): IdempotencyKey,
     headers: HeaderMap,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
@@ -148,7 +149,6 @@ pub(super) async fn deploy(
     }
     let query = DeployQuery { wait: query.wait };
     let (id, label) = (caller.id(), caller.label());
-    let key = idempotency_key(&headers)?;
     let caller = create::Caller {
         id: &id,
         label: &label,
@@ -215,19 +215,6 @@ pub(super) fn wants_async(headers: &HeaderMap, query: &DeployQuery) -> bool {
             .any(|p| p.eq_ignore_ascii_case("respond-async"))
     });
     !query.wait.unwrap_or(!preferred)
-}
-
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else {
-        return Ok(None);
-    };
-    match value.to_str() {
-        Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => Err(ApiError::new(
-            Code::Invalid,
-            "the Idempotency-Key header must have 1 to 255 visible characters",
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,15 @@
 //! `GET /mlops/deployments/{deployment_id}/logs`: at once or as it grows.
 
-use std::convert::Infallible;
-
-use async_stream::stream;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
-use web::{ApiError, Json, Path, Query, Timestamp};
+use web::{ApiError, EventHeaders, Followed, Json, Look, Path, Query, Timestamp};
 
 use crate::Deployments;
-use crate::create::LOOK_AGAIN;
-use crate::deployment::{Deployment, State as Stands};
+use crate::deployment::Deployment;
 use crate::log::Line;
 
 #[derive(Deserialize, IntoParams)]
@@ -75,13 +70,16 @@ pub(super) async fn logs(
     State(deployments): State<Deployments>,
     Path(deployment_id): Path<String>,
     Query(query): Query<LogsQuery>,
-    headers: HeaderMap,
+    events: EventHeaders,
 ) -> Result<Response, ApiError> {
-    let deployment = deployments.get(&deployment_id).await?;
-    let after = last_event_id(&headers).or(query.after).unwrap_or(0);
-    if query.follow.unwrap_or(false) || accepts_events(&headers) {
-        let events = Sse::new(follow(deployments, deployment, after));
-        return Ok(events.keep_alive(KeepAlive::default()).into_response());
+    deployments.get(&deployment_id).await?;
+    let after = events.last_id.or(query.after).unwrap_or(0);
+    if query.follow.unwrap_or(false) || events.wanted {
+        let followed = FollowedDeployment {
+            deployments,
+            deployment_id,
+        };
+        return Ok(web::follow(followed, after));
     }
     let lines = deployments.log_after(&deployment_id, after).await?;
     Ok(Json(DeploymentLogs {
@@ -92,66 +90,31 @@ pub(super) async fn logs(
     .into_response())
 }
 
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/event-stream"))
-}
-
-fn last_event_id(headers: &HeaderMap) -> Option<i64> {
-    headers.get("last-event-id")?.to_str().ok()?.parse().ok()
-}
-
-/// The events of a deployment from a line on, until it has ended.
-fn follow(
+/// A deployment whose log is read while it grows.
+struct FollowedDeployment {
     deployments: Deployments,
-    deployment: Deployment,
-    after: i64,
-) -> impl futures_util::Stream<Item = Result<Event, Infallible>> {
-    stream! {
-        let id = deployment.id;
-        let mut changes = deployments.inner.changes.subscribe();
-        let mut after = after;
-        let mut told: Option<(Stands, Option<String>)> = None;
-        loop {
-            changes.mark_unchanged();
-            // The state is read before the log: what was written before the end is all there then.
-            let read = match deployments.get(&id).await {
-                Ok(deployment) => Ok((deployment, deployments.log_after(&id, after).await)),
-                Err(error) => Err(error),
-            };
-            let (deployment, lines) = match read {
-                Ok((deployment, Ok(lines))) => (deployment, lines),
-                Ok((_, Err(error))) | Err(error) => {
-                    let data = json!({ "message": error.to_string() });
-                    yield Ok(Event::default().event("error").data(data.to_string()));
-                    return;
-                }
-            };
-            let stands = (deployment.state, deployment.training_job_id.clone());
-            if told.as_ref() != Some(&stands) {
-                yield Ok(Event::default().event("status").data(status_of(&deployment)));
-                told = Some(stands);
-            }
-            let caught_up = lines.is_empty();
-            for line in lines {
-                after = line.number;
-                let event = Event::default().event("log").id(after.to_string());
-                let data = serde_json::to_string(&DeploymentLogLine::from(line)).unwrap_or_default();
-                yield Ok(event.data(data));
-            }
-            if caught_up && deployment.state.is_final() {
-                yield Ok(Event::default().event("end").data(status_of(&deployment)));
-                return;
-            }
-            if caught_up {
-                // The sender lives as long as the deployments do.
-                let _ = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await;
-            }
-        }
+    deployment_id: String,
+}
+
+impl Followed for FollowedDeployment {
+    async fn look(&self, after: i64) -> Result<Look, ApiError> {
+        let id = &self.deployment_id;
+        let deployment = self.deployments.get(id).await?;
+        let lines = self.deployments.log_after(id, after).await?;
+        let event = |line: Line| (line.number, json!(DeploymentLogLine::from(line)));
+        Ok(Look {
+            status: status_of(&deployment),
+            ended: deployment.state.is_final(),
+            log: lines.into_iter().map(event).collect(),
+        })
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.deployments.inner.changes.subscribe()
     }
 }
 
-fn status_of(deployment: &Deployment) -> String {
+fn status_of(deployment: &Deployment) -> Value {
     json!({
         "deployment_id": deployment.id,
         "status": deployment.state,
@@ -159,5 +122,4 @@ fn status_of(deployment: &Deployment) -> String {
         "model_version": deployment.model_version.map(|v| v.to_string()),
         "error": deployment.failure.as_ref().map(|failure| &failure.problem.message),
     })
-    .to_string()
 }

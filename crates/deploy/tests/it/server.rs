@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method};
 use db::testing::TestDb;
 use deploy::{Config, Deployments, Failure, ImageOrder, ImageStep, Parts};
 use environments::{Environments, HostEnvironment};
@@ -20,8 +19,8 @@ use serde_json::{Value, json};
 use serving::Serving;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 use tracking::{Artifacts, Location, NewRun, Tracking};
+use web::testing::{Answer, request, send_as};
 use web::{Door, Identity, Routes};
 
 const STAND_IN: &str = include_str!("stand_in.py");
@@ -35,21 +34,6 @@ pub(crate) struct Server {
     parts: Parts,
     dir: TempDir,
     _db: TestDb,
-}
-
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Answer {
-    /// The JSON of an answer that must have this status.
-    pub(crate) fn expect(self, status: u16) -> Value {
-        let text = String::from_utf8_lossy(&self.body).into_owned();
-        assert_eq!(self.status.as_u16(), status, "{text}");
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
-    }
 }
 
 /// One server on each database; nothing is carried out yet.
@@ -177,25 +161,13 @@ impl Server {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = request(method, path, body.as_ref());
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            let (name, value) = (name.parse::<HeaderName>(), HeaderValue::from_str(value));
+            request.headers_mut().insert(name.unwrap(), value.unwrap());
         }
-        let mut request = match body {
-            Some(body) => request
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Body::from(body.to_string()))
-                .unwrap(),
-            None => request.body(Body::empty()).unwrap(),
-        };
-        request.extensions_mut().insert(Identity::Local);
         let router = deploy::routes(self.deployments.clone()).into_router();
-        let response = router.oneshot(request).await.unwrap();
-        Answer {
-            status: response.status(),
-            headers: response.headers().clone(),
-            body: to_bytes(response.into_body(), usize::MAX).await.unwrap(),
-        }
+        send_as(&router, Identity::Local, request).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -170,18 +170,10 @@ async fn stats(
 ) -> Result<Json<StatsResponse>, ApiError> {
     let bins = query.bins.unwrap_or(20);
     if !(1..=200).contains(&bins) {
-        return Err(refused("bins", "must be between 1 and 200"));
+        return Err(FieldError::query("bins", "must be between 1 and 200").into());
     }
     let stats = store.stats(&name, query.snapshot_id, bins).await?;
     Ok(Json(StatsResponse::new(stats, Timestamp::now().0)))
-}
-
-fn refused(name: &str, message: &str) -> ApiError {
-    ApiError::fields(vec![FieldError {
-        loc: vec!["query".to_owned(), name.to_owned()],
-        msg: message.to_owned(),
-        kind: "value_error".to_owned(),
-    }])
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -199,7 +191,7 @@ impl ListQuery {
         if (1..=1000).contains(&limit) {
             return Ok(limit);
         }
-        Err(refused("limit", "must be between 1 and 1000"))
+        Err(FieldError::query("limit", "must be between 1 and 1000").into())
     }
 }
 

@@ -4,15 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{Method, Request, StatusCode};
 use db::testing::TestDb;
 use feature_store::{
     CatalogConfig, Config, FeatureStore, JobResult, MIGRATIONS, OnlineStore, SubmittedScript,
 };
-use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
-use tower::ServiceExt as _;
+use web::testing::request;
 use web::{Door, Identity};
 
 pub(crate) struct App {
@@ -148,10 +147,8 @@ impl App {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> (StatusCode, Vec<u8>) {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, body.to_vec())
+        let answer = web::testing::send(&self.router, request).await;
+        (answer.status, answer.body.to_vec())
     }
 
     pub(crate) async fn json(
@@ -160,17 +157,8 @@ impl App {
         path: &str,
         body: Option<Value>,
     ) -> (StatusCode, Value) {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost");
-        let request = match body {
-            Some(body) => request
-                .header("content-type", "application/json")
-                .body(Body::from(body.to_string())),
-            None => request.body(Body::empty()),
-        };
-        let (status, body) = self.send(request.unwrap()).await;
+        let method = method.parse::<Method>().unwrap();
+        let (status, body) = self.send(request(method, path, body.as_ref())).await;
         let value = if body.is_empty() {
             Value::Null
         } else {
@@ -250,11 +238,7 @@ pub(crate) struct Caller(Router);
 
 impl Caller {
     pub(crate) async fn post(&self, path: &str, body: &Value) -> StatusCode {
-        let request = Request::post(path)
-            .header("host", "localhost")
-            .header("content-type", "application/json")
-            .body(Body::from(body.to_string()))
-            .unwrap();
-        self.0.clone().oneshot(request).await.unwrap().status()
+        let request = request(Method::POST, path, Some(body));
+        web::testing::send(&self.0, request).await.status
     }
 }

@@ -219,23 +219,15 @@ pub(super) async fn list(
     State(jobs): State<Jobs>,
     Query(query): Query<ListJobsQuery>,
 ) -> Result<Json<TrainingJobList>, ApiError> {
-    let refuse = |name: &str, msg: &str| {
-        ApiError::fields(vec![FieldError {
-            loc: vec!["query".to_owned(), name.to_owned()],
-            msg: msg.to_owned(),
-            kind: "value_error".to_owned(),
-        }])
-    };
     let status = match query.status.as_deref().filter(|s| !s.is_empty()) {
         None => None,
-        Some(word) => Some(
-            Status::parse(word)
-                .ok_or_else(|| refuse("status", "must be queued, running, completed or failed"))?,
-        ),
+        Some(word) => Some(Status::parse(word).ok_or_else(|| {
+            FieldError::query("status", "must be queued, running, completed or failed")
+        })?),
     };
     let limit = query.limit.unwrap_or(50);
     if !(1..=1000).contains(&limit) {
-        return Err(refuse("limit", "must be between 1 and 1000"));
+        return Err(FieldError::query("limit", "must be between 1 and 1000").into());
     }
     let filter = Filter {
         status,

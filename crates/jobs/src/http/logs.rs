@@ -1,24 +1,16 @@
 //! Reading a job's log: a part from any byte on, or as it grows.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
-use async_stream::stream;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
-use web::{ApiError, Code, Json, Path, Query, Timestamp};
+use web::{ApiError, Code, EventHeaders, Followed, Json, Look, Path, Query, Timestamp};
 
 use crate::Jobs;
 use crate::job::Job;
 use crate::log::show;
-
-/// When a follower looks again though nothing told it to: the job may run on another server.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -70,9 +62,9 @@ pub(super) async fn logs(
     State(jobs): State<Jobs>,
     Path(job_id): Path<String>,
     Query(query): Query<LogsQuery>,
-    headers: HeaderMap,
+    events: EventHeaders,
 ) -> Result<Response, ApiError> {
-    let offset = last_event_id(&headers).or(query.offset).unwrap_or(0);
+    let offset = events.last_id.or(query.offset).unwrap_or(0);
     if offset < 0 {
         return Err(ApiError::new(
             Code::Invalid,
@@ -80,9 +72,8 @@ pub(super) async fn logs(
         ));
     }
     let job = jobs.get(&job_id).await?;
-    if query.follow.unwrap_or(false) || accepts_events(&headers) {
-        let events = Sse::new(follow(jobs, job, offset)).keep_alive(KeepAlive::default());
-        return Ok(events.into_response());
+    if query.follow.unwrap_or(false) || events.wanted {
+        return Ok(web::follow(FollowedJob { jobs, job_id }, offset));
     }
     let ended = job.status.is_final();
     let chunks = jobs.log_chunks(&job_id, offset).await?;
@@ -114,82 +105,43 @@ pub(super) async fn logs(
     .into_response())
 }
 
-fn accepts_events(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::ACCEPT)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/event-stream"))
-}
-
-fn last_event_id(headers: &HeaderMap) -> Option<i64> {
-    headers.get("last-event-id")?.to_str().ok()?.parse().ok()
-}
-
-/// The events of a job from a byte of its log on, until it ends.
-fn follow(
+/// A job whose log is read while it grows.
+struct FollowedJob {
     jobs: Jobs,
-    job: Job,
-    offset: i64,
-) -> impl futures_util::Stream<Item = Result<Event, Infallible>> {
-    stream! {
-        let job_id = job.job_id;
-        let mut changes = jobs.signals().follow(&job_id);
-        let mut next = offset;
-        let mut told = None;
-        loop {
-            changes.mark_unchanged();
-            // The state is read before the log: what a finished job wrote is all there then.
-            let job = match jobs.get(&job_id).await {
-                Ok(job) => job,
-                Err(error) => {
-                    yield Ok(failed(&error));
-                    return;
-                }
-            };
-            let state = status_of(&job);
-            if told.as_ref() != Some(&state) {
-                yield Ok(Event::default().event("status").data(state.to_string()));
-                told = Some(state);
+    job_id: String,
+}
+
+impl Followed for FollowedJob {
+    async fn look(&self, after: i64) -> Result<Look, ApiError> {
+        let job = self.jobs.get(&self.job_id).await?;
+        let mut next = after;
+        let mut log = Vec::new();
+        for chunk in self.jobs.log_chunks(&self.job_id, after).await? {
+            if chunk.end() <= next {
+                continue;
             }
-            loop {
-                let chunks = match jobs.log_chunks(&job_id, next).await {
-                    Ok(chunks) => chunks,
-                    Err(error) => {
-                        yield Ok(failed(&error));
-                        return;
-                    }
-                };
-                let mut any = false;
-                for chunk in chunks {
-                    if chunk.end() <= next {
-                        continue;
-                    }
-                    let data = json!({
-                        "offset": chunk.start.max(next),
-                        "stream": chunk.stream.as_str(),
-                        "at": Timestamp(chunk.at),
-                        "text": show(std::slice::from_ref(&chunk), next).text,
-                    });
-                    next = chunk.end();
-                    any = true;
-                    yield Ok(Event::default().event("log").id(next.to_string()).data(data.to_string()));
-                }
-                if !any {
-                    break;
-                }
-            }
-            if job.status.is_final() {
-                yield Ok(Event::default().event("end").data(status_of(&job).to_string()));
-                return;
-            }
-            if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await {
-                changes = jobs.signals().follow(&job_id);
-            }
+            let data = json!({
+                "offset": chunk.start.max(next),
+                "stream": chunk.stream.as_str(),
+                "at": Timestamp(chunk.at),
+                "text": show(std::slice::from_ref(&chunk), next).text,
+            });
+            next = chunk.end();
+            log.push((next, data));
         }
+        Ok(Look {
+            status: status_of(&job),
+            ended: job.status.is_final(),
+            log,
+        })
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.jobs.signals().follow(&self.job_id)
     }
 }
 
-fn status_of(job: &Job) -> serde_json::Value {
+fn status_of(job: &Job) -> Value {
     json!({
         "job_id": job.job_id,
         "status": job.status,
@@ -200,11 +152,4 @@ fn status_of(job: &Job) -> serde_json::Value {
         "model_version": job.model_version,
         "error": job.error.as_ref().map(|problem| &problem.message),
     })
-}
-
-fn failed(error: &crate::Error) -> Event {
-    tracing::error!(%error, "following a job failed");
-    Event::default()
-        .event("error")
-        .data(json!({"message": "reading the job failed; connect again to go on"}).to_string())
 }

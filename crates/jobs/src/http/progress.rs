@@ -52,10 +52,7 @@ pub(super) async fn report(
         ));
     }
     if !(0.0..=1.0).contains(&request.progress) {
-        return Err(ApiError::fields(vec![FieldError::body(
-            ["progress"],
-            "must be a number from 0.0 to 1.0",
-        )]));
+        return Err(FieldError::body(["progress"], "must be a number from 0.0 to 1.0").into());
     }
     if !jobs.report_progress(&job_id, request.progress).await? {
         let job = jobs.get(&job_id).await?;

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-use web::{ApiError, Caller, Code, FieldError, Json, Timestamp};
+use web::{ApiError, Caller, FieldError, IdempotencyKey, Json, Timestamp};
 
 use crate::Jobs;
 use crate::job::Status;
 use crate::script::ScriptEncoding;
-use crate::submission::{IDEMPOTENCY_KEY, Submission, is_idempotency_key};
+use crate::submission::Submission;
 
 /// A training script and how to run it.
 #[derive(ToSchema)]
@@ -104,10 +104,9 @@ pub(crate) struct TrainingScriptUploadResponse {
 pub(super) async fn upload(
     State(jobs): State<Jobs>,
     Caller(caller): Caller,
-    headers: HeaderMap,
+    IdempotencyKey(header): IdempotencyKey,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
-    let header = idempotency_key(&headers)?;
     let mut submission = Submission::parse(body, jobs.config())?;
     submission.idempotency_key = same_key(header, submission.idempotency_key)?;
     let job = jobs.submit(&submission, &caller).await?;
@@ -128,28 +127,12 @@ pub(super) async fn upload(
         .into_response())
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else {
-        return Ok(None);
-    };
-    match value.to_str() {
-        Ok(key) if is_idempotency_key(key) => Ok(Some(key.to_owned())),
-        _ => Err(ApiError::new(
-            Code::Invalid,
-            format!("the Idempotency-Key header is no key: {IDEMPOTENCY_KEY}"),
-        )),
-    }
-}
-
 /// The key of the header or of the body, which must not name two.
 fn same_key(header: Option<String>, field: Option<String>) -> Result<Option<String>, ApiError> {
     match (header, field) {
         (Some(header), Some(field)) if header != field => {
             let message = "differs from the Idempotency-Key header: send one of them";
-            Err(ApiError::fields(vec![FieldError::body(
-                ["idempotency_key"],
-                message,
-            )]))
+            Err(FieldError::body(["idempotency_key"], message).into())
         }
         (header, field) => Ok(header.or(field)),
     }

@@ -5,8 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method};
 use db::Db;
 use db::testing::TestDb;
 use environments::{Environments, HostEnvironment};
@@ -16,8 +15,8 @@ use sandbox::Sandbox;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 use tracking::{Artifacts, Tracking};
+use web::testing::{Answer, request, send_as};
 use web::{ApiError, Authenticate, Credentials, Door, Identity};
 
 /// Standard-library code that a test script starts with: enough of an MLflow client.
@@ -50,28 +49,6 @@ pub(crate) struct Server {
     router: Router,
     dir: Arc<TempDir>,
     db: Arc<TestDb>,
-}
-
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
-impl Answer {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
-    }
-
-    /// The JSON of an answer that must have this status.
-    pub(crate) fn expect(self, status: u16) -> Value {
-        assert_eq!(self.status.as_u16(), status, "{}", self.text());
-        self.json()
-    }
 }
 
 /// Settings that need no packages from an index.
@@ -207,24 +184,12 @@ impl Server {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = request(method, path, body.as_ref());
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            let (name, value) = (name.parse::<HeaderName>(), HeaderValue::from_str(value));
+            request.headers_mut().insert(name.unwrap(), value.unwrap());
         }
-        let mut request = match body {
-            Some(body) => request
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Body::from(body.to_string()))
-                .unwrap(),
-            None => request.body(Body::empty()).unwrap(),
-        };
-        request.extensions_mut().insert(caller);
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        Answer {
-            status: response.status(),
-            headers: response.headers().clone(),
-            body: to_bytes(response.into_body(), usize::MAX).await.unwrap(),
-        }
+        send_as(&self.router, caller, request).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -5,8 +5,9 @@ use registry::{NewVersion, Registration, Subject};
 use serde_json::{Value, json};
 use tracking::LoggedModelStatus;
 use web::Identity;
+use web::testing::Answer;
 
-use crate::server::{Answer, Server, both, job};
+use crate::server::{Server, both, job};
 
 async fn get(server: &Server, path: &str) -> Answer {
     server

@@ -4,18 +4,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::body::Bytes;
+use axum::http::Method;
 use db::Db;
 use db::testing::TestDb;
 use registry::{JobUpload, Registry};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tower::ServiceExt;
 use tracking::{
     Artifacts, ArtifactsConfig, Location, LoggedModel, NewLoggedModel, NewRun, Run, Tracking,
 };
 use web::Identity;
+use web::testing::{Answer, request, send_as};
 
 pub(crate) struct Server {
     router: Router,
@@ -25,31 +25,6 @@ pub(crate) struct Server {
     pub(crate) dir: TempDir,
     pub(crate) db: Db,
     _db: TestDb,
-}
-
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
-impl Answer {
-    pub(crate) fn json(&self) -> Value {
-        let text = String::from_utf8_lossy(&self.body);
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
-    }
-
-    /// The JSON of an answer that must be good.
-    pub(crate) fn ok(self) -> Value {
-        assert!(self.status.is_success(), "{} {:?}", self.status, self.body);
-        self.json()
-    }
-
-    /// The status and MLflow's error code.
-    pub(crate) fn error(&self) -> (u16, String) {
-        let code = self.json()["error_code"].as_str().unwrap().to_owned();
-        (self.status.as_u16(), code)
-    }
 }
 
 /// One server on each database.
@@ -135,22 +110,8 @@ impl Server {
         path: &str,
         body: Value,
     ) -> Answer {
-        let request = Request::builder().method(method.clone()).uri(path);
-        let request = match method {
-            Method::GET => request.body(Body::empty()),
-            _ => request
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Body::from(body.to_string())),
-        };
-        let mut request = request.unwrap();
-        request.extensions_mut().insert(caller);
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body: to_bytes(body, usize::MAX).await.unwrap(),
-        }
+        let body = Some(&body).filter(|body| !body.is_null());
+        send_as(&self.router, caller, request(method, path, body)).await
     }
 
     /// Sends JSON to a route under `/api/2.0/mlflow`.

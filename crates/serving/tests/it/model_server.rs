@@ -1,14 +1,13 @@
 //! One model without a registry, through the routes of a model server.
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use serving::{Config, ModelServer};
-use tower::ServiceExt as _;
+use web::testing::{request, send};
 use web::{Door, Identity};
 
-use crate::setup::Stage;
+use crate::setup::{Stage, post as post_text};
 
 fn router(server: &ModelServer) -> Router {
     let nobody = std::sync::Arc::new(|_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
@@ -20,31 +19,13 @@ fn router(server: &ModelServer) -> Router {
         .guard(routes.into_router())
 }
 
-async fn send(router: &Router, request: Request<Body>) -> (StatusCode, Value) {
-    let response = router.clone().oneshot(request).await.unwrap();
-    let status = response.status();
-    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
-        .await
-        .unwrap();
-    (status, serde_json::from_slice(&bytes).unwrap())
-}
-
 async fn get(router: &Router, path: &str) -> (StatusCode, Value) {
-    let request = Request::get(path).header(header::HOST, "localhost");
-    send(router, request.body(Body::empty()).unwrap()).await
+    let answer = send(router, request(Method::GET, path, None)).await;
+    (answer.status, answer.json())
 }
 
 async fn post(router: &Router, path: &str, body: &Value) -> (StatusCode, Value) {
     post_text(router, path, body.to_string()).await
-}
-
-async fn post_text(router: &Router, path: &str, body: String) -> (StatusCode, Value) {
-    let request = Request::post(path)
-        .header(header::HOST, "localhost")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(body))
-        .unwrap();
-    send(router, request).await
 }
 
 #[tokio::test]

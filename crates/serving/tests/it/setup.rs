@@ -6,7 +6,7 @@ use std::process::Command;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use environments::{Environment, EnvironmentRequest, Environments, HostEnvironment};
 use registry::{NewVersion, Registry};
 use sandbox::Sandbox;
@@ -14,8 +14,8 @@ use serde_json::Value;
 use serving::{Config, ModelFolder, ModelServer, Serving};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 use tracking::{Artifacts, Location, NewRun, Tracking};
+use web::testing::{request, send};
 use web::{Door, Identity};
 
 /// What the models need; skops 0.15 and later refuses scikit-learn's own trees.
@@ -151,17 +151,7 @@ impl Stage {
 
     /// Posts a body to the route.
     pub(crate) async fn post(&self, body: impl Into<String>) -> (StatusCode, Value) {
-        let request = Request::post("/mlops/inference")
-            .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(body.into()))
-            .unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status();
-        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
-            .await
-            .unwrap();
-        (status, serde_json::from_slice(&bytes).unwrap())
+        post(&self.router, "/mlops/inference", body.into()).await
     }
 
     /// Asks the latest version, with probabilities.
@@ -171,6 +161,14 @@ impl Stage {
         ))
         .await
     }
+}
+
+/// Posts a text as JSON: the order of its columns counts.
+pub(crate) async fn post(router: &Router, path: &str, body: String) -> (StatusCode, Value) {
+    let mut request = request(Method::POST, path, Some(&Value::Null));
+    *request.body_mut() = Body::from(body);
+    let answer = send(router, request).await;
+    (answer.status, answer.json())
 }
 
 /// The environment, and the folder of models that were trained in it. Test processes that come

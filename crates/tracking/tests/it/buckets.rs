@@ -7,8 +7,9 @@ use axum::http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 use tracking::PresignedUrls;
 use web::Identity;
+use web::testing::{Answer, request};
 
-use crate::server::{Server, in_bucket, job, json_request};
+use crate::server::{Server, in_bucket, job};
 
 const PROXY: &str = "/api/2.0/mlflow-artifacts/artifacts";
 
@@ -17,7 +18,7 @@ fn content(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 31 / 7 % 251) as u8).collect()
 }
 
-async fn get(server: &Server, path: &str) -> crate::server::Answer {
+async fn get(server: &Server, path: &str) -> Answer {
     server.send(Method::GET, path, Body::empty()).await
 }
 
@@ -257,13 +258,21 @@ async fn a_job_sends_its_files_through_the_server() {
     let run = server.run(Some("job-1")).await;
     let folder = format!("0/{}/artifacts", run.run_id);
     let path = format!("/api/2.0/mlflow-artifacts/mpu/create/{folder}");
-    let create = json_request(Method::POST, &path, &json!({"path": "f", "num_parts": 1}));
+    let create = request(
+        Method::POST,
+        &path,
+        Some(&json!({"path": "f", "num_parts": 1})),
+    );
     assert_eq!(
         server.ask(job("job-1"), create).await.error(),
         (501, "NOT_IMPLEMENTED".to_owned())
     );
     // What it may not write it may not begin to write.
-    let create = json_request(Method::POST, &path, &json!({"path": "f", "num_parts": 1}));
+    let create = request(
+        Method::POST,
+        &path,
+        Some(&json!({"path": "f", "num_parts": 1})),
+    );
     assert_eq!(
         server.ask(job("job-2"), create).await.status,
         StatusCode::FORBIDDEN

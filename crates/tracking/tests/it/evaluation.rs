@@ -4,8 +4,9 @@ use axum::body::Body;
 use axum::http::Method;
 use serde_json::{Value, json};
 use web::Identity;
+use web::testing::{Answer, request};
 
-use crate::server::{Answer, Server, both, job, json_request};
+use crate::server::{Server, both, job};
 
 /// Sends a request to a route under `/api/3.0/mlflow`.
 async fn ask(server: &Server, method: Method, path: &str, body: Value) -> Answer {
@@ -23,7 +24,9 @@ async fn ask_as(
     if method == Method::GET {
         return server.send_as(caller, method, &path, Body::empty()).await;
     }
-    server.ask(caller, json_request(method, &path, &body)).await
+    server
+        .ask(caller, request(method, &path, Some(&body)))
+        .await
 }
 
 async fn dataset(server: &Server, body: Value) -> Value {
@@ -431,7 +434,7 @@ async fn a_prompt_that_was_tried_is_a_finished_run_with_its_table() {
             "mlflow_version": "3.18.0", "start_time": 456,
         });
         let made = server
-            .ask(Identity::Local, json_request(Method::POST, path, &body))
+            .ask(Identity::Local, request(Method::POST, path, Some(&body)))
             .await
             .ok();
         let info = &made["run"]["info"];
@@ -454,7 +457,7 @@ async fn a_prompt_that_was_tried_is_a_finished_run_with_its_table() {
         let mut wrong = body;
         wrong["model_route"] = json!("");
         let refused = server
-            .ask(Identity::Local, json_request(Method::POST, path, &wrong))
+            .ask(Identity::Local, request(Method::POST, path, Some(&wrong)))
             .await;
         assert_eq!(
             refused.json()["message"],

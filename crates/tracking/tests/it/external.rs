@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tracking::{Config, External, Kind, Location, RunStatus, Tracking};
+use web::testing::Answer;
 use web::{Identity, Role};
 
-use crate::server::{Answer, Server, job};
+use crate::server::{Server, job};
 
 const RUN: &str = "0123456789abcdef0123456789abcdef";
 const OTHER: &str = "fedcba9876543210fedcba9876543210";

@@ -2,14 +2,14 @@
 
 use aws::AwsVariables;
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::body::Body;
+use axum::http::{Method, Request};
 use db::testing::TestDb;
 use serde_json::Value;
 use tempfile::TempDir;
-use tower::ServiceExt;
 use tracking::{Artifacts, ArtifactsConfig, NewRun, PresignedUrls, Run, Tracking};
 use web::Identity;
+use web::testing::{Answer, request, send_as};
 
 pub(crate) struct Server {
     router: Router,
@@ -18,35 +18,6 @@ pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) dir: TempDir,
     _db: TestDb,
-}
-
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
-impl Answer {
-    pub(crate) fn json(&self) -> Value {
-        let text = String::from_utf8_lossy(&self.body);
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
-    }
-
-    /// The JSON of an answer that must be good.
-    pub(crate) fn ok(self) -> Value {
-        assert_eq!(self.status, StatusCode::OK, "{:?}", self.body);
-        self.json()
-    }
-
-    /// The status and MLflow's error code.
-    pub(crate) fn error(&self) -> (u16, String) {
-        let code = self.json()["error_code"].as_str().unwrap().to_owned();
-        (self.status.as_u16(), code)
-    }
-
-    pub(crate) fn header(&self, name: header::HeaderName) -> &str {
-        self.headers[name].to_str().unwrap()
-    }
 }
 
 /// One server on each database.
@@ -136,15 +107,8 @@ impl Server {
         self.ask(caller, request).await
     }
 
-    pub(crate) async fn ask(&self, caller: Identity, mut request: Request<Body>) -> Answer {
-        request.extensions_mut().insert(caller);
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body: to_bytes(body, usize::MAX).await.unwrap(),
-        }
+    pub(crate) async fn ask(&self, caller: Identity, request: Request<Body>) -> Answer {
+        send_as(&self.router, caller, request).await
     }
 
     /// Sends JSON to a route under `/api/2.0/mlflow`.
@@ -156,13 +120,13 @@ impl Server {
         body: Value,
     ) -> Answer {
         let path = format!("/api/2.0/mlflow/{path}");
-        self.ask(caller, json_request(method, &path, &body)).await
+        self.ask(caller, request(method, &path, Some(&body))).await
     }
 
     /// Posts JSON to a route under `/api/2.0/mlflow-artifacts`.
     pub(crate) async fn proxy(&self, path: &str, body: Value) -> Answer {
         let path = format!("/api/2.0/mlflow-artifacts/{path}");
-        let request = json_request(Method::POST, &path, &body);
+        let request = request(Method::POST, &path, Some(&body));
         self.ask(Identity::Local, request).await
     }
 
@@ -180,12 +144,4 @@ impl Server {
         let path = format!("/api/2.0/mlflow/{path}");
         self.send(Method::GET, &path, Body::empty()).await
     }
-}
-
-pub(crate) fn json_request(method: Method, path: &str, body: &Value) -> Request<Body> {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::CONTENT_TYPE, "application/json");
-    request.body(Body::from(body.to_string())).unwrap()
 }

@@ -6,8 +6,9 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tracking::Span;
 use web::Identity;
+use web::testing::Answer;
 
-use crate::server::{Answer, Server, both, job};
+use crate::server::{Server, both, job};
 
 /// A field of a protobuf message that holds bytes.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {

@@ -4,8 +4,9 @@ use axum::body::Body;
 use axum::http::{Method, header};
 use serde_json::{Value, json};
 use web::Identity;
+use web::testing::Answer;
 
-use crate::server::{Answer, Server, both, job};
+use crate::server::{Server, both, job};
 
 async fn v3(server: &Server, caller: Identity, method: Method, path: &str, body: Value) -> Answer {
     let request = axum::http::Request::builder()

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use db::testing::TestDb;
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tower::ServiceExt as _;
 use web::Identity;
+use web::testing::{request, send_as};
 use webhooks::{Config, Event, Seal, Webhooks};
 
 pub(crate) struct Server {
@@ -42,19 +41,11 @@ impl Server {
     }
 
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
-        let request = Request::builder().method(method).uri(path);
-        let request = match body {
-            Value::Null => request.body(Body::empty()),
-            body => request
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Body::from(body.to_string())),
-        };
-        let mut request = request.unwrap();
-        request.extensions_mut().insert(Identity::Local);
-        let answer = self.router.clone().oneshot(request).await.unwrap();
-        let status = answer.status();
-        let bytes = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+        let body = Some(&body).filter(|body| !body.is_null());
+        let request = request(method, path, body);
+        let answer = send_as(&self.router, Identity::Local, request).await;
+        let json = serde_json::from_slice(&answer.body).unwrap_or_default();
+        (answer.status, json)
     }
 
     /// Notes an event in a transaction of its own.
