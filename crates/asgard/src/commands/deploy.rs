@@ -7,12 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::cli::Remote;
-use super::deployments::{DEPLOYMENT, conclude, follow, get, print_plan};
-use super::encode::{encoded, file_name};
-use super::follow::View;
+use super::deployments::{DEPLOYMENT, get, print_plan};
+use super::follow::{View, conclude_deployment, follow_deployment};
 use super::output::{Format, line};
-use super::phases::Phases;
-use super::run::pair;
+use super::script::ScriptArgs;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -53,27 +51,11 @@ pub(crate) struct DeployArgs {
     /// How many CPUs one replica may use
     #[arg(long, value_name = "N")]
     cpu: Option<f64>,
-    /// The registered model that a script becomes a version of [default: the script's name]
-    #[arg(long, value_name = "NAME")]
-    model: Option<String>,
+    #[command(flatten)]
+    training: ScriptArgs,
     /// The experiment of a script [default: the model's name]
     #[arg(long, value_name = "NAME")]
     experiment: Option<String>,
-    /// Packages that a script needs [default: its inline metadata, else the usual ones]
-    #[arg(short, long, num_args = 1.., value_name = "PACKAGE")]
-    requirements: Vec<String>,
-    /// Variables of a script's environment
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
-    env: Vec<(String, String)>,
-    /// Seconds that a script may run [default: the server's, 300]
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u32>,
-    /// Tags of the run and of the model version
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
-    tag: Vec<(String, String)>,
-    /// Turn MLflow's autologging on before the script
-    #[arg(long)]
-    autolog: bool,
     /// Deploy a script although its text shows no call that logs a model
     #[arg(long)]
     skip_script_check: bool,
@@ -104,22 +86,20 @@ pub(crate) async fn run(context: &Context<'_>, args: &DeployArgs) -> anyhow::Res
         }
         return Ok(());
     }
-    let phases = Phases::new(context.live(), context.color(), output.quiet);
-    let mut view = View::new(phases);
-    view.log_to_stderr = document;
+    let mut view = View::of_phases(context, output);
     view.phases.mark(true, &format!("deployment {id}"), None);
-    follow(&client, &id, 0, &mut view).await?;
+    follow_deployment(&client, &id, &mut view).await?;
     let deployment = get(&client, &id).await?;
     if document {
         output.one(&deployment, DEPLOYMENT)?;
     }
-    Ok(conclude(&deployment, &mut view.phases)?)
+    Ok(conclude_deployment(&deployment, &mut view.phases)?)
 }
 
 fn body(args: &DeployArgs) -> anyhow::Result<Map<String, Value>> {
     let mut body = Map::new();
     if is_script(&args.what) {
-        script(args, &mut body)?;
+        body = script(args)?;
     } else {
         let text = args.what.to_string_lossy();
         let (name, version) = model(&text);
@@ -146,35 +126,14 @@ fn body(args: &DeployArgs) -> anyhow::Result<Map<String, Value>> {
     Ok(body)
 }
 
-fn script(args: &DeployArgs, body: &mut Map<String, Value>) -> anyhow::Result<()> {
-    let stem = args.what.file_stem().unwrap_or(args.what.as_os_str());
-    let stem = stem.to_string_lossy().into_owned();
-    let model = args.model.clone().unwrap_or(stem);
-    let experiment = args.experiment.as_ref().unwrap_or(&model).clone();
-    let pairs = |pairs: &[(String, String)]| {
-        let pairs = pairs.iter().map(|(k, v)| (k.clone(), json!(v)));
-        Value::Object(pairs.collect())
-    };
-    for (key, value) in [
-        ("script_name", json!(file_name(&args.what))),
-        ("script_content", json!(encoded(&args.what)?)),
-        ("script_encoding", json!("base64")),
-        ("model_name", json!(model)),
-        ("experiment_name", json!(experiment)),
-        ("environment_vars", pairs(&args.env)),
-        ("tags", pairs(&args.tag)),
-        ("autolog", json!(args.autolog)),
-        ("skip_script_check", json!(args.skip_script_check)),
-    ] {
-        body.insert(key.to_owned(), value);
-    }
-    if !args.requirements.is_empty() {
-        body.insert("requirements".to_owned(), json!(args.requirements));
-    }
-    if let Some(seconds) = args.timeout {
-        body.insert("timeout".to_owned(), json!(seconds));
-    }
-    Ok(())
+fn script(args: &DeployArgs) -> anyhow::Result<Map<String, Value>> {
+    let mut body = args.training.body(&args.what)?;
+    let experiment = args.experiment.clone();
+    let experiment = experiment.unwrap_or_else(|| args.training.model(&args.what));
+    body.insert("experiment_name".to_owned(), json!(experiment));
+    let skip = json!(args.skip_script_check);
+    body.insert("skip_script_check".to_owned(), skip);
+    Ok(body)
 }
 
 fn is_script(what: &Path) -> bool {

@@ -1,23 +1,16 @@
 //! `asgard deployments`: what is deployed, and changing it.
 
-use std::time::{Duration, Instant};
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Context;
 use super::cli::Remote;
 use super::deploy::percent;
-use super::follow::{self, View};
+use super::follow::{View, conclude_deployment, follow_deployment, print_line};
 use super::models::segment;
 use super::output::{Column, Format, OutputArgs, line, message};
-use super::phases::Phases;
-use crate::client::{Client, Event};
-use crate::failure::{Exit, Failure};
-
-/// How often a broken stream is opened again: for half a minute, which a restart may take.
-const RECONNECTS: u32 = 14;
-const RECONNECT_STEP: Duration = Duration::from_millis(300);
+use crate::client::Client;
+use crate::failure::Failure;
 
 /// Deployments in a list.
 const DEPLOYMENTS: &[Column] = &[
@@ -229,14 +222,14 @@ async fn roll_back(
     )
     .await?;
     let id = begun["deployment_id"].as_str().unwrap_or_default();
-    let mut view = View::new(Phases::new(context.live(), context.color(), output.quiet));
+    let mut view = View::of_phases(context, output);
     view.phases.mark(true, &format!("deployment {id}"), None);
-    follow(client, id, 0, &mut view).await?;
+    follow_deployment(client, id, &mut view).await?;
     let made = get(client, id).await?;
     if output.format() != Format::Table {
         output.one(&made, DEPLOYMENT)?;
     }
-    Ok(conclude(&made, &mut view.phases)?)
+    Ok(conclude_deployment(&made, &mut view.phases)?)
 }
 
 async fn logs(
@@ -248,10 +241,8 @@ async fn logs(
 ) -> anyhow::Result<()> {
     let output = args.remote.output;
     if following {
-        let mut view = View::new(Phases::new(false, context.color(), output.quiet));
-        view.json_lines = output.lines();
-        view.platform_lines = true;
-        return follow(client, deployment, 0, &mut view).await;
+        let mut view = View::of_log(context, output);
+        return follow_deployment(client, deployment, &mut view).await;
     }
     let path = format!("{}/logs", path(deployment));
     let mut after = 0;
@@ -262,139 +253,11 @@ async fn logs(
             return Ok(output.one(&part, &[])?);
         }
         for entry in &lines {
-            show(entry, output.lines())?;
+            print_line(entry, output.lines())?;
         }
         after = part["next_after"].as_i64().unwrap_or(after);
         if lines.is_empty() {
             return Ok(());
         }
     }
-}
-
-fn show(entry: &Value, as_json: bool) -> std::io::Result<()> {
-    if as_json {
-        return line(&entry.to_string());
-    }
-    let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-    line(&format!(
-        "{} {}: {}",
-        text("at"),
-        text("source"),
-        text("text")
-    ))
-}
-
-/// Shows how a deployment is made, from a line of its log on, until it is or the user interrupts.
-///
-/// # Errors
-/// [`Exit::Interrupted`] when the user left; the deployment goes on.
-pub(super) async fn follow(
-    client: &Client,
-    id: &str,
-    after: i64,
-    view: &mut View,
-) -> anyhow::Result<()> {
-    tokio::select! {
-        ended = read(client, id, after, view) => {
-            view.phases.close();
-            ended
-        }
-        interrupt = tokio::signal::ctrl_c() => {
-            view.phases.close();
-            interrupt?;
-            Err(Failure::new(Exit::Interrupted, format!("no longer following; the deployment {id} goes on"))
-                .help(format!("'asgard deployments logs -f {id}' follows it again, 'asgard deployments rm {id}' stops it"))
-                .into())
-        }
-    }
-}
-
-async fn read(client: &Client, id: &str, after: i64, view: &mut View) -> anyhow::Result<()> {
-    let path = format!("{}/logs", path(id));
-    let mut last_id = after.to_string();
-    let mut trained = view.platform_lines;
-    let mut broken = 0;
-    loop {
-        match client.events(&path, &last_id).await {
-            Ok(mut events) => {
-                while let Some(event) = events.next().await {
-                    broken = 0;
-                    if let Some(id) = &event.id {
-                        last_id.clone_from(id);
-                    }
-                    if let (false, Some(job)) = (trained, training(&event)) {
-                        trained = true;
-                        follow::read(client, &job, 0, view).await?;
-                    }
-                    if take(&event, view)? {
-                        return Ok(());
-                    }
-                }
-            }
-            // Not there, not allowed: asking again would not help.
-            Err(failure) if failure.exit != Exit::Unreachable => return Err(failure.into()),
-            Err(failure) if broken >= RECONNECTS => return Err(failure.into()),
-            Err(_) => {}
-        }
-        broken += 1;
-        tokio::time::sleep(RECONNECT_STEP * broken.min(RECONNECTS)).await;
-    }
-}
-
-/// The job that trains, when an event tells of one.
-fn training(event: &Event) -> Option<String> {
-    let data: Value = serde_json::from_str(&event.data).ok()?;
-    let job = data["training_job_id"].as_str()?;
-    (event.name == "status" && data["status"] == "training").then(|| job.to_owned())
-}
-
-/// Shows one event; true for the last.
-fn take(event: &Event, view: &mut View) -> anyhow::Result<bool> {
-    let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
-    match event.name.as_str() {
-        "log" if view.json_lines || view.platform_lines => show(&data, view.json_lines)?,
-        "log" => view.phases.aside(data["text"].as_str().unwrap_or_default()),
-        "status" => match data["status"].as_str() {
-            Some("building") => view.phases.begin("environment", Instant::now()),
-            Some("pushing") => view.phases.begin("push", Instant::now()),
-            Some("deploying") => view.phases.begin("replicas", Instant::now()),
-            _ => {}
-        },
-        "end" => {
-            view.phases.end(data["status"] == "deployed");
-            return Ok(true);
-        }
-        _ => {}
-    }
-    Ok(false)
-}
-
-/// Tells how a deployment ended.
-///
-/// # Errors
-/// [`Exit::Unsuccessful`] when it failed, with the platform's help.
-pub(super) fn conclude(deployment: &Value, phases: &mut Phases) -> Result<(), Failure> {
-    let text = |path: &str| deployment.pointer(path).and_then(Value::as_str);
-    let id = text("/deployment_id").unwrap_or_default();
-    let took = deployment["deployment_time_seconds"]
-        .as_f64()
-        .map(Duration::from_secs_f64);
-    if text("/status") == Some("deployed") {
-        let model = text("/model_name").unwrap_or_default();
-        let version = text("/model_version").unwrap_or_default();
-        let url = text("/inference_url").unwrap_or_default();
-        let told = format!("deployed {model} version {version} at {url}");
-        phases.mark(true, &told, took);
-        phases.aside(&format!(
-            "next: curl {url}/predict -H 'Content-Type: application/json' -d '{{\"inputs\": {{...}}}}'"
-        ));
-        return Ok(());
-    }
-    phases.mark(false, &format!("failed {id}"), took);
-    let error = text("/error").unwrap_or("the deployment failed and told no error");
-    let failure = Failure::new(Exit::Unsuccessful, error.trim_end());
-    Err(match text("/error_info/help") {
-        Some(help) => failure.help(help),
-        None => failure,
-    })
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::cli::Remote;
 use super::columns::{JOB, JOBS, conclude};
-use super::follow::{View, follow};
+use super::follow::{View, follow_job};
 use super::models::segment;
 use super::output::{Format, message};
 use super::phases::Phases;
@@ -149,11 +149,9 @@ async fn logs(
     mut offset: i64,
 ) -> anyhow::Result<()> {
     let output = args.remote.output;
-    let mut view = View::new(Phases::new(false, context.color(), output.quiet));
-    view.platform_lines = true;
-    view.json_lines = output.lines();
+    let mut view = View::of_log(context, output);
     if following {
-        follow(client, job, offset, &mut view).await?;
+        follow_job(client, job, offset, &mut view).await?;
         return Ok(conclude(&get(client, job).await?, &mut view.phases)?);
     }
     let path = format!("/mlops/training/jobs/{}/logs", segment(job));

@@ -23,6 +23,7 @@ mod output;
 mod phases;
 mod predict;
 mod run;
+mod script;
 mod webhooks;
 
 use std::io::{self, IsTerminal as _};

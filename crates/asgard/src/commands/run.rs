@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::cli::Remote;
 use super::columns::{JOB, conclude};
-use super::encode::{encoded, file_name};
-use super::follow::{View, follow};
+use super::encode::file_name;
+use super::follow::{View, follow_job};
 use super::output::{Format, line};
-use super::phases::Phases;
+use super::script::{ScriptArgs, stem};
 use super::{Context, jobs};
 
 #[derive(Debug, Args)]
@@ -26,24 +26,11 @@ pub(crate) struct RunArgs {
     script: PathBuf,
     #[command(flatten)]
     remote: Remote,
-    /// Packages that the script needs [default: its inline metadata, else the usual ones]
-    #[arg(short, long, num_args = 1.., value_name = "PACKAGE")]
-    requirements: Vec<String>,
-    /// Variables of the script's environment
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
-    env: Vec<(String, String)>,
-    /// Seconds that the script may run [default: the server's, 300]
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u32>,
+    #[command(flatten)]
+    training: ScriptArgs,
     /// The experiment [default: the script's name]
     #[arg(long, value_name = "NAME")]
     experiment: Option<String>,
-    /// The registered model that the trained model becomes a version of [default: the script's name]
-    #[arg(long, value_name = "NAME")]
-    model: Option<String>,
-    /// Tags of the run and of the model version
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
-    tag: Vec<(String, String)>,
     /// A Python version such as 3.11
     #[arg(long, value_name = "VERSION")]
     python: Option<String>,
@@ -56,9 +43,6 @@ pub(crate) struct RunArgs {
     /// Fail when the script leaves no model
     #[arg(long)]
     require_model: bool,
-    /// Turn MLflow's autologging on before the script
-    #[arg(long)]
-    autolog: bool,
     /// Print the job's id and do not follow it
     #[arg(short, long)]
     detach: bool,
@@ -79,15 +63,13 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> anyhow::Result
         }
         return Ok(());
     }
-    let phases = Phases::new(context.live(), context.color(), output.quiet);
-    let mut view = View::new(phases);
-    view.log_to_stderr = document;
+    let mut view = View::of_phases(context, output);
     view.phases.mark(
         true,
         &format!("uploaded {} as job {id}", file_name(&args.script)),
         None,
     );
-    follow(&client, &id, 0, &mut view).await?;
+    follow_job(&client, &id, 0, &mut view).await?;
     let job = jobs::get(&client, &id).await?;
     if document {
         output.one(&job, JOB)?;
@@ -101,30 +83,16 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> anyhow::Result
 }
 
 fn body(args: &RunArgs) -> anyhow::Result<Map<String, Value>> {
-    let stem = args.script.file_stem().unwrap_or(args.script.as_os_str());
-    let stem = stem.to_string_lossy().into_owned();
-    let mut body = Map::new();
+    let mut body = args.training.body(&args.script)?;
+    let experiment = args.experiment.clone();
     let mut put = |key: &str, value: Value| {
         body.insert(key.to_owned(), value);
     };
-    put("script_name", json!(file_name(&args.script)));
-    put("script_content", json!(encoded(&args.script)?));
-    put("script_encoding", json!("base64"));
     put(
         "experiment_name",
-        json!(args.experiment.as_ref().unwrap_or(&stem)),
+        json!(experiment.unwrap_or_else(|| stem(&args.script))),
     );
-    put("model_name", json!(args.model.as_ref().unwrap_or(&stem)));
-    put("environment_vars", map(&args.env));
-    put("tags", map(&args.tag));
     put("require_model", json!(args.require_model));
-    put("autolog", json!(args.autolog));
-    if !args.requirements.is_empty() {
-        put("requirements", json!(args.requirements));
-    }
-    if let Some(seconds) = args.timeout {
-        put("timeout", json!(seconds));
-    }
     if let Some(version) = &args.python {
         put("python_version", json!(version));
     }
@@ -135,16 +103,4 @@ fn body(args: &RunArgs) -> anyhow::Result<Map<String, Value>> {
         );
     }
     Ok(body)
-}
-
-fn map(pairs: &[(String, String)]) -> Value {
-    let pairs = pairs.iter().map(|(k, v)| (k.clone(), json!(v)));
-    Value::Object(pairs.collect())
-}
-
-pub(super) fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?} is not NAME=VALUE")),
-    }
 }
