@@ -98,6 +98,24 @@ impl Query<'_> {
         self
     }
 
+    /// Goes on with more text, in which `?` stands for one value, as often as it comes.
+    #[must_use]
+    pub fn then(mut self, sql: &str, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        let placeholder = format!("${}", self.values.len());
+        self.sql.to_mut().push_str(&sql.replace('?', &placeholder));
+        self
+    }
+
+    /// Adds a condition to a list's `WHERE`, if there is a value to meet it with.
+    #[must_use]
+    pub fn and(self, condition: &str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.then(&format!(" AND {condition}"), value),
+            None => self,
+        }
+    }
+
     /// Runs the statement and tells how many rows it touched.
     pub async fn execute(self, conn: &mut Conn) -> Result<u64, Error> {
         match conn.driver() {
@@ -214,4 +232,26 @@ fn arguments(values: Vec<Value>) -> Result<PgArguments, Error> {
         .map_err(sqlx::Error::Encode)?;
     }
     Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_added_takes_the_next_placeholder() {
+        let list = query("SELECT a FROM t WHERE b = $1")
+            .bind("one")
+            .and("c = ?", None::<i64>)
+            .and("(d = ? OR e = ?)", Some("two"))
+            .then(" LIMIT ?", 3_i64);
+        assert_eq!(
+            list.sql,
+            "SELECT a FROM t WHERE b = $1 AND (d = $2 OR e = $2) LIMIT $3"
+        );
+        assert_eq!(
+            list.values,
+            ["one".into(), "two".into(), Value::from(3_i64)]
+        );
+    }
 }

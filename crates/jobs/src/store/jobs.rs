@@ -107,33 +107,19 @@ pub(crate) async fn list(
     filter: &Filter,
     page: &Page,
 ) -> Result<Vec<Job>, DbError> {
-    let mut sql = format!("SELECT {COLUMNS} FROM training_jobs WHERE 1 = 1");
-    let mut values: Vec<db::Value> = Vec::new();
-    for (column, value) in [
-        ("status", filter.status.map(|s| s.as_str().to_owned())),
-        ("experiment_name", filter.experiment_name.clone()),
-        ("model_name", filter.model_name.clone()),
-    ] {
-        if let Some(value) = value {
-            values.push(value.into());
-            sql.push_str(&format!(" AND {column} = ${}", values.len()));
-        }
-    }
-    if let Some(text) = &filter.text {
-        values.push(like_pattern(text).into());
-        let n = values.len();
-        sql.push_str(&format!(
-            " AND (LOWER(script_name) LIKE ${n} ESCAPE '!' OR LOWER(experiment_name) LIKE ${n} ESCAPE '!' \
-             OR LOWER(model_name) LIKE ${n} ESCAPE '!' OR job_id LIKE ${n} ESCAPE '!')"
-        ));
-    }
-    if let Some(before) = &page.before {
-        values.push(before.into());
-        sql.push_str(&format!(" AND job_id < ${}", values.len()));
-    }
-    values.push((page.limit + 1).into());
-    sql.push_str(&format!(" ORDER BY job_id DESC LIMIT ${}", values.len()));
-    let rows = query(sql).bind_all(values).fetch_all(conn).await?;
+    let rows = query(format!("SELECT {COLUMNS} FROM training_jobs WHERE 1 = 1"))
+        .and("status = ?", filter.status.map(Status::as_str))
+        .and("experiment_name = ?", filter.experiment_name.as_ref())
+        .and("model_name = ?", filter.model_name.as_ref())
+        .and(
+            "(LOWER(script_name) LIKE ? ESCAPE '!' OR LOWER(experiment_name) LIKE ? ESCAPE '!'
+             OR LOWER(model_name) LIKE ? ESCAPE '!' OR job_id LIKE ? ESCAPE '!')",
+            filter.text.as_deref().map(like_pattern),
+        )
+        .and("job_id < ?", page.before.as_ref())
+        .then(" ORDER BY job_id DESC LIMIT ?", page.limit + 1)
+        .fetch_all(conn)
+        .await?;
     Ok(rows.iter().map(read).collect())
 }
 
