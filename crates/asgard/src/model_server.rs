@@ -1,6 +1,7 @@
 //! `asgard model-server`: one model out of a folder on one address, without a database.
 
 use std::io::Write as _;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,17 +37,27 @@ pub struct Start {
 #[derive(Debug)]
 pub enum Listen {
     Tcp(Address),
-    Local(PathBuf),
+    /// A local socket that whoever started this process listens at already.
+    Inherited(UnixListener),
 }
 
 impl Listen {
-    /// Reads `HOST:PORT` or `unix:PATH`.
+    /// Reads `HOST:PORT` or `fd:NUMBER`; call it before this process opens anything.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When it is neither, or the number is not that of a listening socket.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Self::Local(path.into()));
+        if let Some(number) = text.strip_prefix("fd:") {
+            let taken = number.parse().map(sandbox::take_listener);
+            return match taken {
+                Ok(Ok(listener)) => Ok(Self::Inherited(listener)),
+                _ => {
+                    let message = format!(
+                        "--listen: {number} is not the number of an inherited, listening local socket"
+                    );
+                    Err(Failure::new(Exit::Usage, message))
+                }
+            };
         }
         let refused =
             |e: server::Refused| Failure::new(Exit::Usage, format!("--listen: {e}")).help(e.help());
@@ -74,7 +85,7 @@ pub async fn run(
         serving::model_server_routes(model.clone()).merge(http::metrics::routes(metrics.clone()));
     let door = exposure.open(Door::new(nobody()), &settings.server);
     let router = door.guard(routes.into_router());
-    let (listener, place) = bind(&start.listen).await?;
+    let (listener, place) = bind(start.listen).await?;
     tasks.spawn(metrics.upkeep(stop.clone()));
     tasks.spawn(server::serve(listener, router, tasks.clone(), stop.clone()));
     greet(&model, &place, started)?;
@@ -162,20 +173,19 @@ fn nobody() -> Authenticate {
     Arc::new(|_| Box::pin(async { Ok(Some(Identity::Local)) }))
 }
 
-async fn bind(listen: &Listen) -> anyhow::Result<(Listener, String)> {
+async fn bind(listen: Listen) -> anyhow::Result<(Listener, String)> {
     match listen {
         Listen::Tcp(address) => {
-            let listener = Listener::bind(*address).await.map_err(|e| {
+            let listener = Listener::bind(address).await.map_err(|e| {
                 let help = e.help();
                 Failure::of(Exit::Failure, &e).help(help)
             })?;
             let place = format!("http://{}", listener.address()?);
             Ok((listener, place))
         }
-        Listen::Local(path) => {
-            let listener = Listener::bind_local(path)
-                .with_context(|| format!("cannot listen at {}", path.display()))?;
-            Ok((listener, format!("unix:{}", path.display())))
+        Listen::Inherited(listener) => {
+            let listener = Listener::adopt_local(listener)?;
+            Ok((listener, "its own socket".to_owned()))
         }
     }
 }

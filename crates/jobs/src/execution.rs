@@ -251,6 +251,7 @@ mod tests {
             limits: sandbox::Limits::default(),
             network: sandbox::Network::Host,
             stdin: true,
+            listener: None,
         };
         let process = sandbox.spawn(spec).await.unwrap();
         let stops = Stops {

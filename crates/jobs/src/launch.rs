@@ -226,6 +226,7 @@ impl Launcher {
             },
             network: self.network(),
             stdin: true,
+            listener: None,
         };
         let mut process = self.sandbox.spawn(spec).await?;
         let output = process.take_stdout();

@@ -126,10 +126,11 @@ impl Bwrap {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         inherited.push(listed);
+        let listener = spec.listener.clone();
         // No parent-death signal here: bwrap sets its own when its inner process can be told.
         raw::before_exec(&mut command, move || {
             oom::prefer_this_process();
-            for fd in &inherited {
+            for fd in inherited.iter().chain(listener.as_deref()) {
                 fcntl_setfd(fd, FdFlags::empty())?;
             }
             Ok(())

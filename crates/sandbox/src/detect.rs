@@ -178,6 +178,7 @@ async fn attempt(launcher: &Launcher, network: Network, spawner: &Spawner) -> Re
         },
         network,
         stdin: false,
+        listener: None,
     };
     let told = |error: Error| match std::error::Error::source(&error) {
         Some(source) => format!("{error}: {source}"),

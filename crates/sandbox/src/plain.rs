@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Resource;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::BpfProgram;
@@ -51,6 +52,7 @@ pub(crate) fn command(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let guard = guard.clone();
+    let listener = spec.listener.clone();
     raw::before_exec(&mut command, move || {
         supervisor::step_between(&inside)?;
         oom::prefer_this_process();
@@ -64,6 +66,9 @@ pub(crate) fn command(
         if let Guard::Landlock(filter) = &guard {
             give_up_capabilities()?;
             seccompiler::apply_filter(filter).map_err(|_| refused())?;
+        }
+        if let Some(listener) = &listener {
+            fcntl_setfd(listener, FdFlags::empty())?;
         }
         Ok(())
     });

@@ -1,10 +1,13 @@
 //! The few calls that Rust cannot check: running code between fork and exec, and reaping with usage.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, sockopt};
 use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -61,6 +64,32 @@ pub(crate) fn fork_in_two() -> io::Result<Option<Pid>> {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(Pid::from_raw(pid)),
     }
+}
+
+/// Takes over a listening local socket that this process was started with, under a number that its
+/// parent told it. Call it before this process opens anything that may have that number.
+///
+/// # Errors
+/// When the number is not that of a listening local socket.
+#[expect(
+    unsafe_code,
+    reason = "nothing but the number tells who owns an inherited descriptor"
+)]
+pub fn take_listener(number: RawFd) -> io::Result<UnixListener> {
+    if number <= 2 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: borrowed for the questions below only; a number that is not open makes the first of
+    // them fail with EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl_setfd(borrowed, FdFlags::CLOEXEC)?;
+    let family = sockopt::socket_domain(borrowed)?;
+    if family != AddressFamily::UNIX || !sockopt::socket_acceptconn(borrowed)? {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: it is open, and inherited: this process has made no listening local socket yet, so
+    // nothing else in it owns this one.
+    Ok(UnixListener::from(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
 /// Closes every descriptor but two, in a process that never returns to Rust's owners of them.

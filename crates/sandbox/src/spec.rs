@@ -1,7 +1,9 @@
 //! What to run, and what it may see and use.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A process to start.
 ///
@@ -22,6 +24,9 @@ pub struct Spec {
     pub network: Network,
     /// Whether standard input is a pipe (else it is empty).
     pub stdin: bool,
+    /// A listening socket of the server's that the program gets as its own, under the same number:
+    /// it can be reached there without any folder that both may write ([`crate::take_listener`]).
+    pub listener: Option<Arc<OwnedFd>>,
 }
 
 /// A file or folder of the host that the process sees.

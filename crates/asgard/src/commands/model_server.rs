@@ -33,7 +33,7 @@ pub(crate) struct ModelServerArgs {
     /// The version that it answers as
     #[arg(long, value_name = "N", default_value_t = 1)]
     model_version: i64,
-    /// Where to listen: HOST:PORT, or unix:PATH for a local socket
+    /// Where to listen: HOST:PORT, or fd:NUMBER for a listening local socket that it is started with
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: String,
     /// A complete Python environment of asgard [default: one made of the model's requirements]
@@ -57,6 +57,7 @@ pub(crate) struct ModelServerArgs {
 }
 
 pub(crate) fn run(context: &Context<'_>, args: &ModelServerArgs) -> anyhow::Result<()> {
+    let listen = Listen::parse(&args.listen)?;
     let settings = context.load(&args.flags())?.settings;
     crate::server::log_to_stderr(&settings.server, !context.surroundings.no_color)?;
     let folder = args.model.canonicalize().map_err(|_| {
@@ -70,7 +71,7 @@ pub(crate) fn run(context: &Context<'_>, args: &ModelServerArgs) -> anyhow::Resu
         }),
         folder,
         version: args.model_version,
-        listen: Listen::parse(&args.listen)?,
+        listen,
         environment: args.environment.clone(),
         drain_delay: Duration::from_secs(args.drain_delay),
     };

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -84,18 +83,6 @@ impl Listener {
         })
     }
 
-    /// Binds a local socket, in place of what a process before may have left there.
-    ///
-    /// # Errors
-    /// When its folder cannot be written.
-    pub fn bind_local(path: &Path) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        UnixListener::bind(path).map(|listener| Self(Socket::Unix(listener)))
-    }
-
     /// Takes a listener that was bound elsewhere, such as inside a job's network.
     ///
     /// # Errors
@@ -103,6 +90,15 @@ impl Listener {
     pub fn adopt(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener).map(|listener| Self(Socket::Tcp(listener)))
+    }
+
+    /// Takes a local socket that was bound elsewhere.
+    ///
+    /// # Errors
+    /// When it cannot be made non-blocking.
+    pub fn adopt_local(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener).map(|listener| Self(Socket::Unix(listener)))
     }
 
     /// The bound address, with the port that the system chose for port 0.

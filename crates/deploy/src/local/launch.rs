@@ -1,7 +1,11 @@
-//! How a replica's process is started: the model server in a sandbox, reached by a local socket.
+//! How a replica's process is started: the model server in a sandbox, reached by a local socket
+//! that it is handed. Model code sees no folder that asgard reads or connects in.
 
 use std::ffi::OsString;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sandbox::{Level, Limits, Mount, Network, Process, Sandbox, Spec};
 use serving::ModelFolder;
@@ -9,7 +13,6 @@ use serving::ModelFolder;
 /// Where a replica's sandbox holds its parts, where it has private files.
 const PROGRAM: &str = "/asgard/asgard";
 const MODEL: &str = "/model";
-const SOCKET: &str = "/socket";
 const WORK: &str = "/work";
 /// The name of the socket in its folder.
 const NAME: &str = "http";
@@ -77,10 +80,13 @@ impl Launcher {
         let failed =
             |e: std::io::Error| format!("cannot make the folder {}: {e}", folder.display());
         let made = (folder.clone(), work.clone());
-        let cleared = tokio::task::spawn_blocking(move || clear(&made.0, &made.1)).await;
-        cleared.map_err(|e| e.to_string())?.map_err(failed)?;
+        let listener = tokio::task::spawn_blocking(move || {
+            clear(&made.0, &made.1)?;
+            UnixListener::bind(socket)
+        });
+        let listener = listener.await.map_err(|e| e.to_string())?.map_err(failed)?;
         let (sandbox, isolation) = self.outer().await?;
-        let spec = self.spec(&folder, &work, model, bounds, isolation);
+        let spec = self.spec(listener.into(), &work, model, bounds, isolation);
         sandbox.spawn(spec).await.map_err(|error| {
             let source = std::error::Error::source(&error).map(|s| format!(": {s}"));
             format!("{error}{}", source.unwrap_or_default())
@@ -106,7 +112,7 @@ impl Launcher {
 
     fn spec(
         &self,
-        folder: &Path,
+        listener: OwnedFd,
         work: &Path,
         model: &ModelFolder,
         bounds: Bounds,
@@ -114,22 +120,15 @@ impl Launcher {
     ) -> Spec {
         let private = self.sandbox.has_private_files();
         let mut mounts = Vec::new();
-        let (program, model_dir, socket_dir, work_dir) = if private {
+        let (program, model_dir, work_dir) = if private {
             mounts.extend(model.environment.iter().flat_map(|e| e.mounts()));
-            mounts.push(mount(&self.program, PROGRAM, false));
-            mounts.push(mount(&model.folder, MODEL, false));
-            mounts.push(mount(folder, SOCKET, true));
-            (
-                PROGRAM.as_ref(),
-                MODEL.as_ref(),
-                SOCKET.as_ref(),
-                WORK.as_ref(),
-            )
+            mounts.push(mount(&self.program, PROGRAM));
+            mounts.push(mount(&model.folder, MODEL));
+            (PROGRAM.as_ref(), MODEL.as_ref(), WORK.as_ref())
         } else {
-            (self.program.as_path(), &*model.folder, folder, work)
+            (self.program.as_path(), &*model.folder, work)
         };
-        let mut listen = OsString::from("unix:");
-        listen.push(socket_dir.join(NAME));
+        let listen = format!("fd:{}", listener.as_raw_fd());
         let mut args: Vec<OsString> = [
             "model-server",
             "--log-level",
@@ -146,7 +145,7 @@ impl Launcher {
             "--data-dir".into(),
             work_dir.into(),
             "--listen".into(),
-            listen,
+            listen.into(),
         ]);
         if let Some(environment) = &model.environment {
             args.extend(["--environment".into(), environment.root.clone().into()]);
@@ -171,15 +170,15 @@ impl Launcher {
             },
             network: Network::None,
             stdin: false,
+            listener: Some(Arc::new(listener)),
         }
     }
 }
 
-fn mount(host: &Path, inside: &str, writable: bool) -> Mount {
+fn mount(host: &Path, inside: &str) -> Mount {
     Mount {
-        host: host.to_owned(),
         inside: inside.into(),
-        writable,
+        ..Mount::read_only(host)
     }
 }
 

@@ -15,7 +15,7 @@ use super::pool::Pool;
 use crate::Deployments;
 use crate::deployment::{Failure, Fault};
 
-/// How often a starting replica is asked whether it is ready.
+/// The pause before a starting replica that is not well is asked again.
 const ASK: Duration = Duration::from_millis(25);
 /// How often a running one is, and how long it may take to say so.
 const CHECK: Duration = Duration::from_secs(3);
@@ -158,9 +158,16 @@ impl Runner {
     /// Waits until the process is ready and then until it is not; what ended that.
     async fn watch(&self, replica: &Replica, process: &mut Process) -> End {
         let began = Instant::now();
-        while timeout(CHECK_TIMEOUT, replica.pool.is_healthy()).await != Ok(true) {
-            if began.elapsed() > self.start_timeout {
-                return End::NotReady;
+        let due = began + self.start_timeout;
+        loop {
+            // Who connects before it is ready waits until it is.
+            tokio::select! {
+                healthy = timeout_at(due, replica.pool.is_healthy()) => match healthy {
+                    Ok(true) => break,
+                    Ok(false) if Instant::now() < due => {}
+                    _ => return End::NotReady,
+                },
+                _ = process.wait() => return End::Exited,
             }
             if timeout(ASK, process.wait()).await.is_ok() {
                 return End::Exited;

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Stands in for `asgard model-server`: the same arguments, a socket, and an answer that tells the
+"""Stands in for `asgard model-server`: the same arguments, the socket it is handed, and an answer that tells the
 version. A request to die ends it, as a crash would; one to wait is held until the model's folder
 holds a file `release`."""
 
 import json
 import os
+import socket
 import socketserver
 import sys
 import time
@@ -46,8 +47,9 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
-    request_queue_size = 64
 
 
 print("stand-in starts", file=sys.stderr, flush=True)
-Server(options["--listen"].removeprefix("unix:"), Handler).serve_forever()
+server = Server(None, Handler, bind_and_activate=False)
+server.socket = socket.socket(fileno=int(options["--listen"].removeprefix("fd:")))
+server.serve_forever()

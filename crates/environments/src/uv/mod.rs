@@ -193,6 +193,7 @@ impl Call {
             },
             network: self.network,
             stdin: true,
+            listener: None,
         };
         let mut process = sandbox.spawn(spec).await?;
         let stdin = process.take_stdin();

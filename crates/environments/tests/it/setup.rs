@@ -102,6 +102,7 @@ pub(crate) async fn python_in(
         limits: Limits::default(),
         network: Network::None,
         stdin: false,
+        listener: None,
     };
     let mut process = sandbox.spawn(spec).await.unwrap();
     let (mut out, mut err) = (String::new(), String::new());

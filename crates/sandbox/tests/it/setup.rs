@@ -84,6 +84,7 @@ pub(crate) fn script(sandbox: &Sandbox, work_dir: &WorkDir, text: &str) -> Spec 
         },
         network: Network::None,
         stdin: false,
+        listener: None,
     }
 }
 

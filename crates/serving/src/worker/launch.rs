@@ -77,6 +77,7 @@ impl Launch {
             },
             network: Network::None,
             stdin: true,
+            listener: None,
         }
     }
 
