@@ -16,7 +16,8 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -198,16 +199,17 @@ where
 
 /// Whether the client speaks HTTP/2 in clear text, which gRPC does and tells by its first bytes.
 async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut head = [0; HTTP2_PREFACE.len()];
-    loop {
-        let read = stream.peek(&mut head).await?;
+    let tell = || {
+        let mut head = [0; HTTP2_PREFACE.len()];
+        let (_, read) = rustix::net::recv(stream, &mut head[..], RecvFlags::PEEK)?;
         let alike = head[..read] == HTTP2_PREFACE[..read];
-        if !alike || read == 0 || read == head.len() {
-            return Ok(alike && read > 0);
+        if alike && (1..head.len()).contains(&read) {
+            // The bytes stay where they are; the runtime tells when more have come.
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        // The bytes stay where they are, so that the socket cannot tell when more come.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        Ok(alike && read > 0)
+    };
+    stream.async_io(Interest::READABLE, tell).await
 }
 
 /// Serves a connection to its end; after `stop` it ends with the requests it is answering.
