@@ -40,7 +40,7 @@ pub use copies::Folder;
 pub use error::Error;
 pub use features_from::{FeaturesAsked, FeaturesFound, FoundFeature, OnlineFeatures};
 pub use fit::Problem;
-pub use http::{model_server_routes, openapi, routes};
+pub use http::{model_server_routes, model_server_table, openapi, routes};
 pub use inference::{Engine, Inference, Prediction};
 pub use inputs::Inputs;
 pub use model_server::{ModelFolder, ModelServer};

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body_util::Full;
 use tokio_util::sync::CancellationToken;
-use web::{ApiError, Code, Permission, Routes, Style};
+use web::{ApiError, Code, RouteEntry, Routes, Style};
 
 use super::group::Group;
 use super::pool::{ANSWER_BYTES, SendError};
@@ -169,20 +169,14 @@ impl Front {
     }
 }
 
+/// What a model server answers to, each passed on to a replica.
 fn routes(front: Front) -> Routes {
-    Routes::new(Style::Asgard)
-        .get("/", Permission::Public, pass)
-        .get("/health", Permission::Public, pass)
-        .get("/ping", Permission::Public, pass)
-        .get("/metadata", Permission::Predict, pass)
-        .post("/predict", Permission::Predict, pass)
-        .post("/mlops/inference", Permission::Predict, pass)
-        .post("/invocations", Permission::Predict, pass)
-        .get("/v2", Permission::Public, pass)
-        .get("/v2/health/live", Permission::Public, pass)
-        .get("/v2/health/ready", Permission::Public, pass)
-        .get("/v2/models/{*rest}", Permission::Predict, pass)
-        .post("/v2/models/{*rest}", Permission::Predict, pass)
+    let add = |routes: Routes<Front>, entry: RouteEntry| {
+        routes.route(entry.method, &entry.path, entry.permission, pass)
+    };
+    serving::model_server_table()
+        .into_iter()
+        .fold(Routes::new(Style::Asgard), add)
         .with_state(front)
 }
 

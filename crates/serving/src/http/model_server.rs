@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use web::{ApiError, Json, Permission, Routes, Style};
+use web::{ApiError, Json, Permission, RouteEntry, Routes, Style};
 
 use super::inference::{InferenceResponse, Version};
 use super::{invocations, v2};
@@ -15,6 +15,15 @@ use crate::model_server::ModelServer;
 
 /// The routes of a model server.
 pub fn routes(server: ModelServer) -> Routes {
+    stateless().with_state(server)
+}
+
+/// What a model server answers to, for a front that passes it on.
+pub fn table() -> Vec<RouteEntry> {
+    stateless().table().to_vec()
+}
+
+fn stateless() -> Routes<ModelServer> {
     Routes::new(Style::Asgard)
         .get("/", Permission::Public, about)
         .get("/health", Permission::Public, health)
@@ -52,7 +61,6 @@ pub fn routes(server: ModelServer) -> Routes {
             Permission::Predict,
             v2::infer,
         )
-        .with_state(server)
 }
 
 async fn about(State(server): State<ModelServer>) -> Json<Value> {
