@@ -140,11 +140,6 @@ impl Platform {
             },
         };
         let jobs = Jobs::new(parts, settings.jobs.clone(), data_dir);
-        let retention = Retention {
-            environments,
-            registry: registry.clone(),
-            jobs: jobs.clone(),
-        };
         let images = Images::open(&settings.images, data_dir, ground.program.clone())
             .context("cannot prepare the building of images")?;
         let making = ModelImages {
@@ -168,6 +163,12 @@ impl Platform {
         };
         let deployments = Deployments::open(parts, settings.deploy.clone(), data_dir)
             .context("cannot prepare deployments")?;
+        let retention = Retention {
+            environments,
+            registry: registry.clone(),
+            jobs: jobs.clone(),
+            deployments: deployments.clone(),
+        };
         let status = Status::new(
             ground.about,
             sources(&tracking, &registry, &jobs, &features),

@@ -1,10 +1,12 @@
-//! The work beside the requests that removes what nobody needs any more: old logs, environments
-//! that no job and no version uses, a package cache that has grown too large.
+//! The work beside the requests that removes what nobody needs any more: old logs, removed
+//! deployments, environments that no job and no version uses, a package cache that has grown too
+//! large.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use deploy::Deployments;
 use environments::Environments;
 use jobs::Jobs;
 use registry::Registry;
@@ -21,6 +23,7 @@ pub(crate) struct Retention {
     pub(crate) environments: Environments,
     pub(crate) registry: Registry,
     pub(crate) jobs: Jobs,
+    pub(crate) deployments: Deployments,
 }
 
 impl Retention {
@@ -37,6 +40,7 @@ impl Retention {
 
     async fn tidy(&self) -> anyhow::Result<()> {
         let logs = self.jobs.prune_logs().await?;
+        let deployments = self.deployments.prune_removed().await?;
         let needed: HashSet<String> = self
             .registry
             .tag_values(registry::ENVIRONMENT_TAG)
@@ -47,6 +51,7 @@ impl Retention {
         let pruned = self.environments.prune(needed).await?;
         tracing::info!(
             logs,
+            deployments,
             environments = pruned.environments,
             cache = pruned.cache,
             resolutions = pruned.resolutions,

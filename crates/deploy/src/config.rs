@@ -29,6 +29,8 @@ pub struct Config {
     pub start_timeout_s: u64,
     /// How long a request to a deployed model may take, in milliseconds.
     pub request_timeout_ms: u64,
+    /// How long a removed deployment and its log are kept, in days; 0: for ever.
+    pub keep_removed_days: u32,
     /// The cluster of the target `kubernetes`.
     pub kubernetes: Cluster,
 }
@@ -45,6 +47,7 @@ impl Default for Config {
             wait_timeout_s: 3_600,
             start_timeout_s: 180,
             request_timeout_ms: 60_000,
+            keep_removed_days: 30,
             kubernetes: Cluster::default(),
         }
     }

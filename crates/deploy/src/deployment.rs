@@ -309,11 +309,10 @@ impl Deployment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deployment() -> Deployment {
-        let order = Order {
+impl Order {
+    /// The first version of a model on this machine.
+    pub(crate) fn example() -> Self {
+        Self {
             namespace: "asgard".to_owned(),
             model_name: "m".to_owned(),
             target: Target::Local,
@@ -327,13 +326,17 @@ mod tests {
             image: None,
             environment: BTreeMap::new(),
             autoscale: None,
-        };
-        Deployment::asked_for(order, 0)
+        }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn phases_follow_each_other_and_go_on_after_a_restart() {
-        let mut deployment = deployment();
+        let mut deployment = Deployment::asked_for(Order::example(), 0);
         deployment.timings = deployment.timings_in(State::Building, 10);
         deployment.timings = deployment.timings_in(State::Building, 20);
         deployment.timings = deployment.timings_in(State::Deploying, 30);

@@ -24,6 +24,7 @@ mod manage;
 mod order;
 mod pipeline;
 mod place;
+mod retention;
 mod store;
 mod work;
 

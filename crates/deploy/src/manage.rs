@@ -1,11 +1,14 @@
 //! Changing what is deployed: replicas, shares of the requests, going back, removing.
 
+use std::collections::HashMap;
+
 use web::Timestamp;
 
 use crate::create::Caller;
-use crate::deployment::{Deployment, Order, Target};
+use crate::deployment::{Deployment, Order};
 use crate::error::Error;
 use crate::store::deployments::Filter;
+use crate::store::endpoints::Address;
 use crate::{Deployments, store};
 
 impl Deployments {
@@ -23,15 +26,18 @@ impl Deployments {
         Ok((found, more))
     }
 
-    /// The URL of a deployment's endpoint, once it has one.
-    pub(crate) async fn url(&self, deployment: &Deployment) -> Result<Option<String>, Error> {
+    /// The URLs of the endpoints of deployments, of those that have one.
+    pub(crate) async fn urls(
+        &self,
+        deployments: &[Deployment],
+    ) -> Result<HashMap<(String, String), String>, Error> {
+        let endpoints = deployments.iter().map(Deployment::endpoint).collect();
         let mut conn = self.db().acquire().await?;
-        let (namespace, name) = (&deployment.order.namespace, &deployment.order.model_name);
-        if deployment.order.target == Target::Kubernetes {
-            return Ok(store::endpoints::find_url(&mut conn, namespace, name).await?);
-        }
-        let port = store::endpoints::find_port(&mut conn, namespace, name).await?;
-        Ok(port.map(|port| self.inner.config.url(port)))
+        let addresses = store::endpoints::list_addresses(&mut conn, &endpoints).await?;
+        let url = |Address { port, url }| url.or(port.map(|port| self.inner.config.url(port)));
+        let urls = addresses.into_iter();
+        let urls = urls.filter_map(|(endpoint, address)| Some((endpoint, url(address)?)));
+        Ok(urls.collect())
     }
 
     /// Changes the number of replicas.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use web::{ApiError, Code, Json, Path, Query};
 
-use super::document::{DeploymentResponse, describe};
+use super::document::{DeploymentResponse, describe, describe_all};
 use crate::Deployments;
 use crate::deployment::State as Stands;
 use crate::store::deployments::Filter;
@@ -69,12 +69,8 @@ pub(super) async fn list(
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
     let (found, more) = deployments.list(&filter, limit).await?;
     let last = found.last().map(|last| last.id.clone());
-    let mut described = Vec::with_capacity(found.len());
-    for deployment in found {
-        described.push(describe(&deployments, deployment).await?);
-    }
     Ok(Json(DeploymentsResponse {
-        deployments: described,
+        deployments: describe_all(&deployments, found).await?,
         next_page_token: last.filter(|_| more),
     }))
 }

@@ -83,11 +83,30 @@ pub(super) async fn describe(
     deployments: &Deployments,
     deployment: Deployment,
 ) -> Result<DeploymentResponse, Error> {
+    let mut described = describe_all(deployments, vec![deployment]).await?;
+    Ok(described.remove(0))
+}
+
+/// Describes deployments as they are now, each in its place.
+pub(super) async fn describe_all(
+    deployments: &Deployments,
+    found: Vec<Deployment>,
+) -> Result<Vec<DeploymentResponse>, Error> {
+    let urls = deployments.urls(&found).await?;
+    let described = found.into_iter().map(|deployment| {
+        let url = urls.get(&deployment.endpoint()).cloned();
+        document(deployments, deployment, url)
+    });
+    Ok(described.collect())
+}
+
+fn document(
+    deployments: &Deployments,
+    deployment: Deployment,
+    url: Option<String>,
+) -> DeploymentResponse {
     let live = deployment.is_live();
-    let url = match live {
-        true => deployments.url(&deployment).await?,
-        false => None,
-    };
+    let url = url.filter(|_| live);
     let health = match deployment.order.target {
         Target::Local => deployments.inner.local.health(&deployment.id),
         Target::Kubernetes => {
@@ -100,7 +119,7 @@ pub(super) async fn describe(
     let problem = deployment.failure.clone().or(suffers).map(|f| f.problem);
     let here = deployment.machine == deployments.inner.machine;
     let ready = health.as_ref().map(|health| health.ready);
-    Ok(DeploymentResponse {
+    DeploymentResponse {
         job_id: deployment.id.clone(),
         status: deployment.state,
         live,
@@ -130,7 +149,7 @@ pub(super) async fn describe(
         completed_at: deployment.completed_at.map(Timestamp),
         retired_at: deployment.retired_at.map(Timestamp),
         deployment_id: deployment.id,
-    })
+    }
 }
 
 fn endpoints(url: &str) -> DeploymentEndpoints {

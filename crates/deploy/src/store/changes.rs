@@ -131,7 +131,8 @@ pub(crate) async fn fail(
     now: i64,
 ) -> Result<bool, DbError> {
     let n = query(
-        "UPDATE deployments SET status = 'failed', failure = $1, timings = $2, completed_at = $3
+        "UPDATE deployments SET status = 'failed', failure = $1, timings = $2, completed_at = $3,
+            training = NULL
          WHERE deployment_id = $4 AND completed_at IS NULL AND removed_at IS NULL",
     )
     .bind(json(failure))
@@ -152,7 +153,8 @@ pub(crate) async fn succeed(
     now: i64,
 ) -> Result<bool, DbError> {
     let n = query(
-        "UPDATE deployments SET status = 'deployed', traffic = $1, timings = $2, completed_at = $3
+        "UPDATE deployments SET status = 'deployed', traffic = $1, timings = $2, completed_at = $3,
+            training = NULL
          WHERE deployment_id = $4 AND completed_at IS NULL AND removed_at IS NULL",
     )
     .bind(i64::from(traffic))

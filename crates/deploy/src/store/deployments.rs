@@ -117,28 +117,19 @@ pub(crate) async fn list(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<Deployment>, Error> {
-    let mut sql = format!("SELECT {COLUMNS} FROM deployments WHERE removed_at IS NULL");
-    if filter.live {
-        sql.push_str(&format!(" AND {LIVE}"));
-    }
-    let mut values: Vec<db::Value> = Vec::new();
-    for (condition, value) in [
-        ("namespace =", filter.namespace.clone()),
-        ("model_name =", filter.model_name.clone()),
-        ("status =", filter.state.map(|s| s.as_str().to_owned())),
-        ("deployment_id <", filter.before.clone()),
-    ] {
-        if let Some(value) = value {
-            values.push(value.into());
-            sql.push_str(&format!(" AND {condition} ${}", values.len()));
-        }
-    }
-    values.push((limit + 1).into());
-    sql.push_str(&format!(
-        " ORDER BY deployment_id DESC LIMIT ${}",
-        values.len()
-    ));
-    let rows = query(sql).bind_all(values).fetch_all(conn).await?;
+    let which = if filter.live {
+        LIVE
+    } else {
+        "removed_at IS NULL"
+    };
+    let rows = query(format!("SELECT {COLUMNS} FROM deployments WHERE {which}"))
+        .and("namespace = ?", filter.namespace.as_ref())
+        .and("model_name = ?", filter.model_name.as_ref())
+        .and("status = ?", filter.state.map(State::as_str))
+        .and("deployment_id < ?", filter.before.as_ref())
+        .then(" ORDER BY deployment_id DESC LIMIT ?", limit + 1)
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(read).collect()
 }
 
@@ -239,6 +230,15 @@ pub(crate) async fn find_before(
     row.as_ref().map(read).transpose()
 }
 
+/// Deletes what was removed before a time and has nothing in a cluster, with the logs.
+pub(crate) async fn delete_removed(conn: &mut Conn, before: i64) -> Result<u64, Error> {
+    let deleted = query("DELETE FROM deployments WHERE removed_at < $1 AND placed = 0")
+        .bind(before)
+        .execute(conn)
+        .await?;
+    Ok(deleted)
+}
+
 fn read(row: &Row) -> Result<Deployment, Error> {
     let id: String = row.get(0);
     let stored = |column| {
@@ -276,4 +276,81 @@ fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {
 
 pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("these types have string keys and no failing parts")
+}
+
+#[cfg(test)]
+impl<'r> NewRow<'r> {
+    /// A row that waits to be built.
+    pub(crate) fn example(id: &'r str, order: &'r Order) -> Self {
+        Self {
+            id,
+            order,
+            machine: "x",
+            training: None,
+            state: State::Building,
+            idempotency_key: None,
+            request_hash: "",
+            created_by: "local",
+            now: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::changes::{fail, remove, set_placed};
+    use crate::store::logs;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_script_goes_when_its_deployment_has_ended() {
+        for db in db::testing::both(&[crate::MIGRATIONS]).await {
+            let order = Order::example();
+            let mut tx = db.begin().await.unwrap();
+            for id in ["a", "b"] {
+                let mut row = NewRow::example(id, &order);
+                row.training = Some("{\"environment_vars\": {\"PASSWORD\": \"x\"}}");
+                assert!(insert(&mut tx, &row).await.unwrap());
+            }
+            let failure = crate::Failure::new(crate::Fault::Script, "c", "e", "m".to_owned(), None);
+            assert!(fail(&mut tx, "a", &failure, &[], 1).await.unwrap());
+            let kept = find_training(&mut tx, "b").await.unwrap();
+            assert!(kept.is_some(), "{}", db.name);
+            assert_eq!(
+                find_training(&mut tx, "a").await.unwrap(),
+                None,
+                "{}",
+                db.name
+            );
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_removed_long_ago_is_forgotten_unless_the_cluster_has_it() {
+        for db in db::testing::both(&[crate::MIGRATIONS]).await {
+            let order = Order::example();
+            let mut tx = db.begin().await.unwrap();
+            for (id, removed_at) in [("long ago", 1), ("placed", 1), ("late", 9)] {
+                let row = NewRow::example(id, &order);
+                assert!(insert(&mut tx, &row).await.unwrap());
+                let line = ["said".to_owned()];
+                logs::append(&mut tx, id, "platform", &line, 0)
+                    .await
+                    .unwrap();
+                set_placed(&mut tx, id, id == "placed").await.unwrap();
+                assert!(remove(&mut tx, id, removed_at).await.unwrap());
+            }
+            assert!(
+                insert(&mut tx, &NewRow::example("there", &order))
+                    .await
+                    .unwrap()
+            );
+            assert_eq!(delete_removed(&mut tx, 5).await.unwrap(), 1, "{}", db.name);
+            let lines = logs::list_after(&mut tx, "long ago", 0, 10).await.unwrap();
+            assert!(lines.is_empty(), "{}", db.name);
+            let lines = logs::list_after(&mut tx, "late", 0, 10).await.unwrap();
+            assert_eq!(lines.len(), 1, "{}", db.name);
+            assert_eq!(delete_removed(&mut tx, 10).await.unwrap(), 1, "{}", db.name);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The table `deployment_endpoints`: on which machine and port the deployments of a model are
 //! reached.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use db::{Conn, Error as DbError, query};
 
@@ -46,19 +46,41 @@ pub(crate) async fn find_port(
     Ok(port.and_then(|port| u16::try_from(port).ok()))
 }
 
-/// The URL of an endpoint that is elsewhere than on a machine, once it has one.
-pub(crate) async fn find_url(
+/// Where an endpoint is reached, once it is: by a port of its machine, or elsewhere.
+pub(crate) struct Address {
+    pub(crate) port: Option<u16>,
+    pub(crate) url: Option<String>,
+}
+
+/// The addresses of some endpoints.
+pub(crate) async fn list_addresses(
     conn: &mut Conn,
-    namespace: &str,
-    model_name: &str,
-) -> Result<Option<String>, DbError> {
-    let row =
-        query("SELECT url FROM deployment_endpoints WHERE namespace = $1 AND model_name = $2")
-            .bind(namespace)
-            .bind(model_name)
-            .fetch_optional(conn)
-            .await?;
-    Ok(row.and_then(|row| row.get(0)))
+    endpoints: &HashSet<(String, String)>,
+) -> Result<HashMap<(String, String), Address>, DbError> {
+    if endpoints.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let places = (0..endpoints.len())
+        .map(|n| format!("(${}, ${})", 2 * n + 1, 2 * n + 2))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let names = endpoints.iter().flat_map(|(space, name)| [space, name]);
+    let rows = query(format!(
+        "SELECT namespace, model_name, port, url FROM deployment_endpoints
+         WHERE (namespace, model_name) IN (VALUES {places})"
+    ))
+    .bind_all(names)
+    .fetch_all(conn)
+    .await?;
+    let addresses = rows.iter().map(|row| {
+        let port = row.get::<Option<i64>, _>(2);
+        let address = Address {
+            port: port.and_then(|port| u16::try_from(port).ok()),
+            url: row.get(3),
+        };
+        ((row.get(0), row.get(1)), address)
+    });
+    Ok(addresses.collect())
 }
 
 /// Stores the URL of an endpoint.

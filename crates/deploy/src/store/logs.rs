@@ -78,7 +78,7 @@ pub(crate) async fn list_after(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::{Order, State, Target};
+    use crate::deployment::Order;
     use crate::store::deployments::{NewRow, insert};
 
     async fn write(db: &db::Db, source: &str, lines: usize) {
@@ -92,34 +92,10 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn two_who_write_at_once_lose_nothing() {
-        let order = Order {
-            namespace: "asgard".to_owned(),
-            model_name: "m".to_owned(),
-            target: Target::Local,
-            trains: false,
-            model_version: Some(1),
-            replicas: 1,
-            memory_bytes: None,
-            cpus: None,
-            canary_percent: None,
-            rollback_to: None,
-            image: None,
-            environment: std::collections::BTreeMap::new(),
-            autoscale: None,
-        };
         for db in db::testing::both(&[crate::MIGRATIONS]).await {
             let mut tx = db.begin().await.unwrap();
-            let row = NewRow {
-                id: "d",
-                order: &order,
-                machine: "x",
-                training: None,
-                state: State::Building,
-                idempotency_key: None,
-                request_hash: "",
-                created_by: "local",
-                now: 0,
-            };
+            let order = Order::example();
+            let row = NewRow::example("d", &order);
             assert!(insert(&mut tx, &row).await.unwrap());
             tx.commit().await.unwrap();
             tokio::join!(write(&db, "replica 0", 50), write(&db, "replica 1", 50));

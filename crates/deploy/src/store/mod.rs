@@ -25,5 +25,9 @@ pub const MIGRATIONS: Migrations = Migrations {
             "how many lines a log has had",
             include_str!("migrations/3.sql"),
         ),
+        Migration::both(
+            "scripts are kept until they are trained, removed deployments for a time",
+            include_str!("migrations/4.sql"),
+        ),
     ],
 };
