@@ -40,6 +40,29 @@ pub(super) async fn without_links(
     kept.await
 }
 
+/// Has the disk keep what was written into a file, also through a loss of power.
+pub(super) async fn keep_content(file: PathBuf) -> std::io::Result<()> {
+    blocking(move || File::open(file)?.sync_data()).await
+}
+
+/// Has the disk keep the name of a file, and those of its folders below `root`: they may be new.
+pub(super) async fn keep_name(root: &Path, file: &Path) -> std::io::Result<()> {
+    let root = root.to_owned();
+    let folders = file.ancestors().skip(1);
+    let folders: Vec<PathBuf> = folders
+        .take_while(|folder| folder.starts_with(&root))
+        .map(Path::to_owned)
+        .collect();
+    blocking(move || folders.iter().try_for_each(|f| File::open(f)?.sync_all())).await
+}
+
+async fn blocking(
+    work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+) -> std::io::Result<()> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(std::io::Error::other)?
+}
+
 /// Removes a file, or a folder with all that is in it; nothing there is fine.
 pub(super) async fn remove(place: &Path) -> std::io::Result<()> {
     let removed = match tokio::fs::symlink_metadata(place).await {

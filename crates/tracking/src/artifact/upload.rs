@@ -1,6 +1,7 @@
 //! Storing files: whole or not at all, with a bounded part of them in memory.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use futures_util::{Stream, StreamExt, pin_mut};
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 
-use super::{Artifacts, io_kind, key, storage};
+use super::{Artifacts, folder, io_kind, key, storage};
 use crate::error::Error;
 use crate::location::{Location, UPLOADS};
 
@@ -112,16 +113,34 @@ impl Artifacts {
             }
         }
         unfinished.0 = None;
-        if staged == target {
+        let Some(root) = &self.folder else {
             return Ok(());
-        }
-        let renamed = self.store.rename(staged, target).await;
+        };
+        let renamed = self.place(root, staged, target).await;
         if renamed.is_err()
             && let Err(error) = self.store.delete(staged).await
         {
             tracing::warn!(%error, upload = %staged, "an upload that failed could not be removed");
         }
         renamed
+    }
+
+    /// Shows a file that is written whole under its name. It is on the disk when this is done.
+    async fn place(
+        &self,
+        root: &Path,
+        staged: &Key,
+        target: &Key,
+    ) -> Result<(), object_store::Error> {
+        let kept = |source: std::io::Error| object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: source.into(),
+        };
+        let content = root.join(staged.as_ref());
+        folder::keep_content(content).await.map_err(kept)?;
+        self.store.rename(staged, target).await?;
+        let name = root.join(target.as_ref());
+        folder::keep_name(root, &name).await.map_err(kept)
     }
 
     /// Where an upload gathers until it is whole: a bucket does that by itself.
