@@ -1,56 +1,23 @@
 //! Starting the interpreter of a job in its sandbox.
 
+mod bounds;
+mod interpreter;
+mod leftovers;
+mod runner;
+
+pub(crate) use bounds::Bounds;
+pub(crate) use interpreter::{Document, HANDING_OVER, Interpreter, Package};
+
 use std::ffi::OsString;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use environments::Environment;
-use futures_util::FutureExt as _;
-use sandbox::{Limits, Mount, Process, Sandbox, Spec};
-use serde::Serialize;
-use sha2::{Digest, Sha256};
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::ChildStdout;
+use sandbox::{Limits, Mount, Sandbox, Spec};
 
 use crate::FeastRepo;
 use crate::config::{Config, Network};
 use crate::data_dirs::DataDirs;
 use crate::error::Error;
-use crate::job::JobRequest;
-
-/// The files that every job finds beside its script.
-const FILES: [(&str, &str); 8] = [
-    ("runner.py", include_str!("../python/runner.py")),
-    (
-        "site/asgard/__init__.py",
-        include_str!("../../../python/asgard/__init__.py"),
-    ),
-    (
-        "site/asgard/client.py",
-        include_str!("../../../python/asgard/client.py"),
-    ),
-    (
-        "site/asgard/columns.py",
-        include_str!("../../../python/asgard/columns.py"),
-    ),
-    (
-        "site/asgard/errors.py",
-        include_str!("../../../python/asgard/errors.py"),
-    ),
-    (
-        "site/asgard/job.py",
-        include_str!("../../../python/asgard/job.py"),
-    ),
-    (
-        "site/asgard/run.py",
-        include_str!("../../../python/asgard/run.py"),
-    ),
-    (
-        "site/asgard/transport.py",
-        include_str!("../../../python/asgard/transport.py"),
-    ),
-];
 
 /// The variable that holds a job's token.
 pub(crate) const TOKEN_VARIABLE: &str = "MLFLOW_TRACKING_TOKEN";
@@ -64,41 +31,6 @@ const RUNNER_DIR: &str = "/asgard";
 /// Where scripts find the Feast repository, under the temporary folder.
 const FEAST_REPO: &str = "feast_repo/feature_store.yaml";
 
-/// What fails when an interpreter does not take its script.
-pub(crate) const HANDING_OVER: &str = "handing the script to its interpreter";
-
-/// What the runner writes when its imports are done.
-const READY: &[u8] = b"::asgard ready null::\n";
-
-/// What bounds an interpreter; one that waits serves only jobs of the same bounds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Bounds {
-    pub(crate) memory_bytes: Option<u64>,
-    pub(crate) cpus: Option<f64>,
-}
-
-impl Bounds {
-    /// What a job asked for, else the defaults.
-    pub(crate) fn of(request: &JobRequest, config: &Config) -> Self {
-        Self {
-            memory_bytes: request
-                .memory_bytes
-                .or(config.memory_default_bytes)
-                .or_else(|| fair_part_of_memory(config.slots())),
-            cpus: request.cpus.or(config.cpus_default),
-        }
-    }
-}
-
-/// This job's part of three quarters of the machine's memory, so that all jobs together cannot take
-/// the server down with them; but enough for a usual job, where many may run at once.
-fn fair_part_of_memory(slots: usize) -> Option<u64> {
-    const ENOUGH: u64 = 4 << 30;
-    let most = crate::memory::of_machine()?.total_bytes / 4 * 3;
-    let part = most / u64::try_from(slots).unwrap_or(u64::MAX);
-    Some(part.max(ENOUGH.min(most)))
-}
-
 /// Starts interpreters; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Launcher {
@@ -109,42 +41,6 @@ pub(crate) struct Launcher {
     /// Where work folders are made when the sandbox has no private files.
     scratch: PathBuf,
     server_url: String,
-}
-
-/// A Python that waits for the script it will run.
-pub(crate) struct Interpreter {
-    pub(crate) process: Process,
-    pub(crate) output: Option<ChildStdout>,
-    pub(crate) door: Option<TcpListener>,
-    /// Those that its sandbox shows.
-    pub(crate) data_dirs: DataDirs,
-    ready: bool,
-    /// Removed with the interpreter.
-    _work_dir: Option<TempDir>,
-}
-
-/// What the runner reads.
-#[derive(Serialize)]
-pub(crate) struct Document<'d> {
-    pub(crate) script: &'d str,
-    pub(crate) file: &'d str,
-    pub(crate) environment: Vec<(String, String)>,
-    /// Files under the temporary folder: their paths there, and what is in them.
-    pub(crate) files: Vec<(String, String)>,
-    pub(crate) autolog: bool,
-    pub(crate) packages: Vec<Package>,
-    /// The modules that the script imports.
-    pub(crate) modules: Vec<String>,
-    /// Modules that most models need.
-    pub(crate) usual: [&'static str; 4],
-}
-
-/// A package of the environment that a model may need.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Package {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) modules: Vec<String>,
 }
 
 impl Launcher {
@@ -160,9 +56,9 @@ impl Launcher {
             let scratch = data_dir.join("jobs");
             std::fs::create_dir_all(&scratch)?;
             for left in std::fs::read_dir(&scratch)? {
-                remove_left(&left?.path());
+                leftovers::remove(&left?.path());
             }
-            Ok((write_runner(&data_dir.join("runner"))?, scratch))
+            Ok((runner::write(&data_dir.join("runner"))?, scratch))
         };
         let (runner, scratch) = write().map_err(Error::io("writing the job runner's files"))?;
         Ok(Self {
@@ -228,21 +124,8 @@ impl Launcher {
             stdin: true,
             listener: None,
         };
-        let mut process = self.sandbox.spawn(spec).await?;
-        let output = process.take_stdout();
-        let door = process
-            .take_doors()
-            .into_iter()
-            .next()
-            .map(|(_, listener)| listener);
-        Ok(Interpreter {
-            process,
-            output,
-            door,
-            data_dirs,
-            ready: false,
-            _work_dir: temp_dir,
-        })
+        let process = self.sandbox.spawn(spec).await?;
+        Ok(Interpreter::new(process, data_dirs, temp_dir))
     }
 
     /// The server, as a script reaches it.
@@ -362,147 +245,9 @@ impl Launcher {
     }
 }
 
-/// Removes the work folder of a server that was killed. One that cannot be removed keeps no job from
-/// running: each has a folder of its own.
-fn remove_left(folder: &Path) {
-    let removed = match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            // A script may have closed its folders to their owner.
-            open_to_owner(folder).and_then(|()| std::fs::remove_dir_all(folder))
-        }
-        removed => removed,
-    };
-    if let Err(error) = removed {
-        let folder = folder.display();
-        tracing::warn!(%folder, %error, "a job's work folder is left and cannot be removed");
-    }
-}
-
-fn open_to_owner(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        // Of the entry itself: what a link points at is not the job's.
-        if entry.file_type()?.is_dir() {
-            open_to_owner(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes the files once per content.
-fn write_runner(parent: &Path) -> std::io::Result<PathBuf> {
-    let mut hasher = Sha256::new();
-    for (name, content) in FILES {
-        hasher.update(name);
-        hasher.update(content);
-    }
-    let folder = parent.join(&format!("{:x}", hasher.finalize())[..16]);
-    if is_whole(&folder) {
-        return Ok(folder);
-    }
-    if folder.is_dir() {
-        // A loss of power may leave files without their content.
-        std::fs::remove_dir_all(&folder)?;
-    }
-    std::fs::create_dir_all(parent)?;
-    let unfinished = tempfile::Builder::new().prefix("new-").tempdir_in(parent)?;
-    for (name, content) in FILES {
-        let path = unfinished.path().join(name);
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir)?;
-        }
-        std::fs::write(path, content)?;
-    }
-    make_readable(unfinished.path())?;
-    match std::fs::rename(unfinished.keep(), &folder) {
-        // Another server of the same data directory was quicker.
-        Err(_) if is_whole(&folder) => Ok(folder),
-        Err(error) => Err(error),
-        Ok(()) => Ok(folder),
-    }
-}
-
-fn is_whole(folder: &Path) -> bool {
-    FILES.iter().all(|(name, content)| {
-        std::fs::read(folder.join(name)).is_ok_and(|found| found == content.as_bytes())
-    })
-}
-
-/// Temporary folders are private to their owner; the job's user must read this one.
-fn make_readable(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
-}
-
-impl Interpreter {
-    /// Whether the imports asked for are done. One that is not ready takes a script all the same,
-    /// and begins it when they are.
-    pub(crate) fn is_ready(&mut self) -> bool {
-        if let Some(output) = &mut self.output
-            && !self.ready
-        {
-            // Nothing else is written before the script begins, and this in one piece.
-            let mut marker = [0; READY.len()];
-            let read = output.read(&mut marker).now_or_never();
-            self.ready = matches!(read, Some(Ok(n)) if marker[..n] == *READY);
-        }
-        self.ready
-    }
-
-    /// Hands over the script; the runner begins it. The future waits for the interpreter to read.
-    pub(crate) fn begin(
-        &mut self,
-        document: &Document<'_>,
-    ) -> Result<impl Future<Output = std::io::Result<()>> + use<>, Error> {
-        let Some(mut stdin) = self.process.take_stdin() else {
-            let gone = std::io::ErrorKind::BrokenPipe.into();
-            return Err(Error::io(HANDING_OVER)(gone));
-        };
-        let bytes = serde_json::to_vec(document)
-            .map_err(|error| Error::io("writing down a job")(error.into()))?;
-        Ok(async move {
-            stdin.write_all(&bytes).await?;
-            stdin.shutdown().await
-        })
-    }
-
-    /// A process that takes the place of an interpreter.
-    #[cfg(test)]
-    pub(crate) fn of(mut process: Process) -> Self {
-        Self {
-            output: process.take_stdout(),
-            process,
-            door: None,
-            data_dirs: DataDirs::now(&[]),
-            ready: false,
-            _work_dir: None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_runner_is_written_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = write_runner(dir.path()).unwrap();
-        assert_eq!(write_runner(dir.path()).unwrap(), first);
-        assert!(first.join("runner.py").is_file() && first.join("site/asgard/job.py").is_file());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_runner_that_lost_its_content_is_written_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = write_runner(dir.path()).unwrap();
-        std::fs::write(folder.join("runner.py"), "").unwrap();
-        assert_eq!(write_runner(dir.path()).unwrap(), folder);
-        assert!(is_whole(&folder));
-    }
 
     #[tokio::test]
     async fn what_a_killed_server_left_keeps_no_job_from_running() {
