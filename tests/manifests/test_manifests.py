@@ -123,6 +123,24 @@ def test_several_servers_are_scaled_by_one_autoscaler():
         assert {"ASGARD__DATABASE__URL", "ASGARD__ARTIFACTS__URL", "ASGARD__WEBHOOKS__SECRET_KEY"} <= set(variables)
 
 
+def test_one_server_keeps_database_and_feature_registry_on_a_volume():
+    objects = build(FOLDER / "overlays/minimal")
+    pod = of_kind(objects, "Deployment")["asgard-app"]["spec"]["template"]["spec"]
+    [data] = [volume for volume in pod["volumes"] if volume["name"] == "data"]
+    claim = of_kind(objects, "PersistentVolumeClaim")[data["persistentVolumeClaim"]["claimName"]]
+    assert claim["spec"]["resources"]["requests"]["storage"]
+    [mount] = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "data"]
+    config = of_kind(objects, "ConfigMap")["asgard-config"]["data"]["asgard.toml"]
+    assert f'data_dir = "{mount["mountPath"]}"' in config
+
+
+def test_servers_are_probed_and_log_in_json(objects):
+    server = of_kind(objects, "Deployment")["asgard-app"]["spec"]["template"]["spec"]["containers"][0]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert server[probe]["httpGet"] == {"path": "/health", "port": "http"}
+    assert 'log_format = "json"' in of_kind(objects, "ConfigMap")["asgard-config"]["data"]["asgard.toml"]
+
+
 def test_the_policies_of_aws_name_what_the_store_does():
     folder = FOLDER / "overlays/aws"
     policy = json.loads((folder / "iam-policy.json").read_text())

@@ -1,5 +1,6 @@
-//! Work on the repository itself: `cargo xtask tidy` holds the structural rules.
+//! Work on the repository itself: `cargo xtask tidy` holds the structural rules and the ledger.
 
+mod ledger;
 mod tidy;
 
 use std::path::Path;
@@ -12,7 +13,7 @@ fn main() -> ExitCode {
         eprintln!("usage: cargo xtask tidy");
         return ExitCode::from(2);
     }
-    match tidy::check(Path::new(tidy::ROOT)) {
+    match check(Path::new(tidy::ROOT)) {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
         Ok(faults) => {
             for fault in &faults {
@@ -25,4 +26,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn check(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut faults = tidy::check(root)?;
+    faults.extend(ledger::check(root)?);
+    Ok(faults)
 }
