@@ -168,14 +168,7 @@ pub(crate) async fn succeed(
 
 /// Changes the share of a live deployment.
 pub(crate) async fn set_traffic(conn: &mut Conn, id: &str, traffic: u32) -> Result<bool, DbError> {
-    let n = query(format!(
-        "UPDATE deployments SET traffic = $1 WHERE deployment_id = $2 AND {LIVE}"
-    ))
-    .bind(i64::from(traffic))
-    .bind(id)
-    .execute(conn)
-    .await?;
-    Ok(n == 1)
+    set_live(conn, id, "traffic", traffic).await
 }
 
 /// Changes the number of replicas of a live deployment.
@@ -184,10 +177,20 @@ pub(crate) async fn set_replicas(
     id: &str,
     replicas: u32,
 ) -> Result<bool, DbError> {
+    set_live(conn, id, "replicas", replicas).await
+}
+
+/// Changes a number of a live deployment; false when there is none such.
+async fn set_live(
+    conn: &mut Conn,
+    id: &str,
+    column: &'static str,
+    number: u32,
+) -> Result<bool, DbError> {
     let n = query(format!(
-        "UPDATE deployments SET replicas = $1 WHERE deployment_id = $2 AND {LIVE}"
+        "UPDATE deployments SET {column} = $1 WHERE deployment_id = $2 AND {LIVE}"
     ))
-    .bind(i64::from(replicas))
+    .bind(number)
     .bind(id)
     .execute(conn)
     .await?;

@@ -1,5 +1,10 @@
 //! Ordinary programs run as they would outside.
 
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+
 use sandbox::{Level, Mount, Network};
 use tokio::io::AsyncWriteExt as _;
 
@@ -32,6 +37,35 @@ async fn standard_input_is_a_pipe_when_asked_for() {
         stdin.write_all(b"through").await.unwrap();
         drop(stdin);
         assert_eq!(finish(process).await.stdout, "through");
+    }
+}
+
+#[tokio::test]
+async fn a_program_listens_at_a_socket_that_it_is_handed() {
+    for sandbox in all().await {
+        let (work_dir, outside) = (WorkDir::new(), tempfile::tempdir().unwrap());
+        let place = outside.path().join("socket");
+        let listener = OwnedFd::from(UnixListener::bind(&place).unwrap());
+        let text = format!(
+            "import socket\n\
+             connection, _ = socket.socket(fileno={}).accept()\n\
+             connection.send(b'inside')\n",
+            listener.as_raw_fd()
+        );
+        let mut spec = python(&sandbox, &work_dir, &text);
+        spec.listener = Some(Arc::new(listener));
+        let process = sandbox.spawn(spec).await.unwrap();
+        let there = place.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut said = String::new();
+            UnixStream::connect(there)?.read_to_string(&mut said)?;
+            Ok::<_, std::io::Error>(said)
+        });
+        let ended = finish(process).await;
+        assert!(ended.exit.success(), "{ended:?}");
+        assert_eq!(asked.await.unwrap().unwrap(), "inside");
+        // The server has kept no copy at which somebody would wait for ever.
+        assert!(UnixStream::connect(&place).is_err());
     }
 }
 

@@ -40,25 +40,31 @@ pub(super) async fn without_links(
     kept.await
 }
 
-/// Has the disk keep what was written into a file, also through a loss of power.
-pub(super) async fn keep_content(file: PathBuf) -> std::io::Result<()> {
-    blocking(move || File::open(file)?.sync_data()).await
+/// Has the disk keep what was written into a file, also through a loss of power. Gives the folder,
+/// of those around its place to be, that is there already.
+pub(super) async fn keep_content(file: PathBuf, place: PathBuf) -> std::io::Result<PathBuf> {
+    blocking(move || {
+        File::open(file)?.sync_data()?;
+        let mut around = place.ancestors().skip(1);
+        let there = around.find(|folder| folder.is_dir());
+        Ok(there.unwrap_or(Path::new("/")).to_owned())
+    })
+    .await
 }
 
-/// Has the disk keep the name of a file, and those of its folders below `root`: they may be new.
-pub(super) async fn keep_name(root: &Path, file: &Path) -> std::io::Result<()> {
-    let root = root.to_owned();
-    let folders = file.ancestors().skip(1);
-    let folders: Vec<PathBuf> = folders
-        .take_while(|folder| folder.starts_with(&root))
-        .map(Path::to_owned)
-        .collect();
-    blocking(move || folders.iter().try_for_each(|f| File::open(f)?.sync_all())).await
+/// Has the disk keep the name of a file, and those of the folders that are new: all below `there`.
+pub(super) async fn keep_name(there: PathBuf, file: PathBuf) -> std::io::Result<()> {
+    blocking(move || {
+        let around = file.ancestors().skip(1);
+        let mut changed = around.take_while(|folder| folder.starts_with(&there));
+        changed.try_for_each(|folder| File::open(folder)?.sync_all())
+    })
+    .await
 }
 
-async fn blocking(
-    work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
-) -> std::io::Result<()> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(std::io::Error::other)?
 }

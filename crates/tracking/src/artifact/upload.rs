@@ -136,11 +136,11 @@ impl Artifacts {
             store: "LocalFileSystem",
             source: source.into(),
         };
-        let content = root.join(staged.as_ref());
-        folder::keep_content(content).await.map_err(kept)?;
+        let file = root.join(target.as_ref());
+        let there = folder::keep_content(root.join(staged.as_ref()), file.clone());
+        let there = there.await.map_err(kept)?;
         self.store.rename(staged, target).await?;
-        let name = root.join(target.as_ref());
-        folder::keep_name(root, &name).await.map_err(kept)
+        folder::keep_name(there, file).await.map_err(kept)
     }
 
     /// Where an upload gathers until it is whole: a bucket does that by itself.

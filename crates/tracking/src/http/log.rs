@@ -60,6 +60,16 @@ struct PairRequest {
     value: Option<String>,
 }
 
+impl PairRequest {
+    /// The run, and the key with its value.
+    fn read(self) -> Result<(String, (String, String)), Error> {
+        let id = run_id(self.run_id, self.run_uuid)?;
+        let key = required(self.key, "key")?;
+        key::check(&key, "key")?;
+        Ok((id, (key, self.value.unwrap_or_default())))
+    }
+}
+
 #[derive(Deserialize)]
 struct LogBatchRequest {
     run_id: Option<String>,
@@ -126,11 +136,9 @@ async fn log_param(
     Caller(caller): Caller,
     MlflowRequest(request): MlflowRequest<PairRequest>,
 ) -> MlflowResult<Empty> {
-    let id = run_id(request.run_id, request.run_uuid)?;
-    let key = required(request.key, "key")?;
-    key::check(&key, "key")?;
+    let (id, param) = request.read()?;
     let batch = Batch {
-        params: vec![(key, request.value.unwrap_or_default())],
+        params: vec![param],
         ..Batch::default()
     };
     tracking.log_batch(&id, batch, caller.job_id()).await?;
@@ -142,11 +150,9 @@ async fn set_tag(
     Caller(caller): Caller,
     MlflowRequest(request): MlflowRequest<PairRequest>,
 ) -> MlflowResult<Empty> {
-    let id = run_id(request.run_id, request.run_uuid)?;
-    let key = required(request.key, "key")?;
-    key::check(&key, "key")?;
+    let (id, tag) = request.read()?;
     let batch = Batch {
-        tags: vec![(key, request.value.unwrap_or_default())],
+        tags: vec![tag],
         ..Batch::default()
     };
     tracking.log_batch(&id, batch, caller.job_id()).await?;
