@@ -36,7 +36,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let rows: Vec<Row<'_>> = ledger.lines().filter_map(row).collect();
     let mut faults = order_faults(&rows);
     for (name, shown) in &rows {
-        let missing = places(shown).filter(|place| !root.join(place).exists());
+        let missing = places(shown).filter(|place| !is_there(root, place));
         faults
             .extend(missing.map(|place| format!("item {name} names {place}, which is not there")));
     }
@@ -74,6 +74,26 @@ fn places(shown: &str) -> impl Iterator<Item = &str> {
         .map(|word| word.trim_start_matches("./").trim_end_matches('.'))
         .filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)))
         .map(|word| word.split('*').next().unwrap_or(word))
+}
+
+/// Whether a file or folder exists, and of `FILE#SECTION` the heading too.
+fn is_there(root: &Path, place: &str) -> bool {
+    let Some((file, section)) = place.split_once('#') else {
+        return root.join(place).exists();
+    };
+    let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+    let mut headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.any(|heading| anchor(heading.trim_start_matches('#').trim()) == section)
+}
+
+/// The name by which pages link to a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c })
+        .collect::<String>()
+        .to_lowercase()
 }
 
 /// The sentence that counts the rows.
@@ -115,6 +135,7 @@ mod tests {
         let rows: Vec<Row<'_>> = text.into_iter().filter_map(row).collect();
         let found: Vec<&str> = places(rows[0].1).collect();
         assert_eq!(found, ["scripts/test", "crates/", "docs/a.md"]);
+        assert_eq!(anchor("What's there, and where?"), "whats-there-and-where");
         assert_eq!(
             counts(&rows),
             "Of 3 items 2 are shown (1 of these only in part), 1 are not yet. \
