@@ -1,5 +1,6 @@
 """Running the blocks that the documents print. Only the address is put in: they print http://localhost:8000."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,35 @@ JOB_FIELDS = UPLOAD_FIELDS | {
 
 # A script with a run and without a model.
 RUN_ONLY = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('accuracy', 0.9)\n"
+
+# The deploy test of the document.
+TEST_TRAIN = """\
+import mlflow
+import mlflow.sklearn
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.datasets import make_classification
+
+X, y = make_classification(n_samples=1000, n_features=20)
+
+with mlflow.start_run():
+    model = RandomForestClassifier()
+    model.fit(X, y)
+    mlflow.sklearn.log_model(model, 'model')
+"""
+
+
+def deployed_as_printed(server, folder, model_name):
+    """The deployment of the printed script: encode_script.py > request.json, then curl -d @request.json."""
+    (folder / "test_train.py").write_text(TEST_TRAIN)
+    tool = ROOT / "ml_deployment/encode_script.py"
+    command = [sys.executable, str(tool), "test_train.py", "--deploy", "--model-name", model_name]
+    with open(folder / "request.json", "w") as request:
+        subprocess.run(command, cwd=folder, stdout=request, check=True)
+    curl = ["curl", "-sS", "-X", "POST", server.url + "/mlops/deploy", "-H", "Content-Type: application/json"]
+    answer = subprocess.run(
+        [*curl, "-d", "@request.json"], cwd=folder, check=True, capture_output=True, timeout=LONGEST_S
+    )
+    return json.loads(answer.stdout)
 
 
 def run_bash(server, block, folder, **variables):

@@ -12,7 +12,7 @@ import time
 import pytest
 import requests
 
-from test_documents_002 import TEST_TRAIN
+from documents import TEST_TRAIN, deployed_as_printed
 from training import LONGEST_S, ROOT
 
 INPUTS = {f"x{n}": [0.1 * n, -0.2 * n] for n in range(20)}
@@ -39,18 +39,8 @@ def remove(server, deployment):
 
 @pytest.fixture(scope="module")
 def deployed(server, tmp_path_factory):
-    """The document's own example, as printed: encode_script.py > request.json, then curl -d @request.json."""
-    folder = tmp_path_factory.mktemp("deploy")
-    (folder / "test_train.py").write_text(TEST_TRAIN)
-    tool = ROOT / "ml_deployment/encode_script.py"
-    command = [sys.executable, str(tool), "test_train.py", "--deploy", "--model-name", "deployed_model"]
-    with open(folder / "request.json", "w") as request:
-        subprocess.run(command, cwd=folder, stdout=request, check=True)
-    curl = ["curl", "-sS", "-X", "POST", server.url + "/mlops/deploy", "-H", "Content-Type: application/json"]
-    answer = subprocess.run(
-        [*curl, "-d", "@request.json"], cwd=folder, check=True, capture_output=True, timeout=LONGEST_S
-    )
-    return json.loads(answer.stdout)
+    """The document's own example, as printed."""
+    return deployed_as_printed(server, tmp_path_factory.mktemp("deploy"), "deployed_model")
 
 
 def test_the_printed_request_is_trained_and_deployed(server, deployed):

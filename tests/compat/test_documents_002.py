@@ -7,23 +7,8 @@ import sys
 
 import requests
 
-from documents import RUN_ONLY
+from documents import RUN_ONLY, TEST_TRAIN
 from training import EXAMPLES, ROOT, completed, failed, finished, upload
-
-# The deploy test of the document, here only encoded and trained: POST /mlops/deploy is not built yet.
-TEST_TRAIN = """\
-import mlflow
-import mlflow.sklearn
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.datasets import make_classification
-
-X, y = make_classification(n_samples=1000, n_features=20)
-
-with mlflow.start_run():
-    model = RandomForestClassifier()
-    model.fit(X, y)
-    mlflow.sklearn.log_model(model, 'model')
-"""
 
 
 def test_002_model_missing_lists_what_was_found(server):

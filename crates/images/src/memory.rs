@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -42,11 +43,29 @@ impl Memory {
             let folder = home.join(folder);
             fs::create_dir_all(&folder).map_err(Error::file("make the folder", folder))?;
         }
-        Ok(Self {
+        let memory = Self {
             home,
             compression,
             making: Arc::default(),
-        })
+        };
+        memory.clear_parts()?;
+        Ok(memory)
+    }
+
+    /// Removes the unfinished files of processes that are gone.
+    fn clear_parts(&self) -> Result<(), Error> {
+        let folder = self.home.join("part");
+        let failed = || Error::file("clear the folder", &folder);
+        for entry in fs::read_dir(&folder).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            // One that is locked is being written; one that is gone was finished meanwhile.
+            if let Ok(file) = File::open(&path)
+                && file.try_lock().is_ok()
+            {
+                remove_if_there(&path).map_err(failed())?;
+            }
+        }
+        Ok(())
     }
 
     /// Where the bytes of a blob are when they are here.
@@ -129,10 +148,21 @@ impl Memory {
         Ok(made)
     }
 
-    /// A file that becomes a blob.
+    /// A file that becomes a blob. It is locked as long as it is open, so that others can tell
+    /// whether its process lives.
     pub(crate) fn part(&self) -> Result<tempfile::NamedTempFile, Error> {
         let folder = self.home.join("part");
-        tempfile::NamedTempFile::new_in(&folder).map_err(Error::file("write in", folder))
+        let locked = || -> std::io::Result<_> {
+            loop {
+                let part = tempfile::NamedTempFile::new_in(&folder)?;
+                part.as_file().lock()?;
+                // Between these two somebody may have taken it for one that was left.
+                if part.as_file().metadata()?.nlink() > 0 {
+                    return Ok(part);
+                }
+            }
+        };
+        locked().map_err(Error::file("write in", folder.clone()))
     }
 
     /// Keeps a complete file as the blob of this digest.
@@ -165,9 +195,34 @@ impl Memory {
             if size <= limit_bytes {
                 break;
             }
-            fs::remove_file(&path).map_err(failed(&path))?;
+            remove_if_there(&path).map_err(failed(&path))?;
             size -= length;
         }
         Ok(())
+    }
+}
+
+/// Removes a file that another process may remove too.
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_build_left_goes_at_the_next_start_and_what_is_being_written_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let open = || Memory::open(home.path().to_owned(), Compression::Zstd).unwrap();
+        let part = open().part().unwrap();
+        let left = home.path().join("part/.tmpLEFT");
+        fs::write(&left, "half a layer").unwrap();
+        open();
+        assert!(!left.exists());
+        assert!(part.path().exists());
     }
 }
