@@ -2,10 +2,12 @@
 //! credentials, where a bucket is, and signed calls. No AWS SDK: its crates would be more to build
 //! than all of the rest.
 
+mod caller;
 mod s3;
 mod signature;
 mod variables;
 
+pub use caller::Caller;
 pub use s3::{Address, Bucket, Settings, client, credentials};
 pub use signature::{AwsKeys, Call, sign};
 pub use variables::AwsVariables;

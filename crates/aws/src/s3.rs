@@ -175,7 +175,7 @@ pub async fn credentials(client: &AmazonS3) -> Result<AwsKeys, object_store::Err
 }
 
 /// What [`Address`] has settled already.
-fn names_a_store(variable: &str) -> bool {
+pub(crate) fn names_a_store(variable: &str) -> bool {
     variable.starts_with("AWS_ENDPOINT") && variable != "AWS_ENDPOINT_URL_STS"
 }
 
@@ -194,7 +194,7 @@ fn names_credentials(variable: &str) -> bool {
 
 /// Profiles are files of Amazon's own tools, which nothing here reads: better said now than by
 /// the bucket's refusal later.
-fn check_credentials(variables: &AwsVariables) -> Result<(), Cause> {
+pub(crate) fn check_credentials(variables: &AwsVariables) -> Result<(), Cause> {
     let has = |name| variables.get(name).is_some();
     let sourced = has("AWS_ACCESS_KEY_ID") || has("AWS_WEB_IDENTITY_TOKEN_FILE");
     match variables.get("AWS_PROFILE") {

@@ -12,22 +12,6 @@ pub struct AwsKeys {
     pub session_token: Option<String>,
 }
 
-impl AwsKeys {
-    /// The keys among a process's variables, under the names that Amazon's own tools read.
-    pub fn from_variables(variables: &[(String, String)]) -> Option<Self> {
-        let named = |wanted: &str| {
-            let mut found = variables.iter().filter(|(name, _)| name == wanted);
-            let value = found.next().map(|(_, value)| value.clone());
-            value.filter(|value| !value.is_empty())
-        };
-        Some(Self {
-            access_key_id: named("AWS_ACCESS_KEY_ID")?,
-            secret_access_key: named("AWS_SECRET_ACCESS_KEY")?,
-            session_token: named("AWS_SESSION_TOKEN"),
-        })
-    }
-}
-
 impl std::fmt::Debug for AwsKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "AwsKeys({})", self.access_key_id)

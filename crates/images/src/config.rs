@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use aws::AwsKeys;
+use aws::AwsVariables;
 use serde::{Deserialize, Serialize};
 
 use crate::compress::Compression;
+use crate::reference::canonical_host;
 
 /// How images are built and where they go.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -15,7 +16,8 @@ pub struct Config {
     /// registry.
     pub registry: Option<String>,
     /// The image that a model's layers are put on: a name of a registry, or `dir:PATH` of an OCI
-    /// layout. `{python}` stands for the Python version that is needed, such as `3.11`.
+    /// layout. `{python}` stands for the Python version that is needed, such as `3.11`, and
+    /// `{debian}` for the oldest release of Debian whose C library is new enough.
     pub base: String,
     /// The path of Python in the base image, where `{python}` stands for its version. Absent:
     /// `/usr/local/bin/python{python}` when the base says that it is one of Python's own images,
@@ -26,7 +28,7 @@ pub struct Config {
     /// The user name at the registry of `registry`.
     pub username: Option<String>,
     /// The password or access token there.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// A file that holds the password.
     pub password_file: Option<PathBuf>,
     /// Credentials of any registries, as `docker login` writes them (`~/.docker/config.json`).
@@ -39,18 +41,49 @@ pub struct Config {
     pub ecr_region: Option<String>,
     /// Where Amazon ECR's own calls go; absent: `https://api.ecr.REGION.amazonaws.com`.
     pub ecr_endpoint: Option<String>,
-    /// The keys to AWS in the server's environment; set by the binary.
+    /// What the server's environment says of AWS; set by the binary.
     #[serde(skip)]
-    pub aws: Option<AwsKeys>,
+    pub aws: AwsVariables,
     /// Beyond which size finished layers are removed, the longest unused first, in bytes.
     pub cache_limit_bytes: u64,
+}
+
+/// A text that no log shows.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Config {
+    /// The host of `registry`, as a reference calls it.
+    pub(crate) fn own_host(&self) -> Option<&str> {
+        let registry = self.registry.as_deref()?;
+        Some(canonical_host(registry.split('/').next()?))
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             registry: None,
-            base: "docker.io/library/python:{python}-slim-bookworm".to_owned(),
+            base: "docker.io/library/python:{python}-slim-{debian}".to_owned(),
             python: None,
             compression: Compression::default(),
             username: None,
@@ -61,7 +94,7 @@ impl Default for Config {
             plain_http: Vec::new(),
             ecr_region: None,
             ecr_endpoint: None,
-            aws: None,
+            aws: AwsVariables::default(),
             cache_limit_bytes: 20 << 30,
         }
     }

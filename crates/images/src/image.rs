@@ -11,6 +11,7 @@ use crate::base::{Base, Place};
 use crate::digest::{Digest, of_reader};
 use crate::document::{CONFIG, CREATED, Descriptor, MANIFEST, Manifest};
 use crate::error::Error;
+use crate::glibc::{Glibc, OLDEST};
 use crate::layer::{MODEL, PROGRAM, Recipe, environment_path};
 use crate::memory::Made;
 use crate::tree::USER;
@@ -85,9 +86,8 @@ impl Images {
             Purpose::Model(model) => minor_version(&model.environment.python_version),
             Purpose::Server => "3.11".to_owned(),
         };
-        let name = base
-            .unwrap_or(&self.config.base)
-            .replace("{python}", &python);
+        let name = base.unwrap_or(&self.config.base);
+        let name = self.with_debian(name.replace("{python}", &python), purpose)?;
         let base = Base::read(&name, &self.registries, &self.memory).await?;
         let recipes = self.recipes(purpose, &base, &python).await?;
         progress(format!("✓ base {name}, {} layers", base.layers.len()));
@@ -141,10 +141,33 @@ impl Images {
             return Err(Error::Base {
                 base: base.name.clone(),
                 reason: format!("has Python {version}, and the model's environment {python}"),
-                help: "let images.base contain {python}, such as docker.io/library/python:{python}-slim-bookworm".to_owned(),
+                help: "let images.base contain {python}, such as docker.io/library/python:{python}-slim-{debian}".to_owned(),
             });
         }
         Ok(format!("/usr/local/bin/python{python}").into())
+    }
+
+    /// Puts the oldest release of Debian into a base's name on which everything runs.
+    fn with_debian(&self, name: String, purpose: &Purpose) -> Result<String, Error> {
+        const DEBIAN: &str = "{debian}";
+        if !name.contains(DEBIAN) {
+            return Ok(name);
+        }
+        let program = &self.program;
+        let mut needed = Glibc::of_program(program).map_err(Error::file("read", program))?;
+        if let Purpose::Model(model) = purpose {
+            let root = &model.environment.root;
+            needed = needed.max(Glibc::of_wheels(root).map_err(Error::file("read", root))?);
+        }
+        let Some(needed) = needed else {
+            return Ok(name.replace(DEBIAN, OLDEST));
+        };
+        let release = needed.debian().ok_or_else(|| Error::Base {
+            base: name.clone(),
+            reason: format!("would need glibc {needed}, which no known release of Debian has"),
+            help: format!("set images.base to an image with glibc {needed} or newer"),
+        })?;
+        Ok(name.replace(DEBIAN, release))
     }
 
     /// The digest of this program's file, read once.

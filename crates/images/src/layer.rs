@@ -17,7 +17,7 @@ pub(crate) const MODEL: &str = "asgard/model";
 const ENVIRONMENTS: &str = "asgard/environments";
 
 /// Changes when the same content would be written as other bytes.
-const WRITER: &str = "1";
+const WRITER: &str = "2";
 
 /// How a layer is made.
 #[derive(Debug, Clone)]

@@ -6,11 +6,13 @@
 //! all), and one that was made before is neither made nor sent again.
 
 mod base;
+mod bytecode;
 mod compress;
 mod config;
 mod digest;
 mod document;
 mod error;
+mod glibc;
 mod image;
 mod layer;
 mod memory;
@@ -24,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use compress::Compression;
-pub use config::Config;
+pub use config::{Config, Secret};
 pub use digest::Digest;
 pub use error::Error;
 pub use image::{Image, Model, PORT, Progress, Purpose, SERVER_PORT};
@@ -33,6 +35,7 @@ pub use reference::{Reference, Repository, path_component};
 use tokio::sync::OnceCell;
 
 use memory::Memory;
+use reference::canonical_host;
 use registry::Registries;
 
 /// The builder of images of one data directory. Cheap to clone.
@@ -79,7 +82,7 @@ impl Images {
         let repository = match registry.split_once('/') {
             Some(_) => Repository::parse(&format!("{registry}/{}", path_component(model)))?,
             None => Repository {
-                host: registry.to_owned(),
+                host: canonical_host(registry).to_owned(),
                 path: path_component(model),
             },
         };

@@ -37,10 +37,6 @@ impl Repository {
             Some(_) => ("docker.io", text.to_owned()),
             None => ("docker.io", format!("library/{text}")),
         };
-        let host = match host {
-            "docker.io" | "index.docker.io" => "registry-1.docker.io",
-            host => host,
-        };
         if !path.split('/').all(is_component) {
             return Err(refused(
                 "has a part that is not made of lower-case letters, digits, '.', '_' and '-'",
@@ -50,7 +46,7 @@ impl Repository {
             return Err(refused("is longer than 255 characters"));
         }
         Ok(Self {
-            host: host.to_owned(),
+            host: canonical_host(host).to_owned(),
             path,
         })
     }
@@ -155,6 +151,14 @@ pub fn path_component(name: &str) -> String {
         return "model".to_owned();
     }
     part.chars().take(128).collect()
+}
+
+/// The host that answers under a name: Docker Hub is called by another one.
+pub(crate) fn canonical_host(name: &str) -> &str {
+    match name {
+        "docker.io" | "index.docker.io" => "registry-1.docker.io",
+        name => name,
+    }
 }
 
 fn is_host(text: &str) -> bool {

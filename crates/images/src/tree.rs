@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tar::{EntryType, Header};
 
+use crate::bytecode::{is_bytecode, moved, source_of, without_time};
+
 /// The user of an image, and its group: nobody's on a usual system.
 pub(crate) const USER: u64 = 10_001;
 
@@ -27,9 +29,11 @@ enum Node {
         from: PathBuf,
         executable: bool,
     },
-    /// Python's bytecode, which must not depend on the time of its source.
+    /// Python's bytecode, which must not depend on the time and the place of its source.
     Bytecode {
         from: PathBuf,
+        /// Where the source is in its folder, and where that is in the image.
+        source: Option<(PathBuf, PathBuf)>,
     },
 }
 
@@ -97,7 +101,9 @@ impl Tree {
                 } else if kind.is_symlink() {
                     self.link(to, fs::read_link(&from)?);
                 } else if kind.is_file() && is_bytecode(&from) {
-                    self.insert(to, Node::Bytecode { from });
+                    let place = Path::new("/").join(path);
+                    let source = source_of(&inside).map(|source| (source, place));
+                    self.insert(to, Node::Bytecode { from, source });
                 } else if kind.is_file() {
                     let executable = entry.metadata()?.permissions().mode() & 0o100 != 0;
                     self.insert(to, Node::File { from, executable });
@@ -122,7 +128,7 @@ impl Node {
     /// What a message names.
     fn place(&self, path: &Path) -> String {
         match self {
-            Self::File { from, .. } | Self::Bytecode { from } => from.display().to_string(),
+            Self::File { from, .. } | Self::Bytecode { from, .. } => from.display().to_string(),
             _ => path.display().to_string(),
         }
     }
@@ -153,8 +159,11 @@ impl Node {
                 let mut header = header(EntryType::Regular, mode(*executable), length);
                 archive.append_data(&mut header, path, Exactly::new(file, length))
             }
-            Self::Bytecode { from } => {
-                let bytes = without_time(fs::read(from)?);
+            Self::Bytecode { from, source } => {
+                let mut bytes = without_time(fs::read(from)?);
+                if let Some((inside, folder)) = source {
+                    bytes = moved(bytes, inside, folder);
+                }
                 let mut header = header(EntryType::Regular, 0o644, bytes.len() as u64);
                 archive.append_data(&mut header, path, &bytes[..])
             }
@@ -175,21 +184,6 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header.set_gid(0);
     header.set_mtime(0);
     header
-}
-
-fn is_bytecode(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == "pyc")
-}
-
-/// Makes bytecode that is checked by its source's time and size into such as is taken unchecked
-/// (PEP 552): in an image each source has the time 0, and Python would compile it anew.
-fn without_time(mut bytecode: Vec<u8>) -> Vec<u8> {
-    const UNCHECKED_HASH: [u8; 12] = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    // Magic number, flags, then the source's time and size where the flags are 0.
-    if bytecode.get(4..8) == Some(&[0; 4]) && bytecode.len() > 16 {
-        bytecode[4..16].copy_from_slice(&UNCHECKED_HASH);
-    }
-    bytecode
 }
 
 /// Reads as many bytes as a header has promised, or fails.
@@ -265,14 +259,5 @@ mod tests {
             names,
             ["opt", "opt/it", "opt/it/a", "opt/it/a/x", "opt/it/b"]
         );
-    }
-
-    #[test]
-    fn bytecode_no_longer_asks_for_the_time_of_its_source() {
-        let timed = [b"MAGI", &[0; 4][..], b"timesize", b"code"].concat();
-        let unchecked = [b"MAGI", &[1, 0, 0, 0][..], &[0; 8], b"code"].concat();
-        assert_eq!(without_time(timed), unchecked);
-        assert_eq!(without_time(unchecked.clone()), unchecked);
-        assert_eq!(without_time(b"short".to_vec()), b"short");
     }
 }

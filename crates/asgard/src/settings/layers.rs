@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aws::{AwsKeys, AwsVariables};
+use aws::AwsVariables;
 use environments::HostEnvironment;
 use figment::error::{Error, Kind};
 use figment::providers::{Format, Toml};
@@ -52,9 +52,9 @@ pub fn load(
         let error = match figment.extract::<Settings>() {
             Ok(mut settings) => {
                 let host = surroundings.host.clone();
-                settings.images.aws = AwsKeys::from_variables(&host);
                 settings.artifacts.aws = AwsVariables::from_variables(host.clone());
                 settings.feature_store.aws = settings.artifacts.aws.clone();
+                settings.images.aws = settings.artifacts.aws.clone();
                 settings.environments.host = HostEnvironment::from_variables(host);
                 return Ok(Loaded {
                     settings,

@@ -26,8 +26,7 @@ pub(super) fn help(host: &str) -> String {
 /// What is known for a host: the settings for the registry that images are pushed to, else the
 /// file of credentials.
 pub(super) fn of(config: &Config, host: &str) -> Result<Option<Credentials>, Error> {
-    let own = config.registry.as_deref().and_then(|r| r.split('/').next());
-    if own == Some(host)
+    if config.own_host() == Some(host)
         && let Some(username) = &config.username
     {
         let password = match (&config.password_file, &config.password) {
@@ -35,7 +34,7 @@ pub(super) fn of(config: &Config, host: &str) -> Result<Option<Credentials>, Err
                 .map_err(Error::file("read images.password_file", path))?
                 .trim_end_matches(['\r', '\n'])
                 .to_owned(),
-            (None, Some(password)) => password.clone(),
+            (None, Some(password)) => password.expose().to_owned(),
             (None, None) => {
                 return Err(Error::Config {
                     message: "images.username is set, and no password".to_owned(),
@@ -99,7 +98,12 @@ fn from_file(path: &Path, host: &str) -> Result<Option<Credentials>, Error> {
 /// How such a file may call a host.
 fn names(host: &str) -> Vec<&str> {
     match host {
-        "registry-1.docker.io" => vec!["https://index.docker.io/v1/", "docker.io", host],
+        "registry-1.docker.io" => vec![
+            "https://index.docker.io/v1/",
+            "index.docker.io",
+            "docker.io",
+            host,
+        ],
         host => vec![host],
     }
 }
@@ -120,7 +124,7 @@ mod tests {
             credentials_file: Some(file.path().to_owned()),
             registry: Some("own.example/team".to_owned()),
             username: Some("own".to_owned()),
-            password: Some("secret".to_owned()),
+            password: Some("secret".to_owned().into()),
             ..Config::default()
         };
         let password = |host: &str| of(&config, host).ok().unwrap().map(|c| c.password);
@@ -128,5 +132,12 @@ mod tests {
         assert_eq!(password("registry-1.docker.io").as_deref(), Some("it:x"));
         assert_eq!(password("own.example").as_deref(), Some("secret"));
         assert_eq!(password("other.example"), None);
+        assert!(!format!("{config:?}").contains("secret"));
+        let config = Config {
+            registry: Some("docker.io/me".to_owned()),
+            ..config
+        };
+        let hub = of(&config, "registry-1.docker.io").ok().unwrap().unwrap();
+        assert_eq!(hub.username, "own");
     }
 }

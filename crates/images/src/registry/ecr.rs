@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use aws::{Call, sign};
+use aws::{AwsKeys, Call, Caller, sign};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,6 +28,8 @@ pub(super) struct Ecr {
     passwords: Mutex<HashMap<String, (String, Instant)>>,
     /// The repositories that are there.
     made: Mutex<HashSet<Repository>>,
+    /// By region.
+    callers: Mutex<HashMap<String, Caller>>,
 }
 
 #[derive(Deserialize)]
@@ -46,8 +48,7 @@ struct Authorization {
 
 /// The region of a host that is an ECR, by its name or by the settings.
 fn region<'a>(config: &'a Config, host: &'a str) -> Option<&'a str> {
-    let own = config.registry.as_deref().and_then(|r| r.split('/').next());
-    if own == Some(host) && config.ecr_region.is_some() {
+    if config.own_host() == Some(host) && config.ecr_region.is_some() {
         return config.ecr_region.as_deref();
     }
     // 123456789012.dkr.ecr.eu-central-1.amazonaws.com, or …dkr.ecr-fips…, ….amazonaws.com.cn
@@ -125,7 +126,7 @@ impl Registries {
         body: &Value,
     ) -> Result<Result<Value, (String, String)>, Error> {
         let config = &self.inner.config;
-        let keys = config.aws.as_ref().ok_or_else(|| no_keys(errand))?;
+        let keys = self.keys(errand, region).await?;
         let endpoint = match &config.ecr_endpoint {
             Some(endpoint) => endpoint.clone(),
             None => {
@@ -164,7 +165,7 @@ impl Registries {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        for (name, value) in sign(&call, keys, OffsetDateTime::now_utc()) {
+        for (name, value) in sign(&call, &keys, OffsetDateTime::now_utc()) {
             request = request.header(name, value);
         }
         let unreachable = |e: reqwest::Error| Error::Unreachable {
@@ -196,14 +197,40 @@ impl Registries {
         }
         Ok(Err((kind, said)))
     }
+
+    /// The keys of who asks.
+    async fn keys(&self, errand: &Errand<'_>, region: &str) -> Result<AwsKeys, Error> {
+        let mut callers = self.inner.ecr.callers.lock().await;
+        let caller = match callers.get(region) {
+            Some(caller) => caller.clone(),
+            None => {
+                let caller = caller(&self.inner.config, region)?;
+                callers.insert(region.to_owned(), caller.clone());
+                caller
+            }
+        };
+        drop(callers);
+        caller.keys().await.map_err(|error| nobody(errand, &error))
+    }
 }
 
-fn no_keys(errand: &Errand<'_>) -> Error {
+fn caller(config: &Config, region: &str) -> Result<Caller, Error> {
+    let pem = match &config.ca_file {
+        Some(path) => Some(std::fs::read(path).map_err(Error::file("read images.ca_file", path))?),
+        None => None,
+    };
+    Caller::new(&config.aws, region, pem.as_deref()).map_err(|error| Error::Config {
+        message: format!("the AWS variables of the environment cannot be used: {error}"),
+        help: "set AWS_ACCESS_KEY_ID together with AWS_SECRET_ACCESS_KEY, or AWS_ROLE_ARN together with AWS_WEB_IDENTITY_TOKEN_FILE; images.ca_file must hold certificates in PEM form".to_owned(),
+    })
+}
+
+fn nobody(errand: &Errand<'_>, error: &dyn std::error::Error) -> Error {
     Error::Denied {
         host: errand.to.host.clone(),
         attempt: errand.attempt.clone(),
-        reason: "there are no AWS keys to ask ECR with".to_owned(),
-        help: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where there is one), or images.username AWS with the password of 'aws ecr get-login-password'".to_owned(),
+        reason: format!("there are no AWS credentials to ask ECR with: {error}"),
+        help: "give the pod a role (IRSA or EKS Pod Identity) or the machine one, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where there is one), or images.username AWS with the password of 'aws ecr get-login-password'".to_owned(),
     }
 }
 

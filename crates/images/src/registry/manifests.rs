@@ -1,5 +1,6 @@
 //! Reading and writing manifests.
 
+use futures_util::StreamExt as _;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 
 use super::{ANSWER, Errand, Registries};
@@ -9,7 +10,7 @@ use crate::error::Error;
 use crate::reference::{Reference, Repository};
 
 /// Larger ones are no manifests, says the distribution specification.
-const LARGEST: u64 = 4 << 20;
+const LARGEST: usize = 4 << 20;
 
 /// A manifest or an index as it lies in a registry.
 pub(crate) struct Fetched {
@@ -31,17 +32,19 @@ impl Registries {
         if !response.status().is_success() {
             return Err(errand.unexpected(response).await);
         }
-        if response
-            .content_length()
-            .is_some_and(|length| length > LARGEST)
-        {
-            return Err(errand.refused("its manifest is larger than manifests are"));
+        // Not every registry says beforehand how long its answer is.
+        let (mut bytes, mut stream) = (Vec::new(), response.bytes_stream());
+        while let Some(part) = stream.next().await {
+            let part = part.map_err(|e| Error::Unreachable {
+                host: image.repository.host.clone(),
+                attempt: errand.attempt.clone(),
+                source: e.without_url(),
+            })?;
+            bytes.extend_from_slice(&part);
+            if bytes.len() > LARGEST {
+                return Err(errand.refused("its manifest is larger than manifests are"));
+            }
         }
-        let bytes = response.bytes().await.map_err(|e| Error::Unreachable {
-            host: image.repository.host.clone(),
-            attempt: errand.attempt.clone(),
-            source: e.without_url(),
-        })?;
         let digest = Digest::of(&bytes);
         match &image.digest {
             Some(expected) if *expected != digest => Err(Error::Digest {
@@ -49,10 +52,7 @@ impl Registries {
                 expected: expected.clone(),
                 found: digest,
             }),
-            _ => Ok(Fetched {
-                bytes: bytes.into(),
-                digest,
-            }),
+            _ => Ok(Fetched { bytes, digest }),
         }
     }
 

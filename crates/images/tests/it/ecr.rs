@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use aws::AwsKeys;
+use aws::AwsVariables;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use images::Config;
@@ -78,6 +78,13 @@ fn ecr() -> (String, Asked) {
     (url, asked)
 }
 
+fn variables(pairs: &[(&str, &str)]) -> AwsVariables {
+    let owned = pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    AwsVariables::from_variables(owned)
+}
+
 #[tokio::test]
 async fn ecr_is_asked_for_a_password_once_and_has_its_repository_made() {
     let place = Place::new();
@@ -95,11 +102,10 @@ async fn ecr_is_asked_for_a_password_once_and_has_its_repository_made() {
         registry: Some(format!("{}/team", registry.host)),
         ecr_region: Some("eu-west-1".to_owned()),
         ecr_endpoint: Some(url),
-        aws: Some(AwsKeys {
-            access_key_id: "AKIDEXAMPLE".to_owned(),
-            secret_access_key: "secret".to_owned(),
-            session_token: None,
-        }),
+        aws: variables(&[
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ]),
         ..Config::default()
     };
     let images = place.images(config.clone());
@@ -124,7 +130,8 @@ async fn ecr_is_asked_for_a_password_once_and_has_its_repository_made() {
     );
 
     let nobody = place.images(Config {
-        aws: None,
+        // No machine of Amazon's: nobody answers there.
+        aws: variables(&[("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")]),
         ..config
     });
     let refused = nobody.push(&image, &to, &|_| ()).await.unwrap_err();

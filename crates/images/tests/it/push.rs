@@ -106,7 +106,7 @@ async fn a_registry_with_passwords_is_told_the_right_one() {
     let with = |password: Option<&str>| Config {
         registry: Some(registry.host.clone()),
         username: password.map(|_| "me".to_owned()),
-        password: password.map(str::to_owned),
+        password: password.map(|password| password.to_owned().into()),
         ..Config::default()
     };
     for (password, said) in [
@@ -181,6 +181,26 @@ async fn a_registry_that_is_not_there_is_named() {
         )),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_manifest_without_end_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("{}/base:1", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+            // Until the other side has enough.
+            while client.write_all(&[b' '; 1 << 16]).is_ok() {}
+        }
+    });
+    let place = Place::new();
+    let images = place.images(Config::default());
+    let built = images.build(&place.purpose(1), Some(&base), &|_| ()).await;
+    let said = built.err().unwrap().to_string();
+    assert!(said.contains("larger than manifests are"), "{said}");
 }
 
 /// A way to a registry that breaks once, after so many bytes.

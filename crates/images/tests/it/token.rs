@@ -147,7 +147,7 @@ async fn a_token_is_asked_for_both_repositories_of_a_mount() {
     let config = Config {
         registry: Some(registry.host.clone()),
         username: Some("me".to_owned()),
-        password: Some("opensesame".to_owned()),
+        password: Some("opensesame".to_owned().into()),
         ..Config::default()
     };
     let images = place.images(config.clone());
@@ -178,7 +178,7 @@ async fn a_token_is_asked_for_both_repositories_of_a_mount() {
     );
 
     let stranger = place.images(Config {
-        password: Some("wrong".to_owned()),
+        password: Some("wrong".to_owned().into()),
         ..config
     });
     let refused = stranger.push(&image, &to, &|_| ()).await.unwrap_err();
