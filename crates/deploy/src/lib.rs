@@ -88,7 +88,7 @@ struct Inner {
     /// Held from reading who has which share until that is so.
     sharing: tokio::sync::Mutex<()>,
     /// Held while the cluster is rid of deployments that are gone.
-    clearing: Arc<tokio::sync::Mutex<()>>,
+    clearing: Arc<tokio::sync::Mutex<place::Trouble>>,
 }
 
 impl Deployments {

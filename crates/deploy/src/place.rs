@@ -1,6 +1,8 @@
 //! Deployments in a cluster: leading one there, and looking after all of them. Any server that
 //! shares the database may do either; a lease tells which one leads.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +24,34 @@ const UNMADE: &str = "MADE-WHEN-DEPLOYED";
 
 /// How long a server that does not say that it lives is taken to lead.
 const LEASE_MS: i64 = 30_000;
+
+/// What keeps the cluster from being rid of deployments that are gone.
+#[derive(Default)]
+pub(crate) struct Trouble {
+    problem: String,
+    times: u32,
+}
+
+impl Trouble {
+    /// The longest pause before the cluster is asked again.
+    const LONGEST_S: u64 = 30;
+
+    /// Tells a problem once, however often it is met; how long to wait after it.
+    fn meets(&mut self, id: &str, problem: String) -> Duration {
+        if self.problem == problem {
+            tracing::debug!(deployment_id = id, problem, "still in the cluster");
+        } else {
+            tracing::error!(
+                deployment_id = id,
+                problem,
+                "a removed deployment is still in the cluster"
+            );
+            *self = Self { problem, times: 0 };
+        }
+        self.times += 1;
+        Duration::from_secs((1 << self.times.min(5)).min(Self::LONGEST_S))
+    }
+}
 
 impl Deployments {
     /// The phases of a deployment in the cluster, after its model is known.
@@ -200,7 +230,7 @@ impl Deployments {
         let vain = store::deployments::list_placed_in_vain(&mut conn, machine, now).await?;
         drop(conn);
         kubernetes.keep(self, &live, tasks);
-        self.clear_up(vain, tasks);
+        self.clear_up(vain, tasks, shutdown);
         Ok(())
     }
 
@@ -215,28 +245,33 @@ impl Deployments {
     }
 
     /// Removes what deployments left in the cluster that are gone, one after the other.
-    fn clear_up(&self, vain: Vec<Deployment>, tasks: &TaskTracker) {
+    fn clear_up(&self, vain: Vec<Deployment>, tasks: &TaskTracker, shutdown: &CancellationToken) {
         let vain: Vec<Deployment> = {
             let running = self.running();
             let idle = |deployment: &Deployment| !running.contains_key(&deployment.id);
             vain.into_iter().filter(idle).collect()
         };
         let clearing = std::sync::Arc::clone(&self.inner.clearing);
-        let Ok(clearing) = clearing.try_lock_owned() else {
+        let Ok(mut clearing) = clearing.try_lock_owned() else {
             return;
         };
         if vain.is_empty() {
             return;
         }
-        let deployments = self.clone();
+        let (deployments, shutdown) = (self.clone(), shutdown.clone());
         tasks.spawn(async move {
             for deployment in vain {
-                if let Err(problem) = deployments.clear(&deployment).await {
-                    tracing::error!(deployment_id = %deployment.id, problem, "a removed deployment is still in the cluster");
-                    tokio::time::sleep(crate::create::LOOK_AGAIN).await;
+                match deployments.clear(&deployment).await {
+                    Ok(()) => *clearing = Trouble::default(),
+                    Err(problem) => {
+                        let pause = clearing.meets(&deployment.id, problem);
+                        let paused = shutdown.run_until_cancelled(tokio::time::sleep(pause));
+                        if paused.await.is_none() {
+                            return;
+                        }
+                    }
                 }
             }
-            drop(clearing);
         });
     }
 
@@ -259,4 +294,18 @@ impl Deployments {
 
 fn of_cluster(failure: Failure) -> Error {
     Error::Cluster(Box::new(failure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_stays_away_is_asked_ever_more_rarely() {
+        let mut trouble = Trouble::default();
+        let mut meet = |problem: &str| trouble.meets("d", problem.to_owned()).as_secs();
+        assert_eq!([meet("a"), meet("a"), meet("a")], [2, 4, 8]);
+        assert_eq!([meet("b"), meet("b")], [2, 4]);
+        assert_eq!((0..9).map(|_| meet("b")).max(), Some(30));
+    }
 }
