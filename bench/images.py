@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Images and deployments: what building, pushing and starting a model costs beside training it.
+
+    python3 bench/images.py [--times 5]
+
+Needs docker-registry (Debian's package), which is started on loopback. The model is a scikit-learn forest in
+the environment of its training job; the base image is made of this machine's Python, in place of
+python:3.11-slim. One line for each phase: the first build with a new environment layer, then new versions of
+the model on the known one, then the local target with a model that a native engine answers and one that
+needs a Python worker. A build's peak memory is that of the whole `asgard image build` process.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import servers
+from jobs import finish, upload
+
+sys.path.insert(0, str(servers.ROOT / "tests/compat"))
+
+import base_image  # noqa: E402
+
+FOREST = """\
+import mlflow, mlflow.sklearn
+from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
+
+X, y = make_classification(n_samples=1000, n_features=20, random_state={seed})
+with mlflow.start_run():
+    mlflow.sklearn.log_model(RandomForestClassifier(random_state={seed}).fit(X, y), name="model", input_example=X[:2])
+"""
+PYTHON = """\
+import mlflow, mlflow.pyfunc
+
+class Double(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input * 2
+
+with mlflow.start_run():
+    mlflow.pyfunc.log_model(name="model", python_model=Double())
+"""
+MISSING = "docker-registry is not installed: apt-get install docker-registry"
+
+
+def trained(server, name, script):
+    job = finish(server, upload(server, name, script))
+    if job["status"] != "completed" or job["model_version"] is None:
+        raise RuntimeError(json.dumps(job, indent=2))
+    return job["model_name"]
+
+
+@contextlib.contextmanager
+def registry(folder):
+    program = shutil.which("docker-registry") or sys.exit(MISSING)
+    port = servers.free_port()
+    config = folder / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}/registry}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    process = subprocess.Popen([program, "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not servers._answers(port, "/v2/"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                sys.exit("docker-registry does not start")
+            time.sleep(0.01)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def build(server, model, base, host):
+    """Seconds of a build and push, of each of its lines, its peak memory in MB, and what it printed."""
+    command = [servers.asgard_binary(), "image", "build", model, "--json", "--url", server.url, "--base", base]
+    command += ["--data-dir", f"{server.folder}/data", "--output", f"registry:{host}/bench/it:1"]
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = [(time.perf_counter() - begin, line.strip()) for line in process.stderr]
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RuntimeError("\n".join(line for _, line in lines))
+    return seconds, lines, usage.ru_maxrss / 1000, json.loads(printed)
+
+
+def at(lines, words):
+    """When a line with these words was printed."""
+    found = [seconds for seconds, line in lines if words in line]
+    return found[-1] if found else sys.exit(f"no line with {words!r} in {lines}")
+
+
+def deployed(server, model):
+    """Seconds from the request to a local deployment that has answered its health check."""
+    body = {"model_name": model, "target": "local", "replicas": 1}
+    begin = time.perf_counter()
+    document = server.ask("POST", "/mlops/deploy", body, timeout=300)
+    seconds = time.perf_counter() - begin
+    if document["status"] != "deployed":
+        raise RuntimeError(json.dumps(document, indent=2))
+    server.ask("DELETE", "/mlops/deployments/" + document["deployment_id"])
+    return seconds
+
+
+def size_mb(folder):
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_size for path in files) / 1e6
+
+
+def measured(server, folder, host, times):
+    """All numbers, by name."""
+    forest = trained(server, "forest", FOREST.format(seed=0))
+    environment = next(pathlib.Path(server.folder, "data/environments").glob("*/bin/python"))
+    base_image.write(folder / "base", environment.resolve(), [servers.asgard_binary()])
+    base = f"dir:{folder}/base"
+    seconds, lines, peak_mb, document = build(server, forest, base, host)
+    layer = at(lines, "layer of the environment") - at(lines, "✓ base")
+    results = {
+        "environment_mb": size_mb(environment.parent.parent),
+        "environment_layer_s": layer, "first_build_and_push_s": seconds, "first_peak_mb": peak_mb,
+        "image_mb": document["size_bytes"] / 1e6, "known_s": [], "known_sent_mb": [], "known_peak_mb": [],
+    }  # fmt: skip
+    for seed in range(1, times + 1):
+        trained(server, "forest", FOREST.format(seed=seed))
+        seconds, lines, peak_mb, document = build(server, forest, base, host)
+        results["known_s"].append(seconds)
+        results["known_sent_mb"].append(document["sent_bytes"] / 1e6)
+        results["known_peak_mb"].append(peak_mb)
+    worker = trained(server, "python", PYTHON)
+    for name, model in (("native_s", forest), ("worker_s", worker)):
+        results[name] = [deployed(server, model) for _ in range(times)]
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=5, help="builds and deployments of each kind (%(default)s)")
+    parser.add_argument("--json", help="write all numbers here")
+    arguments = parser.parse_args()
+    if shutil.which("docker-registry") is None:
+        sys.exit(MISSING)
+    print(servers.machine(), file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="bench-images-") as folder:
+        folder = pathlib.Path(folder)
+        with registry(folder) as host, servers.asgard() as server:
+            results = measured(server, folder, host, arguments.times)
+
+    def middle(name):
+        values = results[name]
+        return "{:.2f} s (worst {:.2f})".format(statistics.median(values), max(values))
+
+    peak = max([results["first_peak_mb"], *results["known_peak_mb"]])
+    rows = [
+        ("new environment layer ({:.0f} MB of files): built".format(results["environment_mb"]), "3 s for 300 MB", "{:.2f} s".format(results["environment_layer_s"])),
+        ("the same, image and push", "bound by the registry", "{:.2f} s".format(results["first_build_and_push_s"])),
+        ("environment layer known: image and push", "1 s", middle("known_s")),
+        ("sent for it", "–", "{:.1f} MB".format(max(results["known_sent_mb"]))),
+        ("peak memory of a build", "150 MB", "{:.0f} MB".format(peak)),
+        ("size of the image (compressed)", "1,000 to 3,400 MB elsewhere", "{:.0f} MB".format(results["image_mb"])),
+        ("local target, native engine: request to ready", "1 s", middle("native_s")),
+        ("local target, Python worker: request to ready", "5 s", middle("worker_s")),
+    ]  # fmt: skip
+    print("| what | wanted | measured |\n| --- | --- | --- |")
+    for row in rows:
+        print("| {} | {} | {} |".format(*row))
+    if arguments.json:
+        with open(arguments.json, "w") as out:
+            json.dump({"machine": servers.machine(), "results": results}, out, indent=2)
+
+
+if __name__ == "__main__":
+    main()
