@@ -119,6 +119,11 @@ class AsgardMLOpsClient:
         """Stops a job with all its processes. Raises ConflictError if it has ended already."""
         return self._post(_job_path(job_id) + "/cancel", {}, repeatable=True)
 
+    def rerun_job(self, job_id: str) -> Dict[str, Any]:
+        """Runs again what a job ran: the same script, packages and settings; returns the new job."""
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        return self._post(_job_path(job_id) + "/rerun", {}, headers, repeatable=True)
+
     def logs(self, job_id: str) -> str:
         """The whole log as far as it has come."""
         text: List[str] = []

@@ -306,6 +306,13 @@ class Others(ClientTest):
             self.server.requests[0][1], "/mlops/training/jobs/..%2F..%2Fx%3Fy/cancel"
         )
 
+    def test_a_job_is_run_again_once_however_often_it_is_sent(self):
+        self.server.will_answer({"job_id": "new", "status": "queued"}, 202)
+        self.assertEqual(self.client.rerun_job("old")["job_id"], "new")
+        _, path, headers = self.server.requests[0][:3]
+        self.assertEqual(path, "/mlops/training/jobs/old/rerun")
+        self.assertTrue(headers["Idempotency-Key"])
+
     def test_a_feature_view_is_posted_as_documented(self):
         self.server.will_answer({"name": "v"}, 201)
         self.client.create_feature_view(

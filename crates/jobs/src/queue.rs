@@ -21,6 +21,9 @@ const CHUNKS: i64 = 256;
 /// How often a job that is waited for is looked at though nothing told of a change.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// The tag of the run and version of a job that was run again: the job whose script it is.
+const RERUN_OF: &str = "rerun_of";
+
 impl Jobs {
     /// Stores a job and puts it into the queue. The same idempotency key from the same caller
     /// gives the job that it made.
@@ -128,6 +131,34 @@ impl Jobs {
         store::jobs::find_script(&mut conn, job_id)
             .await?
             .ok_or_else(|| Error::NotFound(job_id.to_owned()))
+    }
+
+    /// Puts into the queue again what a job ran: the same script, packages and settings. A script
+    /// that names what it reads, as those of feature views name snapshots, reads the same.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::QueueFull`], or that the job cannot be read any more.
+    pub async fn rerun(
+        &self,
+        job_id: &str,
+        idempotency_key: Option<String>,
+        caller: &Identity,
+    ) -> Result<Job, Error> {
+        let job = self.get(job_id).await?;
+        if let Some(column) = job.unreadable {
+            return Err(Error::Metadata(format!(
+                "the {column} of job {job_id} cannot be read, so that it cannot be run again: upload its script anew"
+            )));
+        }
+        let mut request = job.request;
+        request.tags.insert(RERUN_OF.to_owned(), job_id.to_owned());
+        let submission = Submission {
+            request,
+            script: self.script(job_id).await?,
+            idempotency_key,
+            warnings: Vec::new(),
+        };
+        self.submit(&submission, caller).await
     }
 
     /// Chunks of a job's log from the one that holds the byte `from` on.

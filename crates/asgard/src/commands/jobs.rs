@@ -45,6 +45,8 @@ enum JobsCommand {
     },
     /// Stop a job that waits or runs
     Cancel { job: String },
+    /// Run again what a job ran, on the same snapshots of features
+    Rerun { job: String },
     /// Wait until a job has ended; exits with 5 when it failed, 8 when the time is over
     Wait {
         job: String,
@@ -106,6 +108,11 @@ pub(crate) async fn run(context: &Context<'_>, args: &JobsArgs) -> anyhow::Resul
             } else {
                 output.one(&document, JOB)?;
             }
+        }
+        JobsCommand::Rerun { job } => {
+            let path = format!("/mlops/training/jobs/{}/rerun", segment(job));
+            let document = client.post(&path, &json!({})).await?;
+            output.one(&document, JOB)?;
         }
         JobsCommand::Wait { job, timeout } => {
             let limit = timeout.map(Duration::from_secs);

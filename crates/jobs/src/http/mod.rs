@@ -33,6 +33,11 @@ pub(crate) fn routes(jobs: Jobs) -> Routes {
             Permission::RunJobs,
             jobs::cancel,
         )
+        .post(
+            "/mlops/training/jobs/{job_id}/rerun",
+            Permission::RunJobs,
+            upload::rerun,
+        )
         .get(
             "/mlops/training/jobs/{job_id}/logs",
             Permission::ReadJobs,
@@ -53,6 +58,7 @@ pub(crate) fn routes(jobs: Jobs) -> Routes {
     jobs::get,
     jobs::script,
     jobs::cancel,
+    upload::rerun,
     logs::logs,
     progress::report
 ))]

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-use web::{ApiError, Caller, FieldError, IdempotencyKey, Json, Timestamp};
+use web::{ApiError, Caller, FieldError, IdempotencyKey, Json, Path, Timestamp};
 
 use crate::Jobs;
-use crate::job::Status;
+use crate::job::{Job, Status};
 use crate::script::ScriptEncoding;
 use crate::submission::Submission;
 
@@ -110,6 +110,36 @@ pub(super) async fn upload(
     let mut submission = Submission::parse(body, jobs.config())?;
     submission.idempotency_key = same_key(header, submission.idempotency_key)?;
     let job = jobs.submit(&submission, &caller).await?;
+    Ok(accepted(job))
+}
+
+/// Runs again what a job ran: the same script, packages, variables and settings. A training from feature
+/// views reads the snapshots that the first one read.
+#[utoipa::path(
+    post,
+    path = "/mlops/training/jobs/{job_id}/rerun",
+    tag = "training",
+    params(
+        ("job_id" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key from the same caller gives the same job"),
+    ),
+    responses(
+        (status = 202, body = TrainingScriptUploadResponse, headers(("Location" = String, description = "The new job"))),
+        (status = 404, description = "No such job"),
+        (status = 429, description = "Too many jobs wait"),
+    )
+)]
+pub(super) async fn rerun(
+    State(jobs): State<Jobs>,
+    Caller(caller): Caller,
+    Path(job_id): Path<String>,
+    IdempotencyKey(key): IdempotencyKey,
+) -> Result<Response, ApiError> {
+    Ok(accepted(jobs.rerun(&job_id, key, &caller).await?))
+}
+
+/// The answer for a job that now waits.
+fn accepted(job: Job) -> Response {
     let location = format!("/mlops/training/jobs/{}", job.job_id);
     let response = TrainingScriptUploadResponse {
         job_id: job.job_id,
@@ -119,12 +149,8 @@ pub(super) async fn upload(
         status: job.status,
         created_at: Timestamp(job.created_at),
     };
-    Ok((
-        StatusCode::ACCEPTED,
-        [(header::LOCATION, location)],
-        Json(response),
-    )
-        .into_response())
+    let location = [(header::LOCATION, location)];
+    (StatusCode::ACCEPTED, location, Json(response)).into_response()
 }
 
 /// The key of the header or of the body, which must not name two.

@@ -108,6 +108,35 @@ async fn an_unknown_job_is_a_404_that_helps() {
 }
 
 #[tokio::test]
+async fn a_job_is_run_again_with_the_same_script_and_settings() {
+    for server in both(&config()).await {
+        let upload = body("print(1)", json!({"tags": {"team": "x"}, "timeout": 90}));
+        let first = server
+            .post("/mlops/training/upload", upload)
+            .await
+            .expect(202);
+        let id = first["job_id"].as_str().unwrap();
+        let path = format!("/mlops/training/jobs/{id}/rerun");
+        let again = server.post(&path, json!({})).await.expect(202);
+        let new = again["job_id"].as_str().unwrap();
+        assert_ne!(new, id);
+        let document = server
+            .get(&format!("/mlops/training/jobs/{new}"))
+            .await
+            .expect(200);
+        assert_eq!(document["tags"]["team"], "x", "{document}");
+        assert_eq!(document["tags"]["rerun_of"], id);
+        assert_eq!(server.jobs.script(new).await.unwrap(), "print(1)");
+        let old = server.jobs.get(id).await.unwrap().request;
+        let mut request = server.jobs.get(new).await.unwrap().request;
+        request.tags.remove("rerun_of");
+        assert_eq!(request, old);
+        let unknown = server.post("/mlops/training/jobs/nothing/rerun", json!({}));
+        unknown.await.expect(404);
+    }
+}
+
+#[tokio::test]
 async fn an_idempotency_key_gives_the_same_job_again() {
     for server in both(&config()).await {
         let send = |script: &'static str| {
