@@ -139,17 +139,18 @@ def test_000_upload_tool_from_its_own_folder_with_variables(server, tmp_path):
     script.write_text(
         'import os\nprint("trees", int(os.getenv("N_ESTIMATORS", "100")))\n'
         'print("data", os.getenv("DATA_PATH", "/data/train.csv"))\n'
+        'print("feast", os.getenv("USE_FEAST", "false").lower() == "true")\n'
         "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('m', 1)\n"
     )
     done = subprocess.run(
         [sys.executable, "upload_training_script.py", "--script", str(script),
-         "--env", "N_ESTIMATORS=200", "--env", "DATA_PATH=/data/custom.csv",
+         "--env", "N_ESTIMATORS=200", "--env", "DATA_PATH=/data/custom.csv", "--env", "USE_FEAST=true",
          "--timeout", "1800", "--experiment", "e", "--model", "m", "--url", server.url, "--json"],
         cwd=EXAMPLES, capture_output=True, text=True, timeout=LONGEST_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     job = json.loads(done.stdout)
-    assert "trees 200\ndata /data/custom.csv\n" in job["logs"]
+    assert "trees 200\ndata /data/custom.csv\nfeast True\n" in job["logs"]
     assert job["timeout"] == 1800
 
 
