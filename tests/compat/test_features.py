@@ -111,18 +111,8 @@ def test_a_model_of_features_names_its_snapshots_and_is_trained_again_on_the_sam
     jobs = requests.get(
         server.url + "/mlops/training/jobs", params={"model_name": "churn_direct"}, timeout=60
     ).json()["jobs"]
-    script = requests.get(
-        server.url + "/mlops/training/jobs/" + jobs[0]["job_id"] + "/script", timeout=60
-    ).text
-    upload = {
-        "script_name": "again",
-        "script_content": script,
-        "script_encoding": "plain",
-        "experiment_name": "churn_again",
-        "model_name": "churn_again",
-        "requirements": jobs[0]["requirements"],
-    }
-    again = requests.post(server.url + "/mlops/training/upload", json=upload, timeout=60).json()
+    path = "/mlops/training/jobs/" + jobs[0]["job_id"] + "/rerun"
+    again = requests.post(server.url + path, timeout=60).json()
     job = finished(server, again["job_id"])
     assert job["status"] == "completed", explain(job)
     run = requests.get(
@@ -131,12 +121,18 @@ def test_a_model_of_features_names_its_snapshots_and_is_trained_again_on_the_sam
     assert {metric["key"]: metric["value"] for metric in run["metrics"]} == metrics
     params = {param["key"]: param["value"] for param in run["params"]}
     assert params["snapshot.customer_churn_features"] == snapshot
-    # Who used the view: the job of the Feast SDK, the direct one, and this one.
-    usage = requests.get(
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert tags["feast.snapshot.customer_churn_features"] == snapshot
+    assert tags["rerun_of"] == jobs[0]["job_id"]
+    # Who used the view: the job of the Feast SDK, the direct one, and this one; and predictions.
+    users = requests.get(
         server.url + "/feast/features/customer_churn_features/usage", timeout=60
-    ).json()["jobs"]
+    ).json()
+    usage = users["jobs"]
+    asking = {(model["model_name"], model["model_version"]) for model in users["models"]}
+    assert ("churn_predictor", "1") in asking, users
     used = {(job["model_name"], job["model_version"]) for job in usage}
-    assert {("churn_predictor", "1"), ("churn_direct", "1"), ("churn_again", "1")} <= used, usage
+    assert {("churn_predictor", "1"), ("churn_direct", "1"), ("churn_direct", "2")} <= used, usage
     assert str(usage[0]["snapshot_id"]) == snapshot
     stats = stats_of(server)
     assert stats["row_count"] == rows + 200 and stats["features"][0]["max"] == 1000

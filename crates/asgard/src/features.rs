@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use db::Db;
+use environments::Environments;
 pub use feature_store::{Config, MIGRATIONS, copy_online, openapi};
 use feature_store::{FeatureStore, JobResult, PROJECT, SubmittedScript, feature_store_yaml};
 use jobs::{FeastRepo, Jobs, Submission};
+use sandbox::Sandbox;
 use serving::{FeaturesAsked, FeaturesFound, FoundFeature, OnlineFeatures};
 use tokio_util::sync::CancellationToken;
 use web::{ApiError, Routes, Timestamp};
@@ -19,8 +21,20 @@ impl Features {
     ///
     /// # Errors
     /// When the settings ask for what the database cannot do.
-    pub fn open(db: Db, config: &Config, data_dir: &Path) -> anyhow::Result<Self> {
-        Ok(Self(FeatureStore::new(db, config, data_dir)?))
+    pub fn open(
+        db: Db,
+        config: &Config,
+        data_dir: &Path,
+        environments: Environments,
+        sandbox: Sandbox,
+    ) -> anyhow::Result<Self> {
+        let store = FeatureStore::new(db, config, data_dir)?;
+        Ok(Self(store.with_python(
+            environments,
+            sandbox,
+            config,
+            data_dir,
+        )))
     }
 
     /// Ends what goes on beside requests when `stop` says so.
@@ -108,9 +122,17 @@ const NAMED: usize = 5;
 
 async fn look_up(store: &FeatureStore, asked: FeaturesAsked) -> Result<FeaturesFound, ApiError> {
     let now_us = Timestamp::now().0.saturating_mul(1000);
-    let FeaturesAsked { from, entities } = asked;
+    let FeaturesAsked {
+        model,
+        from,
+        entities,
+    } = asked;
     let found = store
         .online_columns(PROJECT, from, &entities, now_us)
+        .await?;
+    let views = found.unknown.iter().map(|(view, _)| view.clone());
+    store
+        .note_model_use(PROJECT, views.collect(), model, now_us / 1000)
         .await?;
     let notes = found.unknown.iter().filter(|(_, rows)| !rows.is_empty());
     let notes = notes.map(|(view, rows)| {

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use db::{Db, Migrations};
+use environments::Environments;
 use jobs::{FeastRepo, Jobs};
+use sandbox::Sandbox;
 use serde::{Deserialize, Serialize};
 use serving::OnlineFeatures;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +36,7 @@ impl Features {
     ///
     /// # Errors
     /// Never.
-    pub fn open(_: Db, _: &Config, _: &Path) -> anyhow::Result<Self> {
+    pub fn open(_: Db, _: &Config, _: &Path, _: Environments, _: Sandbox) -> anyhow::Result<Self> {
         Ok(Self)
     }
 

@@ -114,7 +114,13 @@ impl Platform {
             environments: environments.clone(),
             keep_logs_days: settings.jobs.keep_logs_days,
         };
-        let features = Features::open(db.clone(), &settings.feature_store, data_dir)?;
+        let features = Features::open(
+            db.clone(),
+            &settings.feature_store,
+            data_dir,
+            environments.clone(),
+            ground.sandbox.clone(),
+        )?;
         let serving = Serving::new(
             registry.clone(),
             environments.clone(),

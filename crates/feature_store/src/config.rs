@@ -18,12 +18,47 @@ pub struct Config {
     pub catalogs: BTreeMap<String, CatalogConfig>,
     /// Where online values are kept.
     pub online: OnlineStore,
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]`, where `online` is `redis`.
+    pub redis_url: Option<String>,
+    /// How the functions of on-demand feature views run.
+    pub on_demand: OnDemandConfig,
     /// Whether online reads leave out values that are older than their view's ttl. Feast's own
     /// servers answer them.
     pub enforce_ttl: bool,
     /// The `AWS_*` variables of the server's environment; set by the binary.
     #[serde(skip)]
     pub aws: AwsVariables,
+}
+
+/// How the functions of on-demand feature views run: each in a sandboxed worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnDemandConfig {
+    /// Packages beside dill, numpy, pandas and pyarrow.
+    pub requirements: Vec<String>,
+    /// The version of Python; absent: that of training jobs.
+    pub python: Option<String>,
+    /// How long one call may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// The most memory that one worker may use, in bytes.
+    pub memory_bytes: u64,
+    /// The most workers; the one that nobody asked for longest is stopped for another.
+    pub max_workers: usize,
+    /// A worker that nobody asked for this long is stopped, in seconds.
+    pub idle_timeout_s: u64,
+}
+
+impl Default for OnDemandConfig {
+    fn default() -> Self {
+        Self {
+            requirements: Vec::new(),
+            python: None,
+            timeout_ms: 30_000,
+            memory_bytes: 2 << 30,
+            max_workers: 4,
+            idle_timeout_s: 600,
+        }
+    }
 }
 
 /// Where online values are kept.
@@ -35,6 +70,8 @@ pub enum OnlineStore {
     Local,
     /// In asgard's PostgreSQL database, which several servers share.
     Postgres,
+    /// In a store of the Redis protocol, which several servers share.
+    Redis,
 }
 
 /// The longest that one request to the bucket of a table may take.

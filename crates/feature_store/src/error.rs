@@ -77,6 +77,24 @@ pub enum Error {
     /// A part of Feast that asgard does not have.
     #[error("{0}")]
     Unsupported(String),
+    /// A value that an on-demand feature view takes of the request is not there.
+    #[error(
+        "on-demand feature view '{view}' takes {name:?}, which the rows of the request do not have"
+    )]
+    RequestData { view: String, name: String },
+    /// The function of an on-demand feature view failed.
+    #[error("on-demand feature view '{view}': {what}")]
+    Transform {
+        view: String,
+        what: String,
+        help: Option<&'static str>,
+    },
+    /// The Python environment of on-demand feature views cannot be made.
+    #[error("the Python environment of on-demand feature views cannot be made")]
+    Environment(#[source] Box<environments::Error>),
+    /// A worker could not be started.
+    #[error("the worker of an on-demand feature view cannot be started")]
+    Sandbox(#[source] Box<sandbox::Error>),
     /// A value does not fit the type it must become.
     #[error("{what}")]
     Value {
@@ -113,6 +131,15 @@ pub enum Error {
         what: String,
         source: Option<Box<redb::Error>>,
     },
+    /// The shared online store does not answer.
+    #[error("the online store at {address} {}", away(source.as_ref()))]
+    OnlineAway {
+        address: String,
+        source: Option<redis::RedisError>,
+    },
+    /// What the online store knows of a view cannot be read.
+    #[error("what the online store keeps of feature view '{view}' cannot be read: {why}")]
+    OnlineEntry { view: String, why: String },
     /// The catalog's database failed.
     #[error("the database of catalog {catalog:?} does not answer")]
     CatalogDatabase {
@@ -146,6 +173,13 @@ impl std::fmt::Display for Kind {
             Self::Project => "Project",
             Self::Other(name) => name,
         })
+    }
+}
+
+fn away(cause: Option<&redis::RedisError>) -> String {
+    match cause {
+        Some(cause) => format!("cannot be used: {cause}"),
+        None => "does not answer within 2 seconds".to_owned(),
     }
 }
 
@@ -201,7 +235,12 @@ impl Error {
         match self {
             Self::NotFound { .. } | Self::UnknownTable { .. } => Code::NotFound,
             Self::Exists { .. } => Code::AlreadyExists,
-            Self::Fields(_) => Code::Unprocessable,
+            Self::Fields(_) | Self::Transform { .. } => Code::Unprocessable,
+            Self::Environment(error) if error.is_invalid_request() => Code::Unprocessable,
+            Self::Environment(_)
+            | Self::Sandbox(_)
+            | Self::OnlineEntry { .. }
+            | Self::OnlineAway { .. } => Code::Unavailable,
             Self::InUse(_) | Self::Busy(_) => Code::Conflict,
             Self::UnknownCatalog { .. }
             | Self::UnknownColumn { .. }
@@ -209,6 +248,7 @@ impl Error {
             | Self::NoTimestamp { .. }
             | Self::WrongType { .. }
             | Self::Invalid(_)
+            | Self::RequestData { .. }
             | Self::Value { .. }
             | Self::File { .. }
             | Self::Protobuf(_) => Code::Invalid,
@@ -236,6 +276,20 @@ impl Error {
                 ..
             } => "GET /feast/features lists the feature views, POST /feast/features creates one"
                 .to_owned(),
+            Self::OnlineAway { .. } => {
+                "see whether it runs and whether feature_store.redis_url is right; what was answered is kept there, and asking again writes nothing twice"
+                    .to_owned()
+            }
+            Self::OnlineEntry { view, .. } => format!(
+                "a newer asgard wrote it, or it is damaged: start that version again; or delete the view (DELETE /feast/features/{}), define it again and materialize it",
+                view.rsplit('/').next().unwrap_or(view)
+            ),
+            Self::Transform { help, .. } => (*help)?.to_owned(),
+            Self::Environment(error) => error.help()?.to_owned(),
+            Self::Sandbox(error) => error.help()?.to_owned(),
+            Self::RequestData { name, .. } => {
+                format!("send {name:?} as a column of the entity rows")
+            }
             Self::Busy(_) => "wait until it is done; nothing is lost by asking again".to_owned(),
             Self::Exists { .. } => {
                 "delete it first (DELETE /feast/features/NAME) or choose another name".to_owned()
@@ -249,7 +303,12 @@ impl Error {
         let mut text = self.to_string();
         if matches!(
             self,
-            Self::Value { .. } | Self::File { .. } | Self::Iceberg { .. } | Self::Protobuf(_)
+            Self::Value { .. }
+                | Self::File { .. }
+                | Self::Iceberg { .. }
+                | Self::Protobuf(_)
+                | Self::Environment(_)
+                | Self::Sandbox(_)
         ) {
             let mut source = std::error::Error::source(self);
             while let Some(cause) = source {

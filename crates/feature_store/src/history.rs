@@ -1,9 +1,11 @@
 //! What happened to a view: when it was loaded into the online store, and which jobs read it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use web::{ApiError, Identity};
+use web::{ApiError, Identity, Timestamp};
 
 use crate::FeatureStore;
 use crate::error::Error;
@@ -11,7 +13,41 @@ use crate::feature_view::FeatureView;
 use crate::historical::Historical;
 use crate::online::{Materialized, Span};
 use crate::registry::PROJECT;
-use crate::store::history::{self, LoadRow, ReadRow};
+use crate::store::history::{self, LoadRow, ModelUseRow, ReadRow};
+
+/// How long a load counts as under way without a word of its server.
+const LEASE: Duration = Duration::from_secs(90);
+
+/// What is said of a load whose server is gone.
+const LEFT: &str = "the server ended while the load was under way; nothing is lost: load the view again (POST /feast/materialize-incremental), which begins where the last whole load ended";
+
+/// How often it is noted that a model asks for features of a view.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
+
+fn lease_from(now: i64) -> i64 {
+    now.saturating_add(LEASE.as_millis() as i64)
+}
+
+/// When it was last noted that a model asked for features of a view; cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Noted(Arc<Mutex<HashMap<ModelUse, Instant>>>);
+
+/// Project, view, model, version.
+type ModelUse = (String, String, String, i64);
+
+impl Noted {
+    fn is_new(&self, model_use: &ModelUse) -> bool {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = noted.get(model_use);
+        last.is_none_or(|last| last.elapsed() >= NOTED_EVERY)
+    }
+
+    fn set(&self, model_use: ModelUse) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.retain(|_, last| last.elapsed() < NOTED_EVERY);
+        noted.insert(model_use, Instant::now());
+    }
+}
 
 /// Tells what came of jobs; the binary knows.
 pub type DescribeJobs =
@@ -29,34 +65,87 @@ pub struct JobResult {
 }
 
 impl FeatureStore {
-    /// Notes how a load of a view ended.
-    pub(crate) async fn note_load(
+    /// Notes that a load of a view has begun, so that a server that does not survive it leaves a
+    /// trace.
+    pub(crate) async fn begin_load(
         &self,
         view: &FeatureView,
         span: Span,
         started_at: i64,
+    ) -> Result<LoadRow, Error> {
+        let load = LoadRow {
+            id: ulid::Ulid::new().to_string().to_lowercase(),
+            mode: "running".to_owned(),
+            snapshot_id: None,
+            start_us: span.start_us.filter(|start| *start != i64::MIN),
+            end_us: span.end_us,
+            rows_read: 0,
+            entities_written: 0,
+            started_at,
+            duration_ms: 0,
+            error: None,
+        };
+        let mut tx = self.db.begin().await?;
+        let until = lease_from(Timestamp::now().0);
+        history::begin_load(&mut tx, &view.project, &view.name, &load, until).await?;
+        tx.commit().await?;
+        Ok(load)
+    }
+
+    /// Keeps the leases of loads for as long as the future is polled.
+    pub(crate) async fn hold_loads(&self, ids: &[String]) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(LEASE / 3).await;
+            let renewed = async {
+                let mut tx = self.db.begin().await?;
+                for id in ids {
+                    history::renew_load(&mut tx, id, lease_from(Timestamp::now().0)).await?;
+                }
+                tx.commit().await
+            };
+            if let Err(error) = renewed.await {
+                tracing::warn!(%error, "the lease of a load could not be renewed");
+            }
+        }
+    }
+
+    /// Notes how a load of a view ended.
+    pub(crate) async fn end_load(
+        &self,
+        mut load: LoadRow,
         duration_ms: i64,
         ended: &Result<Materialized, Error>,
     ) -> Result<(), Error> {
-        let (done, error) = match ended {
-            Ok(done) => (Some(done), None),
-            Err(error) => (None, Some(error.message())),
-        };
-        let load = LoadRow {
-            id: ulid::Ulid::new().to_string().to_lowercase(),
-            mode: done.map_or("failed", |done| done.mode.as_str()).to_owned(),
-            snapshot_id: done.and_then(|done| done.snapshot_id),
-            start_us: span.start_us.filter(|start| *start != i64::MIN),
-            end_us: span.end_us,
-            rows_read: done.map_or(0, |done| done.rows_read as i64),
-            entities_written: done.map_or(0, |done| done.entities_written as i64),
-            started_at,
-            duration_ms,
-            error,
-        };
+        load.duration_ms = duration_ms;
+        match ended {
+            Ok(done) => {
+                load.mode = done.mode.as_str().to_owned();
+                load.snapshot_id = done.snapshot_id;
+                load.rows_read = done.rows_read as i64;
+                load.entities_written = done.entities_written as i64;
+            }
+            Err(error) => {
+                load.mode = "failed".to_owned();
+                load.error = Some(error.message());
+            }
+        }
         let mut tx = self.db.begin().await?;
-        history::insert_load(&mut tx, &view.project, &view.name, &load).await?;
+        history::end_load(&mut tx, &load).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Marks as failed what servers left under way that are gone. On a database of its own this
+    /// server knows at its start that all of it is.
+    pub(crate) async fn fail_left_loads(&self, at_start: bool) -> Result<(), Error> {
+        let alone = at_start && self.db.backend() == db::Backend::Sqlite;
+        let now = if alone { i64::MAX } else { Timestamp::now().0 };
+        let mut tx = self.db.begin().await?;
+        let left = history::fail_left_loads(&mut tx, now, LEFT).await?;
+        tx.commit().await?;
+        if left > 0 {
+            tracing::warn!(left, "loads into the online store had been left under way");
+        }
+        Ok(())
     }
 
     /// Whether a view is being loaded by this server.
@@ -94,6 +183,44 @@ impl FeatureStore {
             history::upsert_read(&mut tx, project, view, &row).await?;
         }
         Ok(tx.commit().await?)
+    }
+
+    /// Notes that a model asked for features of views; once a minute at most.
+    ///
+    /// # Errors
+    /// When the database does not take it.
+    pub async fn note_model_use(
+        &self,
+        project: &str,
+        views: Vec<String>,
+        model: (String, i64),
+        now: i64,
+    ) -> Result<(), Error> {
+        let uses = views.into_iter().map(|view| {
+            let project = project.to_owned();
+            (project, view, model.0.clone(), model.1)
+        });
+        let new: Vec<ModelUse> = uses.filter(|one| self.noted.is_new(one)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.db.begin().await?;
+        for (project, view, ..) in &new {
+            history::upsert_model_use(&mut tx, project, view, &model, now).await?;
+        }
+        tx.commit().await?;
+        new.into_iter().for_each(|one| self.noted.set(one));
+        Ok(())
+    }
+
+    /// The models that asked for features of a view.
+    pub(crate) async fn model_uses(
+        &self,
+        view: &str,
+        limit: i64,
+    ) -> Result<Vec<ModelUseRow>, Error> {
+        let mut conn = self.db.acquire().await?;
+        Ok(history::list_model_uses(&mut conn, PROJECT, view, limit).await?)
     }
 
     /// The jobs that read a view.

@@ -19,6 +19,7 @@ mod import;
 mod json;
 mod migrations;
 mod offline;
+mod on_demand;
 mod online;
 mod proto;
 mod registry;
@@ -28,16 +29,19 @@ mod table;
 mod training;
 
 pub use catalog::Catalogs;
-pub use config::{CatalogConfig, Config, OnlineStore};
+pub use config::{CatalogConfig, Config, OnDemandConfig, OnlineStore};
 pub use definition::NewFeatureView;
 pub use dtype::{Dtype, Scalar};
 pub use error::{Error, Kind};
 pub use feature_view::{Feature, FeatureView, Source};
-pub use historical::{EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest, ViewUse};
+pub use historical::{
+    EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest, ViewUse, Views,
+};
 pub use history::{DescribeJobs, JobResult};
 pub use http::{feature_store_yaml, openapi, routes, training_routes, usage_routes};
 pub use import::{FileFormat, Imported};
 pub use migrations::MIGRATIONS;
+pub use on_demand::{OnDemandUse, OnDemandView};
 pub use online::{
     Columns, Destination, Materialized, Mode, OnlineColumn, OnlineColumns, OnlineRequest, Span,
     Written, copy_online,
@@ -59,6 +63,8 @@ pub struct FeatureStore {
     catalogs: Catalogs,
     online: online::Online,
     enforce_ttl: bool,
+    transforms: on_demand::Transforms,
+    noted: history::Noted,
     /// Loads that go on after their answer.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -79,20 +85,59 @@ impl FeatureStore {
         for (name, catalog) in &config.catalogs {
             catalog.check(name, &config.aws)?;
         }
-        let shared = (config.online == OnlineStore::Postgres).then(|| db.clone());
+        let shared = match (config.online, &config.redis_url) {
+            (OnlineStore::Local, _) => None,
+            (OnlineStore::Postgres, _) => Some(online::Shared::Database(db.clone())),
+            (OnlineStore::Redis, Some(url)) => {
+                Some(online::Shared::Redis(online::Redis::new(url)?))
+            }
+            (OnlineStore::Redis, None) => {
+                return Err(Error::Invalid(
+                    "feature_store.online = \"redis\" needs feature_store.redis_url: give redis://HOST:PORT"
+                        .to_owned(),
+                ));
+            }
+        };
         Ok(Self {
             db,
             catalogs: Catalogs::new(config, data_dir),
             online: online::Online::new(data_dir, shared),
             enforce_ttl: config.enforce_ttl,
+            transforms: on_demand::Transforms::new(None, &config.on_demand, data_dir),
+            noted: history::Noted::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
     }
 
-    /// Waits for `shutdown`, then ends what goes on beside requests.
+    /// Has the functions of on-demand feature views run in this sandbox.
+    #[must_use]
+    pub fn with_python(
+        self,
+        environments: environments::Environments,
+        sandbox: sandbox::Sandbox,
+        config: &Config,
+        data_dir: &Path,
+    ) -> Self {
+        let python = Some((environments, sandbox));
+        Self {
+            transforms: on_demand::Transforms::new(python, &config.on_demand, data_dir),
+            ..self
+        }
+    }
+
+    /// Stops workers that nobody needs until `shutdown`, then ends what goes on beside requests.
     pub async fn work(self, shutdown: CancellationToken) {
-        shutdown.cancelled().await;
+        let mut at_start = true;
+        let mut minutes = tokio::time::interval(std::time::Duration::from_secs(60));
+        while shutdown.run_until_cancelled(minutes.tick()).await.is_some() {
+            self.transforms.rest();
+            if let Err(error) = self.fail_left_loads(at_start).await {
+                tracing::warn!(error = %error.message(), "looking for loads that were left failed");
+            }
+            at_start = false;
+        }
+        self.transforms.stop();
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -5,7 +5,7 @@ use db::{Migration, Migrations};
 /// The feature store's migrations.
 pub const MIGRATIONS: Migrations = Migrations {
     domain: "feature_store",
-    steps: &[DEFINITIONS, HISTORY, ONLINE],
+    steps: &[DEFINITIONS, HISTORY, ONLINE, USES],
 };
 
 const DEFINITIONS: Migration = Migration {
@@ -83,3 +83,20 @@ const ONLINE: Migration = Migration {
             PRIMARY KEY (view, entity_key)
         );",
 };
+
+const USES: Migration = Migration {
+    name: "models that ask for features, and loads under way",
+    sqlite: USES_TABLES,
+    postgres: USES_TABLES,
+};
+
+const USES_TABLES: &str = "CREATE TABLE feature_model_uses (
+        project TEXT NOT NULL,
+        view TEXT NOT NULL,
+        model_name TEXT NOT NULL,
+        model_version BIGINT NOT NULL,
+        first_used_at BIGINT NOT NULL,
+        used_at BIGINT NOT NULL,
+        PRIMARY KEY (project, view, model_name, model_version)
+    );
+    ALTER TABLE feature_loads ADD COLUMN lease_until BIGINT;";

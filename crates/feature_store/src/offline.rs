@@ -11,7 +11,8 @@ use web::{Identity, Timestamp};
 use crate::FeatureStore;
 use crate::error::{Error, Kind};
 use crate::feature_view::{FeatureView, Source};
-use crate::historical::{EntityRows, FeatureRef, HistoricalRequest, ViewUse};
+use crate::historical::{EntityRows, FeatureRef, HistoricalRequest, ViewUse, Views};
+use crate::on_demand::OnDemandUse;
 use crate::online::{LatestRequest, Span, parse_time};
 use crate::proto;
 use crate::registry::PROJECT;
@@ -176,12 +177,8 @@ impl FeatureStore {
         named_utc(self.latest(request).await?)
     }
 
-    async fn views_of(
-        &self,
-        command: &Command,
-        entities: &EntityRows,
-    ) -> Result<Vec<ViewUse>, Error> {
-        let mut views: Vec<ViewUse> = Vec::new();
+    async fn views_of(&self, command: &Command, entities: &EntityRows) -> Result<Views, Error> {
+        let mut found = Views::default();
         for (index, name) in command.feature_view_names.iter().enumerate() {
             let alias = command.name_aliases.get(index).cloned().flatten();
             let stream = Kind::Other("stream_feature_view");
@@ -196,45 +193,62 @@ impl FeatureStore {
             }
             let view = self.feature_view(command.project(), name).await?;
             let alias = alias.unwrap_or_else(|| name.clone());
-            views.push(ViewUse::new(view, alias));
+            found.views.push(ViewUse::new(view, alias));
         }
         for text in &command.feature_refs {
             let asked = FeatureRef::parse(text)?;
-            let Some(used) = views.iter_mut().find(|used| used.alias == asked.view) else {
-                return Err(self.no_view(command, &asked).await);
-            };
-            used.view.feature(&asked.feature)?;
-            used.features.push(asked.feature);
+            if let Some(used) = found.views.iter_mut().find(|used| used.alias == asked.view) {
+                used.view.feature(&asked.feature)?;
+                used.features.push(asked.feature);
+            } else if let Some(used) = found
+                .on_demand
+                .iter_mut()
+                .find(|used| used.alias == asked.view)
+            {
+                used.ask(&asked.feature)?;
+            } else {
+                let mut used = self.on_demand_of(command.project(), &asked).await?;
+                used.ask(&asked.feature)?;
+                found.on_demand.push(used);
+            }
         }
+        found = self.with_sources(command.project(), found).await?;
         let columns = entities.column_names();
-        for used in &mut views {
+        for used in &mut found.views {
+            // As Feast does, also where the client (before 0.67) does not name them.
+            used.hidden = 0;
             if used.view.join_keys.iter().any(|key| !columns.contains(key)) {
                 self.find_join_keys(command.project(), used, &columns)
                     .await?;
             }
         }
-        Ok(views)
+        Ok(found)
     }
 
-    async fn no_view(&self, command: &Command, asked: &FeatureRef) -> Error {
-        let kind = Kind::Other("on_demand_feature_view");
-        match self.find_object(command.project(), kind, &asked.view).await {
-            Ok(Some(_)) => Error::Unsupported(format!(
-                "'{}' is an on-demand feature view, and those are not computed yet: ask for its source features and transform them in your code",
-                asked.view
-            )),
-            Ok(None) => match self
-                .object(command.project(), Kind::FeatureView, &asked.view)
-                .await
-            {
-                Err(error) => error,
-                Ok(_) => Error::Invalid(format!(
-                    "feature {}:{} is of a view that the request does not name",
-                    asked.view, asked.feature
-                )),
-            },
-            Err(error) => error,
+    /// The on-demand view of a reference: by its name, or by the alias that a feature service gives
+    /// it. The request does not name these views.
+    async fn on_demand_of(&self, project: &str, asked: &FeatureRef) -> Result<OnDemandUse, Error> {
+        if let Some(view) = self.find_on_demand(project, &asked.view).await? {
+            return Ok(OnDemandUse::new(view, asked.view.clone()));
         }
+        for row in self.objects(project, Kind::FeatureService).await? {
+            let service = proto::FeatureService::decode(&*row.spec)?;
+            for projection in service.spec.map(|spec| spec.features).unwrap_or_default() {
+                if projection.feature_view_name_alias != asked.view {
+                    continue;
+                }
+                let name = &projection.feature_view_name;
+                if let Some(view) = self.find_on_demand(project, name).await? {
+                    return Ok(OnDemandUse::new(view, asked.view.clone()));
+                }
+            }
+        }
+        // The error lists the views that there are.
+        self.object(project, Kind::FeatureView, &asked.view).await?;
+        Err(Error::Invalid(format!(
+            "feature {}:{} is of a view that the request does not name",
+            asked.view, asked.feature
+        )))
     }
 
     /// The names of a view's join keys in the entity rows: the request does not carry them, so

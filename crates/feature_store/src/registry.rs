@@ -6,6 +6,7 @@ use crate::FeatureStore;
 use crate::definition::NewFeatureView;
 use crate::error::{Error, Kind};
 use crate::feature_view::{self, FeatureView};
+use crate::on_demand::ON_DEMAND;
 use crate::proto;
 use crate::store::objects::{self, ObjectRow};
 use crate::table;
@@ -232,7 +233,20 @@ impl FeatureStore {
         write(&mut tx, project, kind, name, bytes, now).await?;
         tx.commit().await?;
         self.online.definitions_changed();
+        if kind == ON_DEMAND {
+            self.prepare_transforms();
+        }
         Ok(())
+    }
+
+    fn prepare_transforms(&self) {
+        let (transforms, stop) = (self.transforms.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let prepared = stop.run_until_cancelled(transforms.prepare()).await;
+            if let Some(Err(error)) = prepared {
+                tracing::warn!(error = %error.message(), "preparing on-demand feature views failed");
+            }
+        });
     }
 
     /// Notes that the times of an interval, in microseconds, were materialized.

@@ -59,6 +59,8 @@ pub struct FeatureStats {
     pub histogram: Option<Histogram>,
     /// The most frequent texts or truth values.
     pub top: Vec<(String, u64)>,
+    /// Whether there are more different ones than are counted, so that a frequent one may be missing.
+    pub top_is_partial: bool,
     /// How many different ones there are, unless they are too many to count.
     pub distinct: Option<usize>,
 }
@@ -257,6 +259,7 @@ impl Pass {
             .map(|((feature, seen), histogram)| {
                 let (min, max) = seen.range(Kind::of(feature.dtype));
                 let (top, distinct) = seen.top();
+                let top_is_partial = seen.too_many;
                 FeatureStats {
                     name: feature.name.clone(),
                     dtype: feature.dtype,
@@ -267,6 +270,7 @@ impl Pass {
                     mean: (seen.finite > 0).then(|| seen.sum / seen.finite as f64),
                     histogram,
                     top,
+                    top_is_partial,
                     distinct,
                 }
             })

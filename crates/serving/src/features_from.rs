@@ -22,6 +22,8 @@ pub type OnlineFeatures =
 /// Features of entities, one for each row.
 #[derive(Debug, Clone)]
 pub struct FeaturesAsked {
+    /// The model that takes them, and its version.
+    pub model: (String, i64),
     /// `VIEW` or `VIEW:FEATURE`.
     pub from: Vec<String>,
     /// The columns of the request: join keys are among them.
@@ -71,6 +73,7 @@ impl Filled {
     pub(crate) async fn look_up(
         online: Option<&OnlineFeatures>,
         model: &Model,
+        named: (String, i64),
         inputs: Inputs,
         from: Vec<String>,
     ) -> Result<Self, Error> {
@@ -80,6 +83,7 @@ impl Filled {
             .iter()
             .map(|(name, cells)| (name.clone(), cells.clone().into_values()));
         let asked = FeaturesAsked {
+            model: named,
             from,
             entities: entities.collect(),
         };

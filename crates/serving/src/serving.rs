@@ -101,7 +101,8 @@ impl Serving {
             from if from.is_empty() => Filled::nothing(inference.inputs),
             from => {
                 let online = inner.online.as_ref();
-                Filled::look_up(online, &model, inference.inputs, from).await?
+                let named = (version.name.clone(), version.version);
+                Filled::look_up(online, &model, named, inference.inputs, from).await?
             }
         };
         let (inputs, names, notes) = filled.apart();

@@ -1,6 +1,7 @@
 //! Entity rows out of an Iceberg table: labels that are too many to send along.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema};
@@ -78,18 +79,14 @@ impl FeatureStore {
             files: None,
         };
         let scan = Scan::plan(&wanted.table, &table, &columns, None, only).await?;
-        let each = |kept: &mut Kept, batch: RecordBatch, piece| {
-            kept.rows += batch.num_rows();
-            if kept.rows > MOST_ROWS {
-                return Err(Error::Invalid(format!(
-                    "there are more than {MOST_ROWS} entity rows; read them in parts"
-                )));
-            }
-            kept.batches.push((piece, batch));
+        let room = Room::new(MOST_ROWS);
+        let each = move |kept: &mut Vec<(u32, RecordBatch)>, batch: RecordBatch, piece| {
+            room.take(batch.num_rows())?;
+            kept.push((piece, batch));
             Ok(())
         };
-        let kept = scan.in_parallel(Kept::default, each).await?;
-        let mut batches: Vec<_> = kept.into_iter().flat_map(|k| k.batches).collect();
+        let kept = scan.in_parallel(Vec::new, each).await?;
+        let mut batches: Vec<_> = kept.into_iter().flatten().collect();
         batches.sort_by_key(|(piece, _)| *piece);
         let batches = batches.iter().map(|(_, batch)| {
             let columns = columns.iter().map(|name| {
@@ -103,9 +100,52 @@ impl FeatureStore {
     }
 }
 
-/// What one worker has read, each batch with the place of its piece.
-#[derive(Default)]
-struct Kept {
-    batches: Vec<(u32, RecordBatch)>,
-    rows: usize,
+/// How many rows all workers together may still read.
+struct Room {
+    most: usize,
+    taken: AtomicUsize,
+}
+
+impl Room {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    fn take(&self, rows: usize) -> Result<(), Error> {
+        if self.taken.fetch_add(rows, Ordering::Relaxed) + rows <= self.most {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "there are more than {} entity rows; read them in parts",
+            self.most
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Room;
+
+    #[test]
+    fn all_workers_together_read_no_more_than_the_most() {
+        let room = Room::new(10);
+        std::thread::scope(|scope| {
+            let readers = [(); 5].map(|()| scope.spawn(|| room.take(2).is_ok()));
+            assert!(
+                readers
+                    .map(|reader| reader.join().unwrap())
+                    .iter()
+                    .all(|ok| *ok)
+            );
+        });
+        assert!(
+            room.take(1)
+                .unwrap_err()
+                .to_string()
+                .contains("more than 10")
+        );
+    }
 }

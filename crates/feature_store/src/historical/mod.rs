@@ -18,7 +18,7 @@ mod scan;
 pub use entities::EntityRows;
 pub use entity_table::EntityTable;
 pub use read::Historical;
-pub use request::{FeatureRef, HistoricalRequest, ViewUse};
+pub use request::{FeatureRef, HistoricalRequest, ViewUse, Views};
 
 pub(crate) use columns::Columns;
 pub(crate) use scan::{Only, Scan, Times};

@@ -42,11 +42,21 @@ impl FeatureStore {
         let mut columns = request.entities.batch.columns().to_vec();
         let mut snapshots = Vec::new();
         let mut views = Vec::new();
-        for used in &request.views {
+        let mut sources = Vec::new();
+        for used in &request.views.views {
             let (found, snapshot) = self.read_view(used, &request).await?;
-            columns.extend(found);
+            for (feature, column) in used.features.iter().zip(&found) {
+                sources.push((used.view.name.clone(), feature.clone(), column.clone()));
+            }
+            columns.extend(found.into_iter().take(used.answered().len()));
             snapshots.push((used.alias.clone(), used.view.table()?.clone(), snapshot));
             views.push((used.view.project.clone(), used.view.name.clone()));
+        }
+        for used in &request.views.on_demand {
+            let given = &request.entities.batch;
+            let count = given.num_rows();
+            let computed = used.compute(&self.transforms, given, count, &sources);
+            columns.extend(computed.await?);
         }
         let fields: Vec<Field> = names
             .iter()
@@ -138,18 +148,24 @@ fn output_names(request: &HistoricalRequest) -> Result<Vec<String>, Error> {
     let mut names = request.entities.column_names();
     let entity_columns: HashSet<String> = names.iter().cloned().collect();
     let mut features: HashSet<String> = HashSet::new();
-    for used in &request.views {
-        for feature in &used.features {
-            let name = used.answer_name(feature, request.full_feature_names);
-            if !features.insert(name.clone()) {
-                return Err(Error::same_name(&name));
-            }
-            names.push(if entity_columns.contains(&name) {
-                format!("{name}__")
-            } else {
-                name
-            });
+    let full = request.full_feature_names;
+    let read = request.views.views.iter().flat_map(|used| {
+        let answered = used.answered().iter();
+        answered.map(move |feature| used.answer_name(feature, full))
+    });
+    let computed = request.views.on_demand.iter().flat_map(|used| {
+        let features = used.features.iter();
+        features.map(move |(feature, _)| used.answer_name(feature, full))
+    });
+    for name in read.chain(computed) {
+        if !features.insert(name.clone()) {
+            return Err(Error::same_name(&name));
         }
+        names.push(if entity_columns.contains(&name) {
+            format!("{name}__")
+        } else {
+            name
+        });
     }
     Ok(names)
 }

@@ -8,6 +8,7 @@ use super::EntityRows;
 use crate::FeatureStore;
 use crate::error::{Error, Kind};
 use crate::feature_view::FeatureView;
+use crate::on_demand::OnDemandUse;
 use crate::proto;
 
 /// A feature by name: `view:feature`.
@@ -44,15 +45,24 @@ pub struct ViewUse {
     /// Join key of the view to column of the entity rows, where they differ.
     pub join_key_map: BTreeMap<String, String>,
     pub features: Vec<String>,
+    /// How many of the features, the last ones, are read for on-demand views and not answered.
+    pub hidden: usize,
     /// The snapshot of the table to read; absent: the newest.
     pub snapshot: Option<i64>,
+}
+
+/// The views that a read names; those that on-demand views take features of are among them.
+#[derive(Debug, Clone, Default)]
+pub struct Views {
+    pub views: Vec<ViewUse>,
+    pub on_demand: Vec<OnDemandUse>,
 }
 
 /// A point-in-time read.
 #[derive(Debug, Clone)]
 pub struct HistoricalRequest {
     pub entities: EntityRows,
-    pub views: Vec<ViewUse>,
+    pub views: Views,
     /// Whether columns are called `view__feature` rather than `feature`.
     pub full_feature_names: bool,
 }
@@ -64,8 +74,14 @@ impl ViewUse {
             alias,
             join_key_map: BTreeMap::new(),
             features: Vec::new(),
+            hidden: 0,
             snapshot: None,
         }
+    }
+
+    /// The features that are answered.
+    pub(crate) fn answered(&self) -> &[String] {
+        &self.features[..self.features.len() - self.hidden]
     }
 
     /// What a feature is called in an answer.
@@ -83,48 +99,102 @@ impl FeatureStore {
     ///
     /// # Errors
     /// When a view or feature is not there; what is there is listed.
-    pub async fn resolve(&self, project: &str, refs: &[FeatureRef]) -> Result<Vec<ViewUse>, Error> {
-        let mut views: Vec<ViewUse> = Vec::new();
+    pub async fn resolve(&self, project: &str, refs: &[FeatureRef]) -> Result<Views, Error> {
+        let mut found = Views::default();
         for asked in refs {
-            let index = match views.iter().position(|v| v.alias == asked.view) {
+            let named = |used: &OnDemandUse| used.alias == asked.view;
+            if let Some(used) = found.on_demand.iter_mut().find(|used| named(used)) {
+                used.ask(&asked.feature)?;
+                continue;
+            }
+            let index = match found.views.iter().position(|v| v.alias == asked.view) {
                 Some(index) => index,
                 None => {
+                    if let Some(view) = self.find_on_demand(project, &asked.view).await? {
+                        let mut used = OnDemandUse::new(view, asked.view.clone());
+                        used.ask(&asked.feature)?;
+                        found.on_demand.push(used);
+                        continue;
+                    }
                     let view = self.feature_view(project, &asked.view).await?;
-                    views.push(ViewUse::new(view, asked.view.clone()));
-                    views.len() - 1
+                    found.views.push(ViewUse::new(view, asked.view.clone()));
+                    found.views.len() - 1
                 }
             };
-            let view = &mut views[index];
+            let view = &mut found.views[index];
             view.view.feature(&asked.feature)?;
             if !view.features.contains(&asked.feature) {
                 view.features.push(asked.feature.clone());
             }
         }
-        Ok(views)
+        self.with_sources(project, found).await
     }
 
     /// The views of a feature service, with the columns, alias and key names that it fixed.
     ///
     /// # Errors
     /// When the service, or a view or feature that it names, is not there.
-    pub async fn resolve_service(&self, project: &str, name: &str) -> Result<Vec<ViewUse>, Error> {
+    pub async fn resolve_service(&self, project: &str, name: &str) -> Result<Views, Error> {
         let row = self.object(project, Kind::FeatureService, name).await?;
         let service = proto::FeatureService::decode(&*row.spec)?;
-        let mut views = Vec::new();
+        let mut found = Views::default();
         for projection in service.spec.map(|spec| spec.features).unwrap_or_default() {
-            let view = self
-                .feature_view(project, &projection.feature_view_name)
-                .await?;
+            let name = projection.feature_view_name;
             let alias = Some(projection.feature_view_name_alias).filter(|alias| !alias.is_empty());
-            let alias = alias.unwrap_or(projection.feature_view_name);
+            let alias = alias.unwrap_or_else(|| name.clone());
+            if let Some(view) = self.find_on_demand(project, &name).await? {
+                let mut used = OnDemandUse::new(view, alias);
+                for column in projection.feature_columns {
+                    used.ask(&column.name)?;
+                }
+                found.on_demand.push(used);
+                continue;
+            }
+            let view = self.feature_view(project, &name).await?;
             let mut used = ViewUse::new(view, alias);
             used.join_key_map = projection.join_key_map.into_iter().collect();
             for column in projection.feature_columns {
                 used.view.feature(&column.name)?;
                 used.features.push(column.name);
             }
-            views.push(used);
+            found.views.push(used);
         }
-        Ok(views)
+        self.with_sources(project, found).await
+    }
+
+    /// Adds what on-demand views take of others: behind the features that were asked for, or as a
+    /// view more.
+    ///
+    /// # Errors
+    /// When a source is not there, or lacks a feature.
+    pub(crate) async fn with_sources(
+        &self,
+        project: &str,
+        mut found: Views,
+    ) -> Result<Views, Error> {
+        for source in found.on_demand.iter().flat_map(|used| &used.view.sources) {
+            let same = |used: &ViewUse| {
+                used.view.name == source.view && used.join_key_map == source.join_key_map
+            };
+            let index = match found.views.iter().position(same) {
+                Some(index) => index,
+                None => {
+                    let view = self.feature_view(project, &source.view).await?;
+                    let mut used = ViewUse::new(view, source.view.clone());
+                    used.join_key_map.clone_from(&source.join_key_map);
+                    found.views.push(used);
+                    found.views.len() - 1
+                }
+            };
+            let used = &mut found.views[index];
+            for feature in &source.features {
+                used.view.feature(feature)?;
+                if !used.features.contains(feature) {
+                    used.features.push(feature.clone());
+                    used.hidden += 1;
+                }
+            }
+        }
+        Ok(found)
     }
 }

@@ -33,6 +33,7 @@ fn class(error: &Error) -> &'static str {
             Kind::FeatureView | Kind::Other(_) => "FeatureViewNotFoundException",
         },
         Error::UnknownFeature { .. } => "SpecifiedFeaturesNotPresentError",
+        Error::RequestData { .. } => "RequestDataNotFoundInEntityDfException",
         Error::UnknownTable { .. } => "DataSourceNotFoundException",
         _ => "FeastError",
     }

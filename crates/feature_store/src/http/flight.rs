@@ -21,6 +21,7 @@ use axum::extract::Request as HttpRequest;
 use axum::response::Response as HttpResponse;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower::Service as _;
 use web::{Identity, Permission, Routes};
@@ -33,16 +34,18 @@ use crate::offline::Command;
 const SERVICE: &str = "arrow.flight.protocol.FlightService";
 
 /// The largest message of an upload, in bytes. pyarrow sends a table's batches as they are.
-const MESSAGE_LIMIT: usize = 512 * 1024 * 1024;
+const MESSAGE_LIMIT: usize = UPLOAD_LIMIT;
 
-/// The largest upload in all, in bytes.
-const UPLOAD_LIMIT: usize = 2 * 1024 * 1024 * 1024;
+/// The largest upload in all, in bytes: some 20 million entity rows.
+const UPLOAD_LIMIT: usize = 512 * 1024 * 1024;
+
+/// How many mebibytes all uploads together may hold, those that are answered and those that wait for
+/// their `DoGet`; and how long one waits.
+const ROOM_MIB: usize = 1024;
 
 /// Rows in a batch of an answer.
 const ANSWER_ROWS: usize = 65_536;
 
-/// How many bytes of uploads wait for their `DoGet`, and how long.
-const WAITING_LIMIT: usize = UPLOAD_LIMIT;
 const WAITING_TIME: Duration = Duration::from_secs(600);
 
 pub(super) fn routes(
@@ -52,6 +55,7 @@ pub(super) fn routes(
     let service = FlightServiceServer::new(Flight {
         store,
         waiting: Arc::default(),
+        room: Arc::new(Semaphore::new(ROOM_MIB)),
     })
     .max_decoding_message_size(MESSAGE_LIMIT)
     .max_encoding_message_size(MESSAGE_LIMIT);
@@ -78,12 +82,49 @@ struct Flight {
     store: FeatureStore,
     /// Uploads of older clients, by the id of their command.
     waiting: Arc<Mutex<HashMap<String, Waiting>>>,
+    /// In mebibytes.
+    room: Arc<Semaphore>,
 }
 
 struct Waiting {
     command: Command,
     table: RecordBatch,
     since: Instant,
+    _held: Held,
+}
+
+/// The memory of an upload, which others cannot have until it is dropped.
+struct Held {
+    room: Arc<Semaphore>,
+    permits: Mutex<Vec<OwnedSemaphorePermit>>,
+}
+
+impl Held {
+    fn new(room: &Arc<Semaphore>) -> Self {
+        Self {
+            room: room.clone(),
+            permits: Mutex::default(),
+        }
+    }
+
+    /// Holds as much as `bytes` need in all.
+    fn grow(&self, bytes: usize) -> Result<(), Status> {
+        if bytes > UPLOAD_LIMIT {
+            return Err(Status::resource_exhausted(
+                "the table is larger than 512 MiB: send it in parts",
+            ));
+        }
+        let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
+        while permits.len() < bytes.div_ceil(1024 * 1024) {
+            let more = self.room.clone().try_acquire_owned().map_err(|_| {
+                Status::resource_exhausted(
+                    "the uploads that are being read hold all the memory that there is for them (1 GiB): try again in some minutes, or send smaller tables",
+                )
+            })?;
+            permits.push(more);
+        }
+        Ok(())
+    }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -114,7 +155,12 @@ fn command_of(descriptor: Option<&FlightDescriptor>) -> Result<Command, Error> {
 }
 
 /// The command and the table of an upload.
-async fn receive(mut messages: Streaming<FlightData>) -> Result<(Command, RecordBatch), Status> {
+async fn receive(
+    mut messages: Streaming<FlightData>,
+    room: &Arc<Semaphore>,
+) -> Result<(Command, RecordBatch, Held), Status> {
+    let held = Arc::new(Held::new(room));
+    let growing = held.clone();
     let first = messages.message().await?;
     let first = first.ok_or_else(|| refused(&Error::Invalid("the upload is empty".to_owned())))?;
     let command = command_of(first.flight_descriptor.as_ref()).map_err(|e| refused(&e))?;
@@ -124,13 +170,8 @@ async fn receive(mut messages: Streaming<FlightData>) -> Result<(Command, Record
         .chain(messages)
         .try_filter_map(move |data| {
             bytes += data.data_body.len();
-            let kept = if bytes > UPLOAD_LIMIT {
-                Err(Status::resource_exhausted(
-                    "the table is larger than 2 GiB: send it in parts",
-                ))
-            } else {
-                Ok((!data.data_header.is_empty()).then_some(data))
-            };
+            let kept = growing.grow(bytes);
+            let kept = kept.map(|()| (!data.data_header.is_empty()).then_some(data));
             std::future::ready(kept)
         });
     let mut table =
@@ -149,8 +190,11 @@ async fn receive(mut messages: Streaming<FlightData>) -> Result<(Command, Record
         .schema()
         .cloned()
         .unwrap_or_else(|| Arc::new(Schema::empty()));
-    let table = concat_batches(&schema, &batches).map_err(|e| refused(&Error::from(e)))?;
-    Ok((command, table))
+    let rows = concat_batches(&schema, &batches).map_err(|e| refused(&Error::from(e)))?;
+    // The stream has the other share of it.
+    drop(table);
+    let held = Arc::into_inner(held).ok_or_else(|| Status::internal("an upload has two owners"))?;
+    Ok((command, rows, held))
 }
 
 fn send(rows: RecordBatch) -> BoxStream<'static, Result<FlightData, Status>> {
@@ -181,23 +225,19 @@ impl Flight {
         Ok(Response::new(send(rows)))
     }
 
-    fn keep(&self, command: Command, table: RecordBatch) -> Result<(), Status> {
+    /// Drops the uploads that nobody asked for.
+    fn forget_old(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, w| w.since.elapsed() < WAITING_TIME);
+    }
+
+    fn keep(&self, command: Command, table: RecordBatch, held: Held) -> Result<(), Status> {
         if command.command_id.is_empty() {
             return Err(refused(&Error::Invalid(
                 "the Flight command has no command_id".to_owned(),
             )));
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|_, w| w.since.elapsed() < WAITING_TIME);
-        let held: usize = waiting
-            .values()
-            .map(|w| w.table.get_array_memory_size())
-            .sum();
-        if held + table.get_array_memory_size() > WAITING_LIMIT {
-            return Err(Status::resource_exhausted(
-                "too many uploads wait to be read: read them, or try again in some minutes",
-            ));
-        }
         let id = command.command_id.clone();
         waiting.insert(
             id,
@@ -205,6 +245,7 @@ impl Flight {
                 command,
                 table,
                 since: Instant::now(),
+                _held: held,
             },
         );
         Ok(())
@@ -226,19 +267,21 @@ impl FlightService for Flight {
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
         let caller = caller_of(&request);
-        let (command, table) = receive(request.into_inner()).await?;
+        self.forget_old();
+        let (command, table, _held) = receive(request.into_inner(), &self.room).await?;
         self.answer(&command, table, &caller).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let (command, table) = receive(request.into_inner()).await?;
+        self.forget_old();
+        let (command, table, held) = receive(request.into_inner(), &self.room).await?;
         if command.is_write() {
             self.store
                 .offline_write(&command)
                 .await
                 .map_err(|e| refused(&e))?;
         } else {
-            self.keep(command, table)?;
+            self.keep(command, table, held)?;
         }
         Ok(Response::new(stream::empty().boxed()))
     }
@@ -298,5 +341,26 @@ impl FlightService for Flight {
 
     async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
         Err(not_feast())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_share_the_room_that_there_is_and_give_it_back() {
+        let mib = 1024 * 1024;
+        let room = Arc::new(Semaphore::new(10));
+        let (one, other) = (Held::new(&room), Held::new(&room));
+        one.grow(6 * mib).unwrap();
+        one.grow(6 * mib).unwrap();
+        let refused = other.grow(5 * mib).unwrap_err();
+        assert!(refused.message().contains("try again"), "{refused}");
+        drop((one, other));
+        Held::new(&room).grow(10 * mib).unwrap();
+        let large = Held::new(&Arc::new(Semaphore::new(ROOM_MIB)));
+        let refused = large.grow(UPLOAD_LIMIT + 1).unwrap_err();
+        assert!(refused.message().contains("in parts"), "{refused}");
     }
 }

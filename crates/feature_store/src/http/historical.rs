@@ -187,7 +187,7 @@ async fn resolve(
         _ => return Err(Error::nothing_asked()),
     };
     for (name, snapshot) in &wanted.snapshots {
-        let view = views.iter_mut().find(|used| used.alias == *name);
+        let view = views.views.iter_mut().find(|used| used.alias == *name);
         let view = view.ok_or_else(|| {
             Error::Invalid(format!("snapshots names {name:?}, a view that is not read"))
         })?;

@@ -89,6 +89,9 @@ struct FeatureStatsResponse {
     histogram: Option<HistogramResponse>,
     /// The most frequent texts or truth values.
     top_values: Vec<TopValue>,
+    /// Whether there are more than 1000 different ones: only those that were met first are counted,
+    /// and a frequent one may be missing among `top_values`.
+    top_values_partial: bool,
     /// How many different ones there are; null for numbers, and where there are more than 1000.
     distinct: Option<usize>,
 }
@@ -154,6 +157,7 @@ impl FeatureStatsResponse {
             top_values: top
                 .map(|(value, count)| TopValue { value, count })
                 .collect(),
+            top_values_partial: stats.top_is_partial,
             distinct: stats.distinct,
         }
     }
@@ -207,7 +211,7 @@ struct MaterializationsResponse {
 struct MaterializationResponse {
     started_at: Timestamp,
     duration_seconds: f64,
-    /// `full`, `appended`, `nothing`, `failed`.
+    /// `running`, `full`, `appended`, `nothing`, `failed`.
     mode: String,
     snapshot_id: Option<i64>,
     /// The span of event times that was asked for; without a start all that the ttl allows.
@@ -259,6 +263,18 @@ struct Usage {
 #[derive(Debug, Serialize, ToSchema)]
 struct UsageResponse {
     jobs: Vec<JobUsage>,
+    /// The models that asked for its features with `features_from`.
+    models: Vec<ModelUsage>,
+}
+
+/// A model whose predictions took features of the view.
+#[derive(Debug, Serialize, ToSchema)]
+struct ModelUsage {
+    model_name: String,
+    model_version: String,
+    first_used_at: Timestamp,
+    /// To the minute.
+    last_used_at: Timestamp,
 }
 
 /// A job that read the view, and what came of it.
@@ -276,7 +292,8 @@ struct JobUsage {
     run_id: Option<String>,
 }
 
-/// Lists the jobs that read a view, the latest first, with the models that they made.
+/// Lists the jobs that read a view, the latest first, with the models that they made, and the
+/// models whose predictions took its features.
 #[utoipa::path(get, path = "/feast/features/{name}/usage", tag = "features", params(("name" = String, Path), ListQuery),
     responses((status = 200, body = UsageResponse), (status = 404, description = "no such view")))]
 async fn usage(
@@ -284,7 +301,9 @@ async fn usage(
     Path(name): Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<UsageResponse>, ApiError> {
-    let reads = usage.store.reads(&name, query.limit()?).await?;
+    let limit = query.limit()?;
+    let reads = usage.store.reads(&name, limit).await?;
+    let models = usage.store.model_uses(&name, limit).await?;
     let mut ids: Vec<String> = reads.iter().map(|read| read.job_id.clone()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -305,7 +324,14 @@ async fn usage(
             read_at: Timestamp(read.read_at),
         }
     });
+    let models = models.into_iter().map(|used| ModelUsage {
+        model_name: used.model_name,
+        model_version: used.model_version.to_string(),
+        first_used_at: Timestamp(used.first_used_at),
+        last_used_at: Timestamp(used.used_at),
+    });
     Ok(Json(UsageResponse {
         jobs: jobs.collect(),
+        models: models.collect(),
     }))
 }

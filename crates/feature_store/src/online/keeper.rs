@@ -35,6 +35,20 @@ pub(crate) struct About {
     pub(crate) bookmark: Option<Bookmark>,
 }
 
+impl About {
+    /// Reads what was kept of a view. What cannot be read is not taken for nothing: rows would be
+    /// written over by older ones, and the list of their features lost.
+    ///
+    /// # Errors
+    /// [`Error::OnlineEntry`].
+    pub(super) fn read(view: &str, kept: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(kept).map_err(|error| Error::OnlineEntry {
+            view: view.to_owned(),
+            why: error.to_string(),
+        })
+    }
+}
+
 /// How far a view's table was materialized.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bookmark {
@@ -93,28 +107,9 @@ impl Keeper {
         mut each: impl FnMut(&[u8], Row) + Send + 'static,
     ) -> Result<About, Error> {
         let database = self.database.clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            let reading = database.begin_read()?;
-            let about = match reading.open_table(VIEWS) {
-                Ok(table) => table.get(&*view)?.map(|about| read_about(about.value())),
-                Err(redb::TableError::TableDoesNotExist(_)) => None,
-                Err(error) => return Err(error.into()),
-            };
-            match reading.open_table(rows_of(&view)) {
-                Ok(table) => {
-                    for entry in table.iter()? {
-                        let (key, row) = entry?;
-                        if let Some(row) = Row::kept(row.value()) {
-                            each(key.value(), row);
-                        }
-                    }
-                }
-                Err(redb::TableError::TableDoesNotExist(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-            Ok(about.unwrap_or_default())
-        });
-        unpanicked(loaded.await).map_err(Error::online("the online store cannot be read"))
+        let loaded = tokio::task::spawn_blocking(move || read_view(&database, &view, &mut each));
+        let read = unpanicked(loaded.await);
+        read.map_err(Error::online("the online store cannot be read"))?
     }
 
     /// Writes rows, and tells how many of them were newer than what was there.
@@ -154,13 +149,44 @@ fn unpanicked<T>(ended: Result<T, tokio::task::JoinError>) -> T {
     }
 }
 
-fn rows_of(view: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
-    TableDefinition::new(view)
+/// What is kept of a view, or that it cannot be made out.
+fn read_view(
+    database: &Database,
+    view: &str,
+    each: &mut dyn FnMut(&[u8], Row),
+) -> Result<Result<About, Error>, redb::Error> {
+    let reading = database.begin_read()?;
+    let about = match reading.open_table(VIEWS) {
+        Ok(table) => table
+            .get(view)?
+            .map(|about| About::read(view, about.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let about = match about.transpose() {
+        Ok(about) => about.unwrap_or_default(),
+        Err(unreadable) => return Ok(Err(unreadable)),
+    };
+    let table = match reading.open_table(rows_of(view)) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Ok(about)),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in table.iter()? {
+        let (key, row) = entry?;
+        let Some(row) = Row::kept(row.value()) else {
+            return Ok(Err(Error::OnlineEntry {
+                view: view.to_owned(),
+                why: "a row of it is too short".to_owned(),
+            }));
+        };
+        each(key.value(), row);
+    }
+    Ok(Ok(about))
 }
 
-fn read_about(bytes: &[u8]) -> About {
-    // Only this file writes it.
-    serde_json::from_slice(bytes).unwrap_or_default()
+fn rows_of(view: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
+    TableDefinition::new(view)
 }
 
 /// The thread: ends when nobody is left who could write. The file is closed with its last user, not
@@ -267,5 +293,53 @@ fn refuse(order: Order, error: redb::Error) {
     match order {
         Order::Write(_, answer) => drop(answer.send(Err(error))),
         Order::Forget(_, answer) => drop(answer.send(Err(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::online::row::Stamp;
+
+    async fn put(keeper: &Keeper, table: TableDefinition<'_, &'static [u8], &'static [u8]>) {
+        let writing = keeper.database.begin_write().unwrap();
+        writing
+            .open_table(table)
+            .unwrap()
+            .insert(&b"key"[..], &b"short"[..])
+            .unwrap();
+        writing.commit().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_cannot_be_read_is_refused_and_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = Keeper::open(dir.path().join("online.redb")).await.unwrap();
+        let view = || Arc::new(ViewRows::new("default/v".to_owned()));
+        let stamp = Stamp {
+            us: 1,
+            created: None,
+        };
+        let batch = Batch {
+            view: view(),
+            about: About::default(),
+            rows: vec![(Box::from(&b"1"[..]), Row::new(stamp, 0, |_| {}))],
+        };
+        keeper.write(batch).await.unwrap();
+        let writing = keeper.database.begin_write().unwrap();
+        let mut views = writing.open_table(VIEWS).unwrap();
+        views.insert("default/v", &b"{broken"[..]).unwrap();
+        drop(views);
+        writing.commit().unwrap();
+        let load = || keeper.load("default/v".to_owned(), |_, _| {});
+        let refused = load().await.unwrap_err();
+        assert!(refused.to_string().contains("'default/v'"), "{refused}");
+        assert!(refused.help().unwrap().contains("DELETE /feast/features/v"));
+        // What the help says brings it to life again.
+        keeper.forget(view()).await.unwrap();
+        assert_eq!(load().await.unwrap(), About::default());
+        put(&keeper, rows_of("default/v")).await;
+        let refused = load().await.unwrap_err();
+        assert!(refused.to_string().contains("too short"), "{refused}");
     }
 }

@@ -2,6 +2,8 @@
 //! read to materialize by themselves.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::{Array as _, RecordBatch, UInt32Array};
 use arrow_schema::Schema;
@@ -31,11 +33,22 @@ pub(crate) struct LatestRequest {
     pub(crate) all: bool,
 }
 
+/// After how many rows that newer ones have replaced the others are put together anew.
+const REPLACED_ROWS: usize = 262_144;
+
+/// The most bytes of rows that one call keeps.
+const MOST_BYTES: usize = 1024 * 1024 * 1024;
+
 /// The newest rows so far: of each key the batch and the row in it.
-#[derive(Default)]
 struct Latest {
     newest: HashMap<Box<[u8]>, (Stamp, usize, usize), ahash::RandomState>,
     kept: Vec<RecordBatch>,
+    rows: usize,
+    /// Of what is kept here.
+    bytes: usize,
+    /// Of what all workers keep.
+    all_bytes: Arc<AtomicUsize>,
+    replaced_rows: usize,
 }
 
 impl FeatureStore {
@@ -80,7 +93,9 @@ impl FeatureStore {
         };
         let scan = Scan::plan(name, &table, &wanted, Some(&within), Only::default()).await?;
         let each = move |latest: &mut Latest, batch, _| latest.take(&request, &batch);
-        let parts = scan.in_parallel(Latest::default, each).await?;
+        let all_bytes = Arc::new(AtomicUsize::new(0));
+        let new = move || Latest::new(all_bytes.clone(), REPLACED_ROWS);
+        let parts = scan.in_parallel(new, each).await?;
         let fields = wanted
             .iter()
             .filter_map(|name| there.iter().find(|c| c.name == *name));
@@ -100,6 +115,56 @@ impl FeatureStore {
 }
 
 impl Latest {
+    fn new(all_bytes: Arc<AtomicUsize>, replaced_rows: usize) -> Self {
+        Self {
+            newest: HashMap::default(),
+            kept: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            all_bytes,
+            replaced_rows,
+        }
+    }
+
+    /// Keeps rows of a batch, in bounded memory.
+    fn keep(&mut self, rows: RecordBatch, all: bool) -> Result<(), Error> {
+        self.rows += rows.num_rows();
+        self.add_bytes(rows.get_array_memory_size());
+        self.kept.push(rows);
+        if !all && self.rows > 2 * self.newest.len() + self.replaced_rows {
+            self.put_together()?;
+        }
+        if self.all_bytes.load(Ordering::Relaxed) > MOST_BYTES {
+            return Err(Error::Invalid(
+                "the answer would hold more than 1 GiB of rows: ask for a shorter span of times, or have the server load the view (POST /feast/materialize-incremental, as SDKs since 0.66 do)"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn add_bytes(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Drops the rows that newer ones have replaced.
+    fn put_together(&mut self) -> Result<(), Error> {
+        let places = self.newest.values().map(|(_, batch, row)| (*batch, *row));
+        let places: Vec<(usize, usize)> = places.collect();
+        let kept: Vec<&RecordBatch> = self.kept.iter().collect();
+        let together = interleave_record_batch(&kept, &places)?;
+        for (index, place) in self.newest.values_mut().enumerate() {
+            (place.1, place.2) = (0, index);
+        }
+        self.rows = together.num_rows();
+        self.all_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = 0;
+        self.add_bytes(together.get_array_memory_size());
+        self.kept = vec![together];
+        Ok(())
+    }
+
     fn take(&mut self, request: &LatestRequest, batch: &RecordBatch) -> Result<(), Error> {
         let keys = request.keys.iter().map(|name| key_column(batch, name));
         let keys = keys.collect::<Result<Vec<_>, Error>>()?;
@@ -139,9 +204,8 @@ impl Latest {
             }
             rows.push(row as u32);
         }
-        self.kept
-            .push(take_record_batch(batch, &UInt32Array::from(rows))?);
-        Ok(())
+        let rows = take_record_batch(batch, &UInt32Array::from(rows))?;
+        self.keep(rows, request.all)
     }
 }
 
@@ -170,4 +234,59 @@ fn rows(parts: Vec<Latest>, wanted: &[String], schema: Schema) -> Result<RecordB
 fn in_order(rows: &RecordBatch, wanted: &[String]) -> Result<RecordBatch, Error> {
     let columns = wanted.iter().map(|name| rows.schema().index_of(name));
     Ok(rows.project(&columns.collect::<Result<Vec<_>, _>>()?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::Int64Type;
+    use arrow_array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+
+    use super::*;
+
+    #[test]
+    fn rows_that_were_replaced_take_no_memory() {
+        let request = LatestRequest {
+            table: TableRef::parse_uri("iceberg://gold/t").unwrap(),
+            keys: vec!["id".to_owned()],
+            features: vec!["value".to_owned()],
+            timestamp: "at".to_owned(),
+            created: None,
+            span: Span {
+                start_us: None,
+                end_us: i64::MAX,
+            },
+            all: false,
+        };
+        let mut latest = Latest::new(Arc::default(), 1_000);
+        for round in 0..200_i64 {
+            let columns: [(&str, ArrayRef); 3] = [
+                ("id", Arc::new(Int64Array::from_iter_values(0..1_000))),
+                (
+                    "value",
+                    Arc::new(Int64Array::from_iter_values(
+                        (0..1_000).map(|id| id * 1_000 + round),
+                    )),
+                ),
+                (
+                    "at",
+                    Arc::new(TimestampMicrosecondArray::from(vec![round; 1_000])),
+                ),
+            ];
+            let batch = RecordBatch::try_from_iter(columns).unwrap();
+            latest.take(&request, &batch).unwrap();
+            assert!(latest.rows <= 4_000, "{}", latest.rows);
+        }
+        assert_eq!(latest.bytes, latest.all_bytes.load(Ordering::Relaxed));
+        let wanted = ["id", "value"].map(str::to_owned);
+        let found = rows(vec![latest], &wanted, Schema::empty()).unwrap();
+        assert_eq!(found.num_rows(), 1_000);
+        let (ids, values) = (found.column(0), found.column(1));
+        let ids = ids.as_primitive::<Int64Type>().values().iter();
+        let values = values.as_primitive::<Int64Type>().values();
+        assert!(
+            ids.zip(values)
+                .all(|(id, value)| *value == id * 1_000 + 199)
+        );
+    }
 }

@@ -15,6 +15,7 @@ use crate::FeatureStore;
 use crate::error::Error;
 use crate::feature_view::FeatureView;
 use crate::historical::{Columns, Only, Scan, Times, ViewUse};
+use crate::store::history::LoadRow;
 use crate::table;
 
 /// Rows in one write.
@@ -116,12 +117,13 @@ impl FeatureStore {
         span: Span,
         now: i64,
     ) -> Result<Vec<Materialized>, Error> {
-        self.load(self.loadable(project, names, span).await?, span, now)
-            .await
+        let views = self.loadable(project, names, span).await?;
+        let loads = self.begin_loads(views, span, now).await?;
+        self.load(loads, span, now).await
     }
 
     /// The same, begun here and gone on with after the answer: the names of the views. How each
-    /// ended stands among its loads. What is under way ends with the server, and is loaded next time.
+    /// ended stands among its loads, also when the server does not survive it.
     ///
     /// # Errors
     /// When a view is not there or being materialized already.
@@ -133,11 +135,12 @@ impl FeatureStore {
         now: i64,
     ) -> Result<Vec<String>, Error> {
         let views = self.loadable(project, names, span).await?;
-        let names = views.iter().map(|(view, _)| view.name.clone()).collect();
+        let loads = self.begin_loads(views, span, now).await?;
+        let names = loads.iter().map(|load| load.view.name.clone()).collect();
         let store = self.clone();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let load = Box::pin(store.load(views, span, now));
+            let load = Box::pin(store.load(loads, span, now));
             if let Some(Err(error)) = stop.run_until_cancelled(load).await {
                 tracing::warn!(error = %error.message(), "loading values into the online store failed");
             }
@@ -178,20 +181,61 @@ impl FeatureStore {
         held.collect()
     }
 
-    async fn load(
+    async fn begin_loads(
         &self,
         views: Vec<(FeatureView, Guard)>,
         span: Span,
         now: i64,
+    ) -> Result<Vec<Load>, Error> {
+        let mut loads = Vec::with_capacity(views.len());
+        for (view, held) in views {
+            let row = self.begin_load(&view, span, now).await?;
+            loads.push(Load {
+                view,
+                row,
+                _held: held,
+            });
+        }
+        Ok(loads)
+    }
+
+    async fn load(
+        &self,
+        loads: Vec<Load>,
+        span: Span,
+        now: i64,
+    ) -> Result<Vec<Materialized>, Error> {
+        let ids: Vec<String> = loads.iter().map(|load| load.row.id.clone()).collect();
+        tokio::select! {
+            done = self.load_each(loads, span, now) => done,
+            never = self.hold_loads(&ids) => match never {},
+        }
+    }
+
+    async fn load_each(
+        &self,
+        loads: Vec<Load>,
+        span: Span,
+        now: i64,
     ) -> Result<Vec<Materialized>, Error> {
         let mut done = Vec::new();
-        for (view, _held) in views {
+        let mut loads = loads.into_iter();
+        while let Some(Load { view, row, _held }) = loads.next() {
             let started = Instant::now();
             let ended = self.materialize_view(&view, span, now).await;
             let duration_ms = started.elapsed().as_millis() as i64;
-            self.note_load(&view, span, now, duration_ms, &ended)
-                .await?;
-            done.push(ended?);
+            self.end_load(row, duration_ms, &ended).await?;
+            if ended.is_err() {
+                let before = Err(Error::Busy(format!(
+                    "not begun, for feature view '{}' failed before it",
+                    view.name
+                )));
+                for load in loads {
+                    self.end_load(load.row, 0, &before).await?;
+                }
+                return ended.map(|_| done);
+            }
+            done.extend(ended);
         }
         Ok(done)
     }
@@ -346,6 +390,13 @@ impl FeatureStore {
             }
         }
     }
+}
+
+/// A load that has begun.
+struct Load {
+    view: FeatureView,
+    row: LoadRow,
+    _held: Guard,
 }
 
 struct Plan {

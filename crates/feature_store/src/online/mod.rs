@@ -7,6 +7,7 @@ mod latest;
 mod materialize;
 mod newest;
 mod read;
+mod redis;
 mod resolved;
 mod row;
 mod shared;
@@ -21,18 +22,18 @@ pub use write::{Columns, Destination, Written};
 
 pub(crate) use latest::LatestRequest;
 pub(crate) use read::utc;
+pub(crate) use redis::Redis;
+pub(crate) use shared::Shared;
 pub(crate) use value::parse_time;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use db::Db;
 use tokio::sync::OnceCell;
 
 use self::keeper::{Batch, Bookmark, Keeper};
 use self::row::Row;
-use self::shared::Shared;
 use self::view::ViewRows;
 use crate::error::Error;
 use crate::feature_view::FeatureView;
@@ -55,12 +56,12 @@ struct Inner {
 }
 
 impl Online {
-    /// The online store of a data directory, or of a database that several servers share.
-    pub(crate) fn new(data_dir: &Path, shared: Option<Db>) -> Self {
+    /// The online store of a data directory, or one that several servers share.
+    pub(crate) fn new(data_dir: &Path, shared: Option<Shared>) -> Self {
         Self(Arc::new(Inner {
             path: data_dir.join(FILE),
             keeper: OnceCell::new(),
-            shared: shared.map(Shared::new),
+            shared,
             views: RwLock::default(),
             resolved: resolved::Cache::default(),
             materializing: materialize::Running::default(),
@@ -70,7 +71,8 @@ impl Online {
     /// Where the values are, in a word for people.
     pub(crate) fn place(&self) -> &'static str {
         match self.0.shared {
-            Some(_) => "asgard's PostgreSQL database, shared by its servers",
+            Some(Shared::Database(_)) => "asgard's PostgreSQL database, shared by its servers",
+            Some(Shared::Redis(_)) => "a store of the Redis protocol, shared by asgard's servers",
             None => "memory, with a durable copy in the data directory (redb)",
         }
     }
@@ -179,7 +181,11 @@ impl Online {
 
     /// Removes the rows of a view.
     pub(crate) async fn forget(&self, project: &str, view: &str) -> Result<(), Error> {
-        let rows = self.rows(project, view).await?;
+        let rows = match self.rows(project, view).await {
+            // What cannot be read can be removed.
+            Err(Error::OnlineEntry { .. }) => Arc::new(ViewRows::new(format!("{project}/{view}"))),
+            rows => rows?,
+        };
         let Some(shared) = &self.0.shared else {
             return self.keeper().await?.forget(rows).await;
         };

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use arrow_array::{Array as _, ArrayRef};
 use serde_json::Value;
 
-use super::resolved::{Asked, Resolved};
+use super::resolved::{Asked, Resolved, ResolvedViews};
 use super::row::Row;
 use super::{value, view};
 use crate::FeatureStore;
 use crate::error::Error;
+use crate::json;
+use crate::on_demand::OnDemandUse;
 
 /// An online read.
 #[derive(Debug, Clone)]
@@ -45,13 +48,17 @@ impl FeatureStore {
             full_feature_names: request.full_feature_names,
             whole_views: false,
         };
-        let views = self.resolve_online(asked).await?;
+        let resolved = self.resolve_online(asked).await?;
+        let ResolvedViews { views, on_demand } = &*resolved;
         let count = same_length(&request.entities)?;
         let mut answer = Answer::new(count);
         for (name, values) in &request.entities {
-            answer.entity(name, values);
+            if is_key(views, name) || !is_taken(on_demand, name) {
+                answer.entity(name, values);
+            }
         }
-        for resolved in views.iter() {
+        let mut sources = Vec::new();
+        for resolved in views {
             let keys = keys(resolved, &request.entities, count)?;
             let rows = self.online.find(&resolved.rows, keys).await?;
             let oldest = match resolved.used.view.ttl_us {
@@ -59,6 +66,22 @@ impl FeatureStore {
                 _ => i64::MIN,
             };
             answer.view(resolved, &rows, oldest);
+            if !on_demand.is_empty() {
+                sources.extend(columns(resolved, &rows, oldest)?);
+            }
+        }
+        if !on_demand.is_empty() {
+            let given = request.entities.into_iter();
+            let given = given.map(|(name, values)| (name, Value::Array(values)));
+            let given = json::to_batch(Value::Object(given.collect()))?;
+            for used in on_demand {
+                let computed = used.compute(&self.transforms, &given, count, &sources);
+                let computed = computed.await?;
+                for ((feature, _), column) in used.features.iter().zip(&computed) {
+                    let name = used.answer_name(feature, request.full_feature_names);
+                    answer.computed(&name, column)?;
+                }
+            }
         }
         metrics::counter!("feast_online_rows_total").increment(count as u64);
         Ok(answer.finish())
@@ -103,10 +126,16 @@ impl FeatureStore {
             full_feature_names: true,
             whole_views: true,
         };
-        let views = self.resolve_online(asked).await?;
+        let resolved = self.resolve_online(asked).await?;
+        if let Some(used) = resolved.on_demand.first() {
+            return Err(Error::Unsupported(format!(
+                "'{}' is an on-demand feature view, which features_from does not compute: ask POST /feast/get-online-features, and send its features as inputs",
+                used.alias
+            )));
+        }
         let count = same_length(entities)?;
         let mut answer = OnlineColumns::default();
-        for resolved in views.iter() {
+        for resolved in &resolved.views {
             let keys = keys(resolved, entities, count)?;
             let rows = self.online.find(&resolved.rows, keys).await?;
             let oldest = match resolved.used.view.ttl_us {
@@ -158,6 +187,48 @@ impl OnlineColumns {
         }
         Ok(())
     }
+}
+
+/// Whether a name is a join key of a view, as the request calls it.
+fn is_key(views: &[Resolved], name: &str) -> bool {
+    views.iter().any(|resolved| {
+        let used = &resolved.used;
+        let mut keys = used.view.join_keys.iter();
+        keys.any(|key| used.join_key_map.get(key).unwrap_or(key) == name)
+    })
+}
+
+/// Whether a name is a value that an on-demand view takes.
+fn is_taken(on_demand: &[OnDemandUse], name: &str) -> bool {
+    let mut taken = on_demand.iter().flat_map(|used| &used.view.request);
+    taken.any(|(known, _)| known == name)
+}
+
+/// A view's features as columns, for functions.
+fn columns(
+    resolved: &Resolved,
+    rows: &[Option<Row>],
+    oldest_us: i64,
+) -> Result<Vec<(String, String, ArrayRef)>, Error> {
+    let used = &resolved.used;
+    let found = rows.iter().map(|row| {
+        let row = row.as_ref().filter(|row| row.stamp().us >= oldest_us)?;
+        Found::new(resolved, row)
+    });
+    let found: Vec<Option<Found<'_>>> = found.collect();
+    let columns = used.features.iter().enumerate().map(|(index, name)| {
+        let values = found.iter().map(|found| found.as_ref()?.value(index));
+        let dtype = used.view.feature(name)?.dtype;
+        let column = value::column(dtype, &values.collect::<Vec<_>>());
+        let column = column.ok_or_else(|| {
+            Error::Invalid(format!(
+                "online values of feature {}:{name} are of another type than {dtype}: load them anew with POST /feast/materialize",
+                used.view.name
+            ))
+        })?;
+        Ok((used.view.name.clone(), name.clone(), column))
+    });
+    columns.collect()
 }
 
 /// How many entities there are; a view without join keys is asked about one thing.
@@ -271,6 +342,23 @@ impl Answer {
             }
             self.column(name, &json, &statuses, &times);
         }
+    }
+
+    /// A column that a function computed.
+    fn computed(&mut self, name: &str, column: &ArrayRef) -> Result<(), Error> {
+        let encode = value::encoder(column)?;
+        let (mut json, mut bytes) = (Vec::new(), Vec::new());
+        for row in 0..column.len() {
+            if row > 0 {
+                json.push(b',');
+            }
+            bytes.clear();
+            encode(row, &mut bytes);
+            value::write_json(&bytes, &mut json);
+        }
+        let statuses = vec!["PRESENT"; self.count];
+        self.column(name, &json, &statuses, &vec![NO_TIME; self.count]);
+        Ok(())
     }
 
     fn column(&mut self, name: &str, values: &[u8], statuses: &[&str], times: &[&str]) {

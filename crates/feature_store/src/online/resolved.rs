@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::view::ViewRows;
 use crate::FeatureStore;
 use crate::error::Error;
-use crate::historical::{FeatureRef, ViewUse};
+use crate::historical::{FeatureRef, ViewUse, Views};
+use crate::on_demand::OnDemandUse;
 
 /// How long a look-up holds. What this server changes is seen at once; other servers of the same
 /// database may change definitions too.
@@ -55,7 +56,13 @@ impl Resolved {
 #[derive(Default)]
 pub(crate) struct Cache(RwLock<HashMap<Asked, Found>>);
 
-type Found = (Instant, Arc<Vec<Resolved>>);
+type Found = (Instant, Arc<ResolvedViews>);
+
+/// The views that a read names, and those that on-demand views take features of.
+pub(crate) struct ResolvedViews {
+    pub(crate) views: Vec<Resolved>,
+    pub(crate) on_demand: Vec<OnDemandUse>,
+}
 
 /// What a read asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -69,13 +76,13 @@ pub(crate) struct Asked {
 }
 
 impl Cache {
-    fn get(&self, asked: &Asked) -> Option<Arc<Vec<Resolved>>> {
+    fn get(&self, asked: &Asked) -> Option<Arc<ResolvedViews>> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let (since, found) = known.get(asked)?;
         (since.elapsed() < HOLDS).then(|| found.clone())
     }
 
-    fn set(&self, asked: Asked, found: Arc<Vec<Resolved>>) {
+    fn set(&self, asked: Asked, found: Arc<ResolvedViews>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KEPT {
             known.retain(|_, (since, _)| since.elapsed() < HOLDS);
@@ -98,7 +105,7 @@ impl FeatureStore {
     ///
     /// # Errors
     /// When one is not there, or two features would have the same name.
-    pub(crate) async fn resolve_online(&self, asked: Asked) -> Result<Arc<Vec<Resolved>>, Error> {
+    pub(crate) async fn resolve_online(&self, asked: Asked) -> Result<Arc<ResolvedViews>, Error> {
         if let Some(found) = self.online.0.resolved.get(&asked) {
             return Ok(found);
         }
@@ -122,11 +129,22 @@ impl FeatureStore {
             }
             _ => return Err(Error::nothing_asked()),
         };
+        let Views { views, on_demand } = views;
+        let full = asked.full_feature_names;
         let mut found = Vec::new();
-        let mut taken = Vec::new();
+        let mut taken: Vec<String> = Vec::new();
+        for used in &on_demand {
+            for (feature, _) in &used.features {
+                let name = used.answer_name(feature, full);
+                if taken.contains(&name) {
+                    return Err(Error::same_name(&name));
+                }
+                taken.push(name);
+            }
+        }
         for used in views {
-            let names = used.features.iter().map(|feature| {
-                let name = used.answer_name(feature, asked.full_feature_names);
+            let names = used.answered().iter().map(|feature| {
+                let name = used.answer_name(feature, full);
                 if taken.contains(&name) {
                     return Err(Error::same_name(&name));
                 }
@@ -142,7 +160,10 @@ impl FeatureStore {
                 places: RwLock::default(),
             });
         }
-        let found = Arc::new(found);
+        let found = Arc::new(ResolvedViews {
+            views: found,
+            on_demand,
+        });
         self.online.0.resolved.set(asked, found.clone());
         Ok(found)
     }

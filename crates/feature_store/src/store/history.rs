@@ -21,16 +21,18 @@ pub(crate) struct LoadRow {
 /// How many loads of a view are kept.
 const KEPT: i64 = 1_000;
 
-pub(crate) async fn insert_load(
+/// Notes that a load has begun: it is under way for as long as its lease is renewed.
+pub(crate) async fn begin_load(
     conn: &mut Conn,
     project: &str,
     view: &str,
     load: &LoadRow,
+    lease_until: i64,
 ) -> Result<(), Error> {
     query(
         "INSERT INTO feature_loads (id, project, view, mode, snapshot_id, start_us, end_us,
-            rows_read, entities_written, started_at, duration_ms, error)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            rows_read, entities_written, started_at, duration_ms, error, lease_until)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(load.id.as_str())
     .bind(project)
@@ -44,6 +46,7 @@ pub(crate) async fn insert_load(
     .bind(load.started_at)
     .bind(load.duration_ms)
     .bind(load.error.as_deref())
+    .bind(lease_until)
     .execute(conn)
     .await?;
     query(
@@ -58,6 +61,47 @@ pub(crate) async fn insert_load(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Renews the lease of a load.
+pub(crate) async fn renew_load(conn: &mut Conn, id: &str, lease_until: i64) -> Result<(), Error> {
+    query("UPDATE feature_loads SET lease_until = $2 WHERE id = $1 AND lease_until IS NOT NULL")
+        .bind(id)
+        .bind(lease_until)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes how a load ended.
+pub(crate) async fn end_load(conn: &mut Conn, load: &LoadRow) -> Result<(), Error> {
+    query(
+        "UPDATE feature_loads SET mode = $2, snapshot_id = $3, rows_read = $4,
+            entities_written = $5, duration_ms = $6, error = $7, lease_until = NULL
+         WHERE id = $1",
+    )
+    .bind(load.id.as_str())
+    .bind(load.mode.as_str())
+    .bind(load.snapshot_id)
+    .bind(load.rows_read)
+    .bind(load.entities_written)
+    .bind(load.duration_ms)
+    .bind(load.error.as_deref())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Marks the loads whose lease ran out before `now` as failed, and tells how many there were.
+pub(crate) async fn fail_left_loads(conn: &mut Conn, now: i64, error: &str) -> Result<u64, Error> {
+    query(
+        "UPDATE feature_loads SET mode = 'failed', error = $2, lease_until = NULL
+         WHERE lease_until < $1",
+    )
+    .bind(now)
+    .bind(error)
+    .execute(conn)
+    .await
 }
 
 /// The newest loads of a view, the newest first.
@@ -144,6 +188,65 @@ pub(crate) async fn list_reads(
         job_id: row.get(0),
         snapshot_id: Some(row.get(1)).filter(|id| *id != -1),
         read_at: row.get(2),
+    });
+    Ok(rows.collect())
+}
+
+/// A model that asked for features of a view.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelUseRow {
+    pub(crate) model_name: String,
+    pub(crate) model_version: i64,
+    pub(crate) first_used_at: i64,
+    pub(crate) used_at: i64,
+}
+
+/// Notes that a model asked for features of a view; again moves its last time.
+pub(crate) async fn upsert_model_use(
+    conn: &mut Conn,
+    project: &str,
+    view: &str,
+    model: &(String, i64),
+    now: i64,
+) -> Result<(), Error> {
+    query(
+        "INSERT INTO feature_model_uses (project, view, model_name, model_version, first_used_at, used_at)
+         VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (project, view, model_name, model_version)
+         DO UPDATE SET used_at = excluded.used_at",
+    )
+    .bind(project)
+    .bind(view)
+    .bind(model.0.as_str())
+    .bind(model.1)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The models that asked for features of a view, the latest first.
+pub(crate) async fn list_model_uses(
+    conn: &mut Conn,
+    project: &str,
+    view: &str,
+    limit: i64,
+) -> Result<Vec<ModelUseRow>, Error> {
+    let rows = query(
+        "SELECT model_name, model_version, first_used_at, used_at FROM feature_model_uses
+         WHERE project = $1 AND view = $2
+         ORDER BY used_at DESC, model_name, model_version DESC LIMIT $3",
+    )
+    .bind(project)
+    .bind(view)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    let rows = rows.iter().map(|row| ModelUseRow {
+        model_name: row.get(0),
+        model_version: row.get(1),
+        first_used_at: row.get(2),
+        used_at: row.get(3),
     });
     Ok(rows.collect())
 }

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use web::testing::request;
 use web::{Door, Identity};
 
+use crate::redis::RedisServer;
+
 pub(crate) struct App {
     pub(crate) router: Router,
     /// The routes without a door.
@@ -25,7 +27,10 @@ pub(crate) struct App {
     /// The addresses that are served.
     pub(crate) paths: Vec<String>,
     config: Config,
-    db: Arc<TestDb>,
+    pub(crate) db: Arc<TestDb>,
+    pub(crate) store: FeatureStore,
+    /// Where its online values are, when they are in a store of its own.
+    pub(crate) redis: Option<RedisServer>,
 }
 
 /// The customers of the examples: three rows of two customers.
@@ -69,6 +74,7 @@ impl App {
 
     fn over(db: Arc<TestDb>, config: &Config, dir: TempDir) -> Self {
         let store = FeatureStore::new((**db).clone(), config, dir.path()).unwrap();
+        let kept_store = store.clone();
         let submitted = Arc::new(Mutex::new(None));
         let kept = submitted.clone();
         let submit = move |body: Map<String, Value>, _| {
@@ -97,6 +103,8 @@ impl App {
             paths,
             config: config.clone(),
             db,
+            store: kept_store,
+            redis: None,
         }
     }
 
@@ -109,18 +117,48 @@ impl App {
     /// The same database and data directory after a restart.
     pub(crate) async fn restarted(self) -> Self {
         let Self {
-            dir, db, config, ..
+            dir,
+            db,
+            config,
+            redis,
+            database,
+            ..
         } = self;
         // The file of the online store is free when its last user is gone.
-        Self::over(db, &config, dir)
+        Self {
+            redis,
+            database,
+            ..Self::over(db, &config, dir)
+        }
     }
 
-    /// One with each online store: in memory and a file beside each database, and in PostgreSQL.
-    pub(crate) async fn online_stores() -> [Self; 3] {
-        let [sqlite, postgres] = Self::both().await;
+    /// One with each online store: in memory and a file beside each database, in PostgreSQL, and in
+    /// a Redis server where there is one.
+    pub(crate) async fn online_stores() -> Vec<Self> {
+        let mut apps: Vec<Self> = Self::both().await.into();
+        apps.extend(Self::shared_stores().await);
+        apps
+    }
+
+    /// One with each online store that several servers share.
+    pub(crate) async fn shared_stores() -> Vec<Self> {
         let mut shared = Self::new(db::testing::postgres(&[MIGRATIONS]).await, &shared());
         shared.database = "postgres, shared";
-        [sqlite, postgres, shared]
+        std::iter::once(shared).chain(Self::redis().await).collect()
+    }
+
+    /// One whose online values are in a Redis server, where the machine has one.
+    pub(crate) async fn redis() -> Option<Self> {
+        let redis = RedisServer::start()?;
+        let config = Config {
+            online: OnlineStore::Redis,
+            redis_url: Some(redis.url()),
+            ..Config::default()
+        };
+        let mut app = Self::with(&config).await;
+        app.database = "redis";
+        app.redis = Some(redis);
+        Some(app)
     }
 
     /// Another server on the same database and the same tables, with a data directory of its own.

@@ -7,6 +7,7 @@ mod feast_sdk;
 mod features;
 mod historical;
 mod online;
+mod redis;
 mod stats;
 mod tables;
 mod training;

@@ -139,3 +139,96 @@ async fn loads_are_listed_and_so_are_the_jobs_that_read_a_view() {
         assert!(jobs[0]["snapshot_id"].is_i64());
     }
 }
+
+#[tokio::test]
+async fn models_that_ask_for_features_of_a_view_are_listed() {
+    for app in App::both().await {
+        app.customers().await;
+        let views = || vec!["customer_features".to_owned()];
+        for (version, now) in [(1, 1_000), (2, 2_000), (1, 3_000)] {
+            let model = ("churn".to_owned(), version);
+            let noted = app
+                .store
+                .note_model_use("default", views(), model, now)
+                .await;
+            noted.unwrap();
+        }
+        let (status, usage) = app.get("/feast/features/customer_features/usage").await;
+        assert_eq!(status, 200, "{usage}");
+        // The third is the first again, within a minute.
+        let versions: Vec<&str> = usage["models"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|used| used["model_version"].as_str().unwrap())
+            .collect();
+        assert_eq!(versions, ["2", "1"], "{} {usage}", app.database);
+        assert_eq!(
+            usage["models"][1]["first_used_at"],
+            "1970-01-01T00:00:01.000Z"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_load_whose_server_is_gone_is_marked_failed_with_the_fix() {
+    let app = App::sqlite().await;
+    app.customers().await;
+    // What a server that was killed leaves behind.
+    let sql = "INSERT INTO feature_loads (id, project, view, mode, end_us, rows_read,
+            entities_written, started_at, duration_ms, lease_until)
+         VALUES ('a', 'default', 'customer_features', 'running', 0, 0, 0, 0, 0, 9000000000000)";
+    let mut tx = app.db.begin().await.unwrap();
+    db::query(sql).execute(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let path = "/feast/features/customer_features/materializations";
+    let (_, body) = app.get(path).await;
+    assert_eq!(body["materializations"][0]["mode"], "running", "{body}");
+    let app = app.restarted().await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let working = tokio::spawn(app.store.clone().work(stop.clone()));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let failed = loop {
+        let (_, body) = app.get(path).await;
+        let load = body["materializations"][0].clone();
+        if load["mode"] != "running" {
+            break load;
+        }
+        assert!(std::time::Instant::now() < end, "{body}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(failed["mode"], "failed");
+    let why = failed["error"].as_str().unwrap();
+    assert!(why.contains("POST /feast/materialize-incremental"), "{why}");
+    stop.cancel();
+    working.await.unwrap();
+}
+
+#[tokio::test]
+async fn too_many_different_texts_to_count_are_said_to_be() {
+    let app = App::sqlite().await;
+    let rows = (0..1_500).map(|n| format!("{n},2025-11-01T00:00:00,word {n},{}\n", n % 2));
+    let csv: String = std::iter::once("id,event_timestamp,word,side\n".to_owned())
+        .chain(rows.map(|row| row.replace(",0\n", ",left\n").replace(",1\n", ",right\n")))
+        .collect();
+    let (status, body) = app.import("words", &csv).await;
+    assert_eq!(status, 201, "{body}");
+    let view = json!({
+        "name": "words",
+        "entities": ["id"],
+        "features": [{"name": "word", "dtype": "string"}, {"name": "side", "dtype": "string"}],
+        "source": {"catalog": "iceberg", "schema": "gold", "table_name": "words"}
+    });
+    let (status, body) = app.post("/feast/features", view).await;
+    assert_eq!(status, 201, "{body}");
+    let (_, stats) = app.get("/feast/features/words/stats").await;
+    let [words, sides] = [&stats["features"][0], &stats["features"][1]];
+    assert_eq!(
+        (&words["top_values_partial"], &words["distinct"]),
+        (&json!(true), &json!(null))
+    );
+    assert_eq!(
+        (&sides["top_values_partial"], &sides["distinct"]),
+        (&json!(false), &json!(2))
+    );
+}

@@ -19,13 +19,13 @@ use self::messages::{
 use super::grpc;
 use crate::FeatureStore;
 use crate::error::{Error, Kind};
+use crate::on_demand::ON_DEMAND;
 use crate::proto;
 use crate::registry::{PROJECT, VIEW_KINDS};
 use crate::store::objects::ObjectRow;
 
 const SERVICE: &str = "feast.registry.RegistryServer";
 
-const ON_DEMAND: Kind = Kind::Other("on_demand_feature_view");
 const STREAM: Kind = Kind::Other("stream_feature_view");
 
 /// What a call does.

@@ -1,0 +1,258 @@
+//! Online values in a store of the Redis protocol: a hash of rows for each view, and one of what is
+//! known of the views.
+//!
+//! A script on the server compares a row with the one that it has: an older row never takes a newer
+//! one's place, whichever server of asgard writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisError, Script};
+use tokio::sync::Mutex;
+
+use super::row::{Row, Stamp};
+use crate::error::Error;
+
+/// How long one operation may take, connecting to the store included.
+const BUDGET: Duration = Duration::from_secs(2);
+
+/// Rows in one call of the script: others wait while it runs.
+pub(super) const TOGETHER: usize = 500;
+
+/// The hash of what is known of views.
+const ABOUT: &str = "asgard:online:views";
+
+/// The bytes of a time before a row, in which later is larger.
+const STAMP_BYTES: usize = 17;
+
+/// Takes pairs of key and row; tells how many rows were not older than what was there. Bytes are
+/// compared one by one: the order of texts depends on the server's language.
+const UPSERT: &str = r"
+local written = 0
+for i = 1, #ARGV, 2 do
+  local key, new = ARGV[i], ARGV[i + 1]
+  local there = redis.call('HGET', KEYS[1], key)
+  local newer = true
+  if there then
+    for at = 1, 17 do
+      local a, b = string.byte(there, at) or 0, string.byte(new, at) or 0
+      if a ~= b then
+        newer = b > a
+        break
+      end
+    end
+  end
+  if newer then
+    redis.call('HSET', KEYS[1], key, new)
+    written = written + 1
+  end
+end
+return written
+";
+
+/// Sets what is known of a view where it still is what was read; removes its rows where that is asked.
+const SWAP: &str = r"
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
+  return 0
+end
+if ARGV[4] == 'forget' then
+  redis.call('UNLINK', KEYS[2])
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+";
+
+/// The store; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Redis {
+    client: Client,
+    /// Without a password.
+    shown: Arc<str>,
+    connection: Arc<Mutex<Option<MultiplexedConnection>>>,
+}
+
+fn rows_of(view: &str) -> String {
+    format!("asgard:online:rows:{view}")
+}
+
+impl Redis {
+    /// A store by its address; it is connected to when it is first asked.
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub(crate) fn new(url: &str) -> Result<Self, Error> {
+        let client = Client::open(url).map_err(|error| {
+            Error::Invalid(format!(
+                "feature_store.redis_url is no address of a Redis server ({error}): give redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]"
+            ))
+        })?;
+        let shown = client.get_connection_info().addr().to_string().into();
+        Ok(Self {
+            client,
+            shown,
+            connection: Arc::default(),
+        })
+    }
+
+    /// What is known of a view.
+    pub(super) async fn about(&self, view: &str) -> Result<Option<String>, Error> {
+        let mut command = redis::cmd("HGET");
+        command.arg(ABOUT).arg(view);
+        self.ask(&Asked::Command(command)).await
+    }
+
+    /// Sets what is known of a view, unless another server was faster: false then.
+    pub(super) async fn swap_about(
+        &self,
+        view: &str,
+        before: Option<&str>,
+        after: &str,
+        forget: bool,
+    ) -> Result<bool, Error> {
+        let script = Script::new(SWAP);
+        let mut call = script.key(ABOUT);
+        call.key(rows_of(view)).arg(view);
+        call.arg(before.unwrap_or_default()).arg(after);
+        call.arg(if forget { "forget" } else { "keep" });
+        self.ask(&Asked::Script(call)).await
+    }
+
+    /// Writes rows, and tells how many were newer than what was there.
+    pub(super) async fn upsert(&self, view: &str, rows: &[(Box<[u8]>, Row)]) -> Result<u64, Error> {
+        let script = Script::new(UPSERT);
+        let mut call = script.key(rows_of(view));
+        for (key, row) in rows {
+            let mut bytes = sortable(row.stamp()).to_vec();
+            bytes.extend(row.bytes());
+            call.arg(&**key).arg(bytes);
+        }
+        self.ask(&Asked::Script(call)).await
+    }
+
+    /// The rows of some keys, in their order.
+    pub(super) async fn find(&self, view: &str, keys: &[&[u8]]) -> Result<Vec<Option<Row>>, Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("HMGET");
+        command.arg(rows_of(view)).arg(keys);
+        let found: Vec<Option<Vec<u8>>> = self.ask(&Asked::Command(command)).await?;
+        let rows = found.into_iter().map(|kept| {
+            let Some(kept) = kept else { return Ok(None) };
+            let row = kept.get(STAMP_BYTES..).and_then(Row::kept);
+            row.map(Some).ok_or_else(|| Error::OnlineEntry {
+                view: view.to_owned(),
+                why: "a row of it is too short".to_owned(),
+            })
+        });
+        rows.collect()
+    }
+
+    /// How many entities a view has.
+    pub(super) async fn count(&self, view: &str) -> Result<usize, Error> {
+        let mut command = redis::cmd("HLEN");
+        command.arg(rows_of(view));
+        self.ask(&Asked::Command(command)).await
+    }
+
+    async fn ask<T: FromRedisValue>(&self, asked: &Asked<'_>) -> Result<T, Error> {
+        let away = |source: Option<RedisError>| Error::OnlineAway {
+            address: self.shown.to_string(),
+            source,
+        };
+        match tokio::time::timeout(BUDGET, self.try_twice(asked)).await {
+            Ok(answer) => answer.map_err(|error| away(Some(error))),
+            Err(_) => {
+                // What answers so late is not waited for again.
+                *self.connection.lock().await = None;
+                Err(away(None))
+            }
+        }
+    }
+
+    /// A connection may have ended while nobody used it. Every question may be asked twice.
+    async fn try_twice<T: FromRedisValue>(&self, asked: &Asked<'_>) -> Result<T, RedisError> {
+        let connection = self.connected().await?;
+        match asked.ask(connection).await {
+            Err(error) if error.is_io_error() || error.is_connection_dropped() => {
+                *self.connection.lock().await = None;
+                asked.ask(self.connected().await?).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn connected(&self) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(connection) = &*connection {
+            return Ok(connection.clone());
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(BUDGET))
+            .set_response_timeout(Some(BUDGET));
+        let new = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        Ok(connection.insert(new).clone())
+    }
+}
+
+enum Asked<'a> {
+    Command(redis::Cmd),
+    Script(redis::ScriptInvocation<'a>),
+}
+
+impl Asked<'_> {
+    async fn ask<T: FromRedisValue>(
+        &self,
+        mut connection: MultiplexedConnection,
+    ) -> Result<T, RedisError> {
+        match self {
+            Self::Command(command) => command.query_async(&mut connection).await,
+            Self::Script(call) => call.invoke_async(&mut connection).await,
+        }
+    }
+}
+
+/// A time as bytes in which later is larger.
+fn sortable(stamp: Stamp) -> [u8; STAMP_BYTES] {
+    let ordered = |value: i64| (value as u64 ^ (1 << 63)).to_be_bytes();
+    let mut bytes = [0; STAMP_BYTES];
+    bytes[..8].copy_from_slice(&ordered(stamp.us));
+    if let Some(created) = stamp.created {
+        bytes[8] = 1;
+        bytes[9..].copy_from_slice(&ordered(created));
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_times_are_larger_bytes() {
+        let at = |us, created| sortable(Stamp { us, created });
+        let ordered = [
+            at(i64::MIN, None),
+            at(-1, Some(5)),
+            at(0, None),
+            at(0, Some(i64::MIN)),
+            at(0, Some(-1)),
+            at(0, Some(1)),
+            at(1, None),
+            at(i64::MAX, Some(i64::MAX)),
+        ];
+        assert!(ordered.is_sorted_by(|a, b| a < b), "{ordered:?}");
+    }
+
+    #[test]
+    fn an_address_shows_no_password() {
+        let store = Redis::new("redis://me:secret@cache:6380/2").unwrap();
+        assert_eq!(&*store.shown, "cache:6380");
+        let refused = Redis::new("http://cache").err().unwrap().to_string();
+        assert!(refused.contains("redis://"), "{refused}");
+    }
+}

@@ -1,0 +1,178 @@
+//! A real Redis server (or Valkey) for one test, and what happens when it goes away.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::app::App;
+
+/// A server that listens on a socket in a folder of its own.
+pub(crate) struct RedisServer {
+    process: Child,
+    dir: TempDir,
+}
+
+impl RedisServer {
+    /// Starts one, where the machine has the program.
+    pub(crate) fn start() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let process = spawn(dir.path().join("redis.sock"))?;
+        let server = Self { process, dir };
+        server.wait();
+        Some(server)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("redis.sock")
+    }
+
+    fn wait(&self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            assert!(Instant::now() < end, "the Redis server did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.process = spawn(self.socket()).unwrap();
+        self.wait();
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What it acknowledges is on disk, so that it may be killed.
+fn spawn(socket: PathBuf) -> Option<Child> {
+    let start = |program: &str| {
+        Command::new(program)
+            .args(["--port", "0", "--save", "", "--appendonly", "yes"])
+            .args(["--appendfsync", "always", "--unixsocket"])
+            .arg(&socket)
+            .arg("--dir")
+            .arg(socket.parent().unwrap())
+            .stdout(Stdio::null())
+            .spawn()
+            .ok()
+    };
+    start("redis-server").or_else(|| start("valkey-server"))
+}
+
+async fn trips(app: &App) -> (u16, serde_json::Value) {
+    let asked = json!({
+        "features": ["customer_features:total_orders"],
+        "entities": {"customer_id": [1]}
+    });
+    let (status, body) = app.post("/feast/get-online-features", asked).await;
+    (status.as_u16(), body)
+}
+
+#[tokio::test]
+async fn a_store_that_goes_away_is_told_with_the_fix_and_found_again() {
+    let Some(mut app) = App::redis().await else {
+        eprintln!("skipped: there is neither redis-server nor valkey-server");
+        return;
+    };
+    app.customers().await;
+    let load = json!({"feature_views": ["customer_features"], "end_ts": "2025-11-03"});
+    let path = "/feast/materialize-incremental";
+    let (status, body) = app.post(path, load.clone()).await;
+    assert_eq!(status, 200, "{body}");
+    let (status, body) = trips(&app).await;
+    assert_eq!((status, &body["results"][1]["values"]), (200, &json!([4])));
+    app.redis.as_mut().unwrap().kill();
+    for (path, asked) in [
+        (
+            "/feast/get-online-features",
+            json!({"features": ["customer_features:total_orders"], "entities": {"customer_id": [1]}}),
+        ),
+        (path, load.clone()),
+    ] {
+        let (status, body) = app.post(path, asked).await;
+        assert_eq!(status, 503, "{body}");
+        let message = body["message"].as_str().unwrap();
+        assert!(message.contains("the online store at"), "{message}");
+        let help = body["help"].as_str().unwrap();
+        assert!(help.contains("feature_store.redis_url"), "{help}");
+    }
+    app.redis.as_mut().unwrap().start_again();
+    let (status, body) = trips(&app).await;
+    assert_eq!((status, &body["results"][1]["values"]), (200, &json!([4])));
+    let (_, body) = app.post(path, load).await;
+    assert_eq!(body["materialized"][0]["mode"], "nothing", "{body}");
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_given_up_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mute.sock");
+    let mute = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let app = App::with(&feature_store::Config {
+        online: feature_store::OnlineStore::Redis,
+        redis_url: Some(format!("redis+unix://{}", path.display())),
+        ..feature_store::Config::default()
+    })
+    .await;
+    app.customers().await;
+    let (status, body) = trips(&app).await;
+    assert_eq!(status, 503, "{body}");
+    drop(mute);
+}
+
+#[tokio::test]
+async fn of_writes_at_once_by_two_servers_the_newest_row_stays() {
+    let Some(one) = App::redis().await else {
+        eprintln!("skipped: there is neither redis-server nor valkey-server");
+        return;
+    };
+    one.customers().await;
+    let other = one.replica();
+    let write = |app: &App, second: i64| {
+        let df = json!({
+            "customer_id": [1],
+            "event_timestamp": [1_800_000_000 + second],
+            "total_orders": [second],
+            "avg_order_value": [1.0]
+        });
+        let body = json!({"feature_view_name": "customer_features", "df": df});
+        let app = app.router.clone();
+        async move { post(app, body).await }
+    };
+    // The newest in the middle, so that older ones come before and after it.
+    let seconds = (0..60).map(|n| if n == 30 { 1_000 } else { n });
+    let writes = seconds.map(|n| write(if n % 2 == 0 { &one } else { &other }, n));
+    let written = futures_util::future::join_all(writes).await;
+    assert!(written.iter().all(|status| *status == 200), "{written:?}");
+    for app in [&one, &other] {
+        let (_, body) = trips(app).await;
+        assert_eq!(body["results"][1]["values"], json!([1_000]));
+    }
+}
+
+async fn post(app: axum::Router, body: serde_json::Value) -> u16 {
+    use tower::ServiceExt as _;
+
+    let request = axum::http::Request::post("/feast/write-to-online-store")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(axum::body::Body::from(body.to_string()))
+        .unwrap();
+    app.oneshot(request).await.unwrap().status().as_u16()
+}
