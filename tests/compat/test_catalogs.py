@@ -1,6 +1,10 @@
-"""Iceberg catalogs and tables of real pyiceberg clients: SQL catalogs on SQLite and PostgreSQL."""
+"""Iceberg catalogs and tables of real pyiceberg clients: SQL catalogs on SQLite and PostgreSQL, REST
+catalogs, Glue; tables in folders and in a bucket."""
 
 import os
+import subprocess
+import sys
+import time
 import uuid
 
 import pytest
@@ -9,20 +13,41 @@ import requests
 pytest.importorskip("pyiceberg")
 
 import pyarrow as pa  # noqa: E402
+from pyiceberg.catalog import load_catalog  # noqa: E402
 from pyiceberg.catalog.sql import SqlCatalog  # noqa: E402
 from pyiceberg.types import StringType  # noqa: E402
 
-from conftest import Server  # noqa: E402
+from conftest import Server, free_port  # noqa: E402
+from rest_catalog import CLIENT_ID, CLIENT_SECRET, WAREHOUSE, RestServer  # noqa: E402
 
 pytestmark = pytest.mark.pyiceberg
 
 POSTGRES = os.environ.get("ASGARD_TEST_POSTGRES_URL")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres", "bucket"])
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "bucket", "rest", "glue"])
 def lake(request, tmp_path_factory):
-    """A catalog that pyiceberg made, and a server that has it as `lake`."""
+    """A catalog of pyiceberg, and a server that has it as `lake`."""
     home = tmp_path_factory.mktemp("lake")
+    if request.param == "rest":
+        rest = request.getfixturevalue("rest")
+        catalog, settings = load_catalog("rest", **rest.as_pyiceberg()), rest.settings()
+    elif request.param == "glue":
+        catalog, settings = request.getfixturevalue("glue")
+    else:
+        catalog, settings = sql_catalog(request, home)
+    catalog.create_namespace("gold")
+    server = Server(home / "data", settings)
+    server.start()
+    yield server, catalog
+    server.stop()
+
+
+def lake_settings(**settings):
+    return {f"ASGARD__FEATURE_STORE__CATALOGS__LAKE__{name.upper()}": value for name, value in settings.items()}
+
+
+def sql_catalog(request, home):
     uri, warehouse, more, settings = f"sqlite:///{home}/catalog.db", f"{home}/warehouse", {}, {}
     if request.param == "postgres":
         if not POSTGRES:
@@ -31,20 +56,54 @@ def lake(request, tmp_path_factory):
     if request.param == "bucket":
         bucket, warehouse = request.getfixturevalue("bucket"), "s3://artifacts/lake"
         more = as_pyiceberg(bucket)
-        settings = {"ASGARD__FEATURE_STORE__CATALOGS__LAKE__ENDPOINT": bucket.endpoint, **bucket.credentials}
+        settings = lake_settings(endpoint=bucket.endpoint) | bucket.credentials
     else:
         (home / "warehouse").mkdir()
     url = warehouse if "://" in warehouse else f"file://{warehouse}"
     catalog = SqlCatalog("lake", uri=uri, warehouse=url, **more)
-    catalog.create_namespace("gold")
-    settings |= {
-        "ASGARD__FEATURE_STORE__CATALOGS__LAKE__URI": uri,
-        "ASGARD__FEATURE_STORE__CATALOGS__LAKE__WAREHOUSE": warehouse,
-    }
-    server = Server(home / "data", settings)
-    server.start()
-    yield server, catalog
-    server.stop()
+    return catalog, settings | lake_settings(uri=uri, warehouse=warehouse)
+
+
+@pytest.fixture(scope="module")
+def rest(bucket, tmp_path_factory):
+    """A REST catalog that gives out the credentials of the bucket: asgard has none of its own."""
+    home = tmp_path_factory.mktemp("rest")
+    rest = RestServer(home, "s3://artifacts/rest", **as_pyiceberg(bucket))
+    yield rest
+    rest.stop()
+
+
+@pytest.fixture(scope="module")
+def glue(bucket):
+    """Glue as moto has it, with tables in the bucket."""
+    pytest.importorskip("moto")
+    port = free_port()
+    moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        endpoint, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
+        while not answers(endpoint):
+            assert moto.poll() is None and time.monotonic() < end, "moto does not start"
+            time.sleep(0.1)
+        credentials = {
+            "glue.endpoint": endpoint,
+            "glue.access-key-id": bucket.credentials["AWS_ACCESS_KEY_ID"],
+            "glue.secret-access-key": bucket.credentials["AWS_SECRET_ACCESS_KEY"],
+            "glue.region": "us-east-1",
+        }
+        warehouse = "s3://artifacts/glue"
+        catalog = load_catalog("glue", type="glue", warehouse=warehouse, **credentials, **as_pyiceberg(bucket))
+        settings = lake_settings(type="glue", uri=endpoint, warehouse=warehouse, endpoint=bucket.endpoint)
+        yield catalog, settings | bucket.credentials
+    finally:
+        moto.kill()
+        moto.wait()
+
+
+def answers(url):
+    try:
+        return requests.get(url, timeout=5) is not None
+    except requests.ConnectionError:
+        return False
 
 
 def as_pyiceberg(bucket):

@@ -15,7 +15,8 @@ impl AwsVariables {
         Self(kept.collect())
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 

@@ -254,7 +254,7 @@ impl Error {
             | Self::Protobuf(_) => Code::Invalid,
             Self::Unsupported(_) => Code::NotImplemented,
             Self::Iceberg { source, .. } => crate::catalog::code_of(source),
-            Self::CatalogDatabase { .. } => Code::BadGateway,
+            Self::CatalogDatabase { .. } => Code::Unavailable,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Arrow(_) | Self::Io { .. } | Self::Db(_) | Self::Online { .. } => Code::Internal,
         }
@@ -276,6 +276,10 @@ impl Error {
                 ..
             } => "GET /feast/features lists the feature views, POST /feast/features creates one"
                 .to_owned(),
+            Self::Iceberg { source, .. } => return crate::catalog::help(source).map(str::to_owned),
+            Self::CatalogDatabase { catalog, .. } => {
+                format!("see that its database runs, and feature_store.catalogs.{catalog}.uri")
+            }
             Self::OnlineAway { .. } => {
                 "see whether it runs and whether feature_store.redis_url is right; what was answered is kept there, and asking again writes nothing twice"
                     .to_owned()
@@ -301,11 +305,13 @@ impl Error {
     /// The message with its causes, where they tell the caller something.
     pub fn message(&self) -> String {
         let mut text = self.to_string();
+        if let Self::Iceberg { source, .. } = self {
+            return format!("{text}: {}", crate::catalog::explain(source));
+        }
         if matches!(
             self,
             Self::Value { .. }
                 | Self::File { .. }
-                | Self::Iceberg { .. }
                 | Self::Protobuf(_)
                 | Self::Environment(_)
                 | Self::Sandbox(_)

@@ -28,8 +28,8 @@ mod store;
 mod table;
 mod training;
 
-pub use catalog::Catalogs;
-pub use config::{CatalogConfig, Config, OnDemandConfig, OnlineStore};
+pub use catalog::{CatalogConfig, CatalogKind, Catalogs};
+pub use config::{Config, OnDemandConfig, OnlineStore};
 pub use definition::NewFeatureView;
 pub use dtype::{Dtype, Scalar};
 pub use error::{Error, Kind};

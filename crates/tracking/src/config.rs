@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aws::AwsVariables;
 use serde::{Deserialize, Serialize};
+use web::Secret;
 
 /// Where MLflow's own page is, and an MLflow server that is there already.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -86,28 +87,4 @@ pub enum PresignedUrls {
     /// And MLflow 3.18 and newer are told to ask, as MLflow's own server does when it is set up
     /// so: every client must then reach the bucket.
     Advertised,
-}
-
-/// A text that no log shows.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }

@@ -42,7 +42,7 @@ pub mod wire;
 
 pub use artifact::{ArtifactEntry, ArtifactFile, Artifacts};
 pub use batch::Batch;
-pub use config::{ArtifactsConfig, Config, PresignedUrls, Secret};
+pub use config::{ArtifactsConfig, Config, PresignedUrls};
 pub use dataset::{Dataset, DatasetInput, Direction};
 pub use error::Error;
 pub use experiment::{Experiment, NewExperiment};

@@ -15,6 +15,7 @@ mod idempotency;
 mod identity;
 mod observe;
 mod routes;
+mod secret;
 pub mod testing;
 mod timestamp;
 
@@ -27,4 +28,5 @@ pub use grpc::{GRPC, set_grpc_status};
 pub use idempotency::IdempotencyKey;
 pub use identity::{Identity, Permission, Role};
 pub use routes::{RouteEntry, Routes, Style};
+pub use secret::Secret;
 pub use timestamp::Timestamp;

@@ -1,7 +1,7 @@
 //! The `[webhooks]` section of the configuration.
 
 use serde::{Deserialize, Serialize};
-use tracking::Secret;
+use web::Secret;
 
 /// Where webhooks may lead, and how patiently they are delivered.
 #[derive(Debug, Clone, Serialize, Deserialize)]

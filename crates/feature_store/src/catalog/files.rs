@@ -144,6 +144,18 @@ fn failed(path: &str) -> impl FnOnce(object_store::Error) -> Error {
     }
 }
 
+/// A local file that is not there, which the library says only in words.
+fn lost(path: &str) -> impl FnOnce(Error) -> Error {
+    let path = path.to_owned();
+    move |error| {
+        if !error.message().ends_with("(os error 2)") {
+            return error;
+        }
+        let cause = std::io::Error::from(std::io::ErrorKind::NotFound);
+        Error::new(error.kind(), format!("{path} is not there")).with_source(cause)
+    }
+}
+
 #[async_trait]
 #[typetag::serde(name = "AsgardFiles")]
 impl Storage for Opened {
@@ -160,7 +172,7 @@ impl Storage for Opened {
 
     async fn metadata(&self, path: &str) -> Result<FileMetadata> {
         match self.file(path)? {
-            File::Local(files) => files.metadata(path).await,
+            File::Local(files) => files.metadata(path).await.map_err(lost(path)),
             File::InBucket(bucket, key) => {
                 let found = bucket.head(&key).await.map_err(failed(path))?;
                 Ok(FileMetadata { size: found.size })
@@ -170,7 +182,7 @@ impl Storage for Opened {
 
     async fn read(&self, path: &str) -> Result<Bytes> {
         match self.file(path)? {
-            File::Local(files) => files.read(path).await,
+            File::Local(files) => files.read(path).await.map_err(lost(path)),
             File::InBucket(bucket, key) => {
                 let found = bucket.get(&key).await.map_err(failed(path))?;
                 found.bytes().await.map_err(failed(path))
@@ -180,7 +192,7 @@ impl Storage for Opened {
 
     async fn reader(&self, path: &str) -> Result<Box<dyn FileRead>> {
         match self.file(path)? {
-            File::Local(files) => files.reader(path).await,
+            File::Local(files) => files.reader(path).await.map_err(lost(path)),
             File::InBucket(bucket, key) => Ok(Box::new(Reader {
                 bucket,
                 key,

@@ -2,23 +2,30 @@
 
 mod failure;
 mod files;
+mod glue;
+mod glue_table;
+mod list;
+mod rest;
+mod settings;
 mod sql;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws::AwsVariables;
 use iceberg::table::Table;
 use iceberg::{Catalog, ErrorKind, NamespaceIdent, TableIdent};
 use tokio::sync::OnceCell;
 
-use crate::config::{CatalogConfig, Config};
+use crate::config::Config;
 use crate::error::Error;
 use crate::table::{LOCAL_CATALOG, TableRef};
 use files::{Files, Place};
 
-pub(crate) use failure::code_of;
+pub(crate) use failure::{code_of, explain, help};
+pub use settings::{CatalogConfig, CatalogKind};
 
 /// The folder of the local catalog in the data directory.
 const WAREHOUSE: &str = "warehouse";
@@ -33,7 +40,14 @@ pub struct Catalogs {
 
 struct Entry {
     config: CatalogConfig,
-    opened: OnceCell<Arc<dyn Catalog>>,
+    opened: OnceCell<Opened>,
+}
+
+/// An open catalog.
+struct Opened {
+    catalog: Arc<dyn Catalog>,
+    /// The same one, where its token can be exchanged anew.
+    token: Option<rest::Token>,
 }
 
 impl Catalogs {
@@ -66,13 +80,16 @@ impl Catalogs {
 
     /// The catalog of that name, opened.
     pub(crate) async fn catalog(&self, name: &str) -> Result<Arc<dyn Catalog>, Error> {
+        Ok(self.opened(name).await?.catalog.clone())
+    }
+
+    async fn opened(&self, name: &str) -> Result<&Opened, Error> {
         let entry = self.all.get(name).ok_or_else(|| Error::UnknownCatalog {
             name: name.to_owned(),
             known: self.names(),
         })?;
         let open = || open(name, &entry.config, &self.variables);
-        let opened = entry.opened.get_or_try_init(open);
-        opened.await.cloned()
+        entry.opened.get_or_try_init(open).await
     }
 
     /// Opens a table as it is now.
@@ -80,20 +97,15 @@ impl Catalogs {
     /// # Errors
     /// [`Error::UnknownCatalog`] and [`Error::UnknownTable`] list what is there.
     pub async fn table(&self, table: &TableRef) -> Result<Table, Error> {
-        let catalog = self.catalog(&table.catalog).await?;
-        let namespace = namespace(table)?;
-        let ident = TableIdent::new(namespace, table.name.clone());
-        match catalog.load_table(&ident).await {
+        let opened = self.opened(&table.catalog).await?;
+        let catalog = &opened.catalog;
+        let ident = TableIdent::new(namespace(table)?, table.name.clone());
+        match opened.twice(|| catalog.load_table(&ident)).await {
             Ok(loaded) => Ok(loaded),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::TableNotFound | ErrorKind::NamespaceNotFound
-                ) || !exists(&*catalog, &ident).await =>
-            {
+            Err(error) if is_missing(&error) || !exists(&**catalog, &ident, &error).await => {
                 Err(Error::UnknownTable {
                     table: Box::new(table.clone()),
-                    tables: tables_in(&*catalog, ident.namespace()).await,
+                    tables: tables_in(&**catalog, ident.namespace()).await,
                 })
             }
             Err(error) => Err(Error::iceberg(format!("table {table} cannot be opened"))(
@@ -107,26 +119,35 @@ impl Catalogs {
     /// # Errors
     /// When the catalog does not answer.
     pub async fn tables(&self, name: &str) -> Result<Vec<TableRef>, Error> {
-        let catalog = self.catalog(name).await?;
-        let failed = || format!("catalog {name:?} cannot be listed");
-        let namespaces = catalog
-            .list_namespaces(None)
-            .await
-            .map_err(Error::iceberg(failed()))?;
-        let mut tables = Vec::new();
-        for namespace in namespaces {
-            let idents = catalog
-                .list_tables(&namespace)
-                .await
-                .map_err(Error::iceberg(failed()))?;
-            tables.extend(idents.into_iter().map(|ident| TableRef {
-                catalog: name.to_owned(),
-                schema: namespace.join_levels(),
-                name: ident.name().to_owned(),
-            }));
-        }
+        let opened = self.opened(name).await?;
+        let listed = opened.twice(|| list::tables(&*opened.catalog)).await;
+        let listed =
+            listed.map_err(Error::iceberg(format!("catalog {name:?} cannot be listed")))?;
+        let tables = listed.into_iter().map(|ident| TableRef {
+            catalog: name.to_owned(),
+            schema: ident.namespace().join_levels(),
+            name: ident.name().to_owned(),
+        });
+        let mut tables: Vec<TableRef> = tables.collect();
         tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
         Ok(tables)
+    }
+}
+
+impl Opened {
+    /// Asks, and asks again with a new token when the catalog does not take the one that it has:
+    /// the library does not look at how long one lasts.
+    async fn twice<T, F>(&self, ask: impl Fn() -> F) -> iceberg::Result<T>
+    where
+        F: Future<Output = iceberg::Result<T>>,
+    {
+        match (ask().await, &self.token) {
+            (Err(error), Some(token)) if failure::is_unauthorized(&error) => {
+                token.renew().await?;
+                ask().await
+            }
+            (answered, _) => answered,
+        }
     }
 }
 
@@ -146,9 +167,18 @@ pub(crate) fn namespace(table: &TableRef) -> Result<NamespaceIdent, Error> {
         .map_err(|_| Error::Invalid(format!("{:?} is not a schema", table.schema)))
 }
 
-async fn exists(catalog: &dyn Catalog, ident: &TableIdent) -> bool {
+fn is_missing(error: &iceberg::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::TableNotFound | ErrorKind::NamespaceNotFound
+    )
+}
+
+/// Whether the table is there although it cannot be loaded: SQL catalogs have no error of their
+/// own for one that is not.
+async fn exists(catalog: &dyn Catalog, ident: &TableIdent, failed: &iceberg::Error) -> bool {
     // A catalog that does not answer shows the error of the load itself.
-    catalog.table_exists(ident).await.unwrap_or(true)
+    code_of(failed) != web::Code::BadGateway || catalog.table_exists(ident).await.unwrap_or(true)
 }
 
 async fn tables_in(catalog: &dyn Catalog, namespace: &NamespaceIdent) -> Vec<String> {
@@ -172,13 +202,31 @@ async fn open(
     name: &str,
     config: &CatalogConfig,
     variables: &AwsVariables,
-) -> Result<Arc<dyn Catalog>, Error> {
-    let files = Files {
-        place: Place {
-            folders: !config.warehouse.starts_with("s3://"),
-            s3: config.s3(name),
-            variables: variables.clone(),
-        },
+) -> Result<Opened, Error> {
+    let kind = config.kind(name)?;
+    let place = Place {
+        folders: kind == CatalogKind::Sql && !config.warehouse.starts_with("s3://"),
+        s3: config.s3(name),
+        variables: variables.clone(),
     };
-    sql::open(name, config, files).await
+    let files = Files { place };
+    let catalog: Arc<dyn Catalog> = match kind {
+        CatalogKind::Sql => sql::open(name, config, files).await?,
+        CatalogKind::Glue => Arc::new(glue::Glue::open(name, config, files)?),
+        CatalogKind::Rest => {
+            let (catalog, token) = rest::open(name, config, files).await?;
+            return Ok(Opened { catalog, token });
+        }
+    };
+    let token = None;
+    Ok(Opened { catalog, token })
+}
+
+/// A client of catalogs that speak HTTP, which does not wait for ever.
+fn http_client() -> Result<reqwest::Client, Error> {
+    let built = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(30))
+        .build();
+    built.map_err(|error| Error::Invalid(format!("no HTTP client can be made: {error}")))
 }

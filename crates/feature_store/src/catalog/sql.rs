@@ -7,7 +7,7 @@ use iceberg::{Catalog, CatalogBuilder as _};
 use iceberg_catalog_sql::{SqlBindStyle, SqlCatalogBuilder};
 
 use super::files::Files;
-use crate::config::CatalogConfig;
+use super::settings::CatalogConfig;
 use crate::error::Error;
 use crate::store::catalogs::{Uri, prepare};
 

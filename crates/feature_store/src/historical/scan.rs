@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::RecordBatch;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use iceberg::Runtime;
 use iceberg::arrow::ArrowReader;
 use iceberg::expr::Reference;
 use iceberg::scan::FileScanTask;
-use iceberg::spec::{Datum, PrimitiveType, Type};
+use iceberg::spec::{Datum, PrimitiveType, TableMetadata, Type};
 use iceberg::table::Table;
 use tokio::task::JoinSet;
 
@@ -61,9 +62,15 @@ impl Scan {
         only: Only<'_>,
     ) -> Result<Self, Error> {
         let failed = || format!("table {name} cannot be read");
-        let mut scan = table.scan().select(columns);
+        let present;
+        let mut table = table;
         if let Some(id) = only.snapshot {
             check_snapshot(name, table, id)?;
+            present = with_present_columns(table, id).map_err(Error::iceberg(failed()))?;
+            table = &present;
+        }
+        let mut scan = table.scan().select(columns);
+        if let Some(id) = only.snapshot {
             scan = scan.snapshot_id(id);
         }
         if let Some(times) = times {
@@ -185,6 +192,38 @@ fn check_snapshot(name: &TableRef, table: &Table, id: i64) -> Result<(), Error> 
     Err(Error::Invalid(format!(
         "table {name} has no snapshot {id}; its newest is {newest}"
     )))
+}
+
+/// The table with a snapshot that is read by the columns of today, as views name them: a column that
+/// was renamed or widened since is the same one by its id, and one that came later is null. The
+/// library reads a snapshot by the columns that it was written with.
+fn with_present_columns(table: &Table, snapshot: i64) -> Result<Table, iceberg::Error> {
+    let metadata = table.metadata();
+    let written = metadata.snapshot_by_id(snapshot);
+    let written = written.and_then(|snapshot| snapshot.schema_id());
+    if written.is_none_or(|id| id == metadata.current_schema_id()) {
+        return Ok(table.clone());
+    }
+    let mut changed = serde_json::to_value(metadata)?;
+    // A snapshot that names no columns is read by those of today.
+    let snapshots = changed["snapshots"].as_array_mut();
+    for known in snapshots.into_iter().flatten() {
+        if let Some(known) = known.as_object_mut()
+            && known["snapshot-id"] == snapshot
+        {
+            known.remove("schema-id");
+        }
+    }
+    let changed: TableMetadata = serde_json::from_value(changed)?;
+    let rebuilt = Table::builder()
+        .file_io(table.file_io().clone())
+        .identifier(table.identifier().clone())
+        .metadata(changed)
+        .runtime(Runtime::current());
+    match table.metadata_location() {
+        Some(location) => rebuilt.metadata_location(location).build(),
+        None => rebuilt.build(),
+    }
 }
 
 /// A file in pieces; a row group belongs to the piece that its middle is in.

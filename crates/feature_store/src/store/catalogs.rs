@@ -1,11 +1,15 @@
 //! The database behind a SQL catalog, before the catalog's own library takes it over.
 
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
 use crate::error::Error;
+
+/// A database that does not answer within this is one that is gone.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The address of a catalog's database, as the SQL driver wants it.
 pub(crate) struct Uri(String);
@@ -48,19 +52,26 @@ pub(crate) async fn prepare(catalog: &str, uri: &Uri) -> Result<(), Error> {
         catalog: catalog.to_owned(),
         source,
     };
-    if uri.is_sqlite() {
-        prepare_sqlite(uri).await.map_err(failed)
-    } else {
-        let mut conn = sqlx::PgConnection::connect(uri.as_str())
-            .await
-            .map_err(failed)?;
-        conn.execute(
-            "ALTER TABLE IF EXISTS iceberg_tables ADD COLUMN IF NOT EXISTS iceberg_type VARCHAR(5)",
-        )
-        .await
-        .map_err(failed)?;
-        conn.close().await.map_err(failed)
-    }
+    let prepared = async {
+        if uri.is_sqlite() {
+            prepare_sqlite(uri).await
+        } else {
+            prepare_postgres(uri).await
+        }
+    };
+    let prepared = tokio::time::timeout(PATIENCE, prepared).await;
+    prepared
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(failed)
+}
+
+async fn prepare_postgres(uri: &Uri) -> Result<(), sqlx::Error> {
+    let mut conn = sqlx::PgConnection::connect(uri.as_str()).await?;
+    conn.execute(
+        "ALTER TABLE IF EXISTS iceberg_tables ADD COLUMN IF NOT EXISTS iceberg_type VARCHAR(5)",
+    )
+    .await?;
+    conn.close().await
 }
 
 async fn prepare_sqlite(uri: &Uri) -> Result<(), sqlx::Error> {

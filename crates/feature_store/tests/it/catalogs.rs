@@ -69,3 +69,21 @@ async fn a_bucket_that_refuses_or_is_gone_is_said_to_whom_it_concerns() {
     let (status, body) = app.post("/feast/features", customer_features()).await;
     assert_eq!(status, 503, "{body}");
 }
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_said_with_its_setting() {
+    let catalog = CatalogConfig {
+        uri: "postgresql://nobody@127.0.0.1:1/none".to_owned(),
+        warehouse: "/srv/lake".to_owned(),
+        ..CatalogConfig::default()
+    };
+    let config = Config {
+        catalogs: [("lake".to_owned(), catalog)].into(),
+        ..Config::default()
+    };
+    let app = App::with(&config).await;
+    let (status, body) = app.get("/feast/tables/gold/orders?catalog=lake").await;
+    assert_eq!(status, 503, "{body}");
+    let help = body["help"].as_str().unwrap();
+    assert!(help.contains("feature_store.catalogs.lake.uri"), "{help}");
+}
