@@ -302,7 +302,9 @@ fn cure(failure: &ScriptFailure, network: Network) -> (&'static str, Option<Stri
             let module = failure.module.as_deref().unwrap_or_default();
             let top = module.split('.').next().unwrap_or_default();
             let help = imports::package_of(top).filter(|_| !top.is_empty()).map(|package| {
-                format!("add \"{package}\" to \"requirements\" and upload the script again")
+                format!(
+                    "add \"{package}\" to the requirements (in the request, by -r, or in the script's own dependencies) and upload the script again; if it is a module of yours, put its code into the script: only that one file is uploaded"
+                )
             });
             ("import_error", help)
         }

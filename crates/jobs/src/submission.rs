@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use web::{FieldError, IdempotencyKey};
+use web::{FieldError, IdempotencyKey, json_mistake};
 
 use crate::config::{Config, TIMEOUT_MIN_S};
 use crate::error::Error;
@@ -62,6 +62,9 @@ impl Submission {
             body,
             wrong: Vec::new(),
         };
+        for (name, meant) in unknown.iter().filter_map(|name| Some((name, meant(name)?))) {
+            reader.refuse(&[name], format!("unknown field; did you mean {meant:?}?"));
+        }
         let encoding: ScriptEncoding = reader.optional("script_encoding").unwrap_or_default();
         let content: String = reader.required("script_content");
         let script = reader.script(&content, encoding, config);
@@ -102,6 +105,13 @@ impl Submission {
     }
 }
 
+/// The field that a mistyped name means.
+fn meant(name: &str) -> Option<&'static str> {
+    let distance = |field: &&str| strsim::damerau_levenshtein(name, field);
+    let nearest = FIELDS.into_iter().min_by_key(distance)?;
+    (distance(&nearest) <= 2).then_some(nearest)
+}
+
 fn unknown_field(name: &str) -> Problem {
     Problem {
         code: "unknown_field".to_owned(),
@@ -128,7 +138,7 @@ impl Reader {
     fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let value = self.body.remove(name).filter(|v| !v.is_null())?;
         serde_json::from_value(value)
-            .map_err(|error| self.refuse(&[name], error.to_string()))
+            .map_err(|error| self.refuse(&[name], json_mistake(&error)))
             .ok()
     }
 
@@ -450,8 +460,16 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_told_and_not_fatal() {
-        let s = parse(with("requirement", json!(["numpy"]))).unwrap();
+        let s = parse(with("owner", json!("me"))).unwrap();
         assert_eq!(s.warnings[0].code, "unknown_field");
+    }
+
+    #[test]
+    fn a_mistyped_field_is_refused() {
+        assert_eq!(
+            refused(with("requirement", json!(["numpy"]))),
+            ["body.requirement"]
+        );
     }
 
     #[test]

@@ -134,6 +134,10 @@ impl From<Error> for ApiError {
                 tracing::warn!(%error, "the registry's database does not answer");
                 Self::new(Code::Unavailable, "the database does not answer now").retry_after(1)
             }
+            // MLflow's 400 for an alias that is not there is for its own clients.
+            _ if matches!(error, Error::AliasNotFound { .. }) => {
+                Self::new(Code::NotFound, error.to_string())
+            }
             code => Self::new(code, error.to_string()),
         };
         if let Some(help) = error.help() {

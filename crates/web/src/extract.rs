@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::code::Code;
 use crate::error::{ApiError, FieldError};
 use crate::identity::Identity;
+use crate::mistake;
 
 tokio::task_local! {
     static REQUEST_ID: RequestId;
@@ -118,7 +119,7 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let inner = error.inner();
         if inner.is_data() {
             let path = error.path().iter().map(ToString::to_string);
-            ApiError::fields(vec![FieldError::body(path, inner.to_string())])
+            ApiError::fields(vec![mistake::of_field(path, inner)])
         } else {
             ApiError::new(
                 Code::Invalid,

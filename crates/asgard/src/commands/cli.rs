@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use figment::value::Value;
 
+use super::Context;
 use super::output::OutputArgs;
 use super::{
     backup, deploy, deployments, encode, features, gc, image, import, jobs, keys, migrate,
     mlflow_ui, model_server, predict, run, webhooks,
 };
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
 use crate::settings::Flags;
 
 /// A Python training script becomes a tracked, registered, served model.
@@ -112,6 +115,42 @@ pub(crate) struct LocalArgs {
 impl LocalArgs {
     pub(crate) fn flags(&self) -> Flags {
         data_dir_flag(self.data_dir.as_ref()).into_iter().collect()
+    }
+
+    /// The server that the command speaks to rather than to files, where one is named. A directory
+    /// that is named stands above `ASGARD_URL`.
+    ///
+    /// # Errors
+    /// When a server and a directory are named, which may not belong together.
+    pub(crate) fn named_server(&self, context: &Context<'_>) -> Result<Option<Client>, Failure> {
+        let named = match (&self.remote.url, &self.data_dir) {
+            (Some(_), Some(_)) => {
+                let message = "--url and --data-dir name two places";
+                return Err(Failure::new(Exit::Usage, message)
+                    .help("give the one that is meant: a running server, or the directory of a stopped one"));
+            }
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => context.surroundings.url.is_some(),
+        };
+        named.then(|| context.client(&self.remote)).transpose()
+    }
+
+    /// The server that holds the files, which `locked` tells.
+    ///
+    /// # Errors
+    /// When the directory was named: its server may be another one than the default.
+    pub(crate) fn holder(
+        &self,
+        context: &Context<'_>,
+        locked: anyhow::Error,
+    ) -> anyhow::Result<Client> {
+        match self.data_dir {
+            Some(_) => Err(Failure::new(Exit::Conflict, locked.to_string())
+                .help("that server may listen elsewhere: name it by --url, in place of --data-dir")
+                .into()),
+            None => Ok(context.client(&self.remote)?),
+        }
     }
 }
 

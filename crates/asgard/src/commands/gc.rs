@@ -67,15 +67,15 @@ pub(crate) async fn run(context: &Context<'_>, args: &GcArgs) -> anyhow::Result<
 }
 
 async fn place(context: &Context<'_>, args: &LocalArgs) -> anyhow::Result<Place> {
-    if args.remote.url.is_some() || context.surroundings.url.is_some() {
-        return Ok(Place::Server(context.client(&args.remote)?));
+    if let Some(server) = args.named_server(context)? {
+        return Ok(Place::Server(server));
     }
     let settings = context.load(&args.flags())?.settings;
     let data_dir = up::data_dir(&settings, context.surroundings)?;
     let db = match up::open_database(&settings, &data_dir).await {
         Ok(db) => db,
         Err(error) if super::keys::is_locked(&error) => {
-            return Ok(Place::Server(context.client(&args.remote)?));
+            return Ok(Place::Server(args.holder(context, error)?));
         }
         Err(error) => return Err(error),
     };

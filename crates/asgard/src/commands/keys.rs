@@ -125,14 +125,14 @@ pub(crate) async fn run(context: &Context<'_>, args: &KeysArgs) -> anyhow::Resul
 }
 
 async fn place(context: &Context<'_>, args: &LocalArgs) -> anyhow::Result<Place> {
-    if args.remote.url.is_some() || context.surroundings.url.is_some() {
-        return Ok(Place::Server(context.client(&args.remote)?));
+    if let Some(server) = args.named_server(context)? {
+        return Ok(Place::Server(server));
     }
     let settings = context.load(&args.flags())?.settings;
     let data_dir = up::data_dir(&settings, context.surroundings)?;
     match up::open_database(&settings, &data_dir).await {
         Ok(db) => Ok(Place::Database(Keys::new(db.clone()), db)),
-        Err(error) if is_locked(&error) => Ok(Place::Server(context.client(&args.remote)?)),
+        Err(error) if is_locked(&error) => Ok(Place::Server(args.holder(context, error)?)),
         Err(error) => Err(error),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use web::FieldError;
+use web::{FieldError, json_mistake};
 
 use super::Source;
 use crate::config::{Config, REPLICAS_MAX};
@@ -55,13 +55,16 @@ impl Reader {
     pub(super) fn refuse_unknown(&mut self) {
         let known = |key: &str| FIELDS.contains(&key) || TRAINING.contains(&key);
         let unknown: Vec<String> = self.body.keys().filter(|k| !known(k)).cloned().collect();
-        for key in unknown {
-            let message = format!(
-                "unknown field; the fields are {}, and with a script {}",
-                FIELDS[..10].join(", "),
-                TRAINING.join(", ")
-            );
-            self.refuse(&key, message);
+        for (index, key) in unknown.iter().enumerate() {
+            let message = match index {
+                0 => format!(
+                    "unknown field; the fields are {}, and with a script {}",
+                    FIELDS.join(", "),
+                    TRAINING.join(", ")
+                ),
+                _ => "unknown field".to_owned(),
+            };
+            self.refuse(key, message);
         }
     }
 
@@ -69,7 +72,7 @@ impl Reader {
     pub(super) fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let value = self.body.remove(name).filter(|v| !v.is_null())?;
         serde_json::from_value(value)
-            .map_err(|error| self.refuse(name, error.to_string()))
+            .map_err(|error| self.refuse(name, json_mistake(&error)))
             .ok()
     }
 
