@@ -56,6 +56,11 @@ def test_the_documented_names_are_there(objects):
     assert services["asgard-app"]["spec"]["ports"][0]["port"] == 80
     assert app["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] == 8000
     assert services["mlflow-service"]["spec"]["ports"][0]["port"] == 5000
+    # Under its short and its full name, for both services.
+    settings = of_kind(objects, "ConfigMap")["asgard-config"]["data"]["asgard.toml"]
+    for service in services:
+        for name in (service, f"{service}.asgard", f"{service}.asgard.svc.cluster.local"):
+            assert f'"{name}"' in settings, name
     resources = app["spec"]["template"]["spec"]["containers"][0]["resources"]
     assert resources["requests"] == {"cpu": "1000m", "memory": "2Gi"}
     assert resources["limits"] == {"cpu": "2000m", "memory": "4Gi"}
