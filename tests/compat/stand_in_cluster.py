@@ -157,7 +157,8 @@ class StandInCluster:
                 self.balancers.pop(name).close()
             for name in self.names("services"):
                 if name not in self.balancers:
-                    address = f"127.0.1.{len(self.balancers) + 1}"
+                    taken = {one.listener.server_address[0] for one in self.balancers.values()}
+                    address = next(one for n in range(1, 255) if (one := f"127.0.1.{n}") not in taken)
                     chosen = lambda name=name: self.choose(name)  # noqa: E731
                     self.balancers[name] = Gate((address, self.service_port), chosen)
                 balancer = self.balancers[name]
