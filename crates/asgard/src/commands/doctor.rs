@@ -142,6 +142,10 @@ fn artifacts_fix(error: &str) -> String {
     let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if has(&["NoSuchBucket"]) {
         "make the bucket that artifacts.url names, or name another"
+    } else if has(&["AssumeRoleWithWebIdentity"]) {
+        "the token service does not give keys: let the role in AWS_ROLE_ARN be assumed with the token in AWS_WEB_IDENTITY_TOKEN_FILE (its trust policy), and see that AWS_REGION or AWS_ENDPOINT_URL_STS names the right service"
+    } else if has(&["read token file"]) {
+        "let the server read the file that AWS_WEB_IDENTITY_TOKEN_FILE names"
     } else if has(&["169.254.169.254", "instance metadata"]) {
         "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, for the server"
     } else if has(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401"]) {
