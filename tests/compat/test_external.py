@@ -10,7 +10,7 @@ import mlflow
 import pytest
 import requests
 from conftest import Server, free_port
-from training import completed
+from training import completed, finished, upload
 
 SCRIPT = """
 import mlflow, mlflow.sklearn
@@ -161,3 +161,79 @@ def test_a_job_is_kept_by_the_other_server_which_goes_away_and_comes_back(asgard
     wait(lambda: status(asgard)["mlflow_available"], 60)
     assert predict(asgard).json()["predictions"] == [0, 2]
     assert len(requests.get(asgard.url + "/mlops/models", timeout=60).json()) == 2
+
+
+# What a job may do with the rest of MLflow: spans by OTLP, evaluation datasets, scorers.
+EVALUATION = """
+import json, os, time, urllib.request
+import mlflow
+from mlflow.genai.datasets import create_dataset
+from mlflow.genai.scorers import Guidelines
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+@mlflow.trace
+def answer(question):
+    return "because"
+
+with mlflow.start_run() as run:
+    answer("why?")
+mlflow.flush_trace_async_logging()
+
+experiment_id = run.info.experiment_id
+request = ExportTraceServiceRequest()
+span = request.resource_spans.add().scope_spans.add().spans.add()
+span.trace_id, span.span_id, span.name = bytes(range(16)), bytes(8), "by hand"
+span.start_time_unix_nano = time.time_ns() - 1_000_000
+span.end_time_unix_nano = time.time_ns()
+headers = {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment_id}
+if "MLFLOW_TRACKING_TOKEN" in os.environ:
+    headers["authorization"] = "Bearer " + os.environ["MLFLOW_TRACKING_TOKEN"]
+url = os.environ["MLFLOW_TRACKING_URI"] + "/v1/traces"
+with urllib.request.urlopen(urllib.request.Request(url, request.SerializeToString(), headers)) as sent:
+    print("spans", sent.status)
+
+dataset = create_dataset(name="questions", experiment_id=experiment_id, tags={"team": "a"})
+dataset.merge_records([{"inputs": {"question": "why?"}, "expectations": {"answer": "because"}}])
+print("records", len(dataset.to_df()))
+scorer = Guidelines(name="polite", guidelines="be polite", model="openai:/gpt-4o")
+scorer.register(name="polite", experiment_id=experiment_id)
+"""
+
+
+def test_a_job_traces_and_keeps_datasets_and_scorers_there(asgard, kept):
+    requirements = [f"mlflow=={mlflow.__version__}", "scikit-learn"]
+    job = finished(asgard, upload(asgard, EVALUATION, "traced", requirements=requirements)["job_id"])
+    assert job["status"] == "completed", job["logs"]
+    assert "spans 200" in job["logs"] and "records 1" in job["logs"], job["logs"]
+    run = kept.get("runs/get", run_id=job["run_id"])["run"]
+    client = mlflow.MlflowClient(kept.url, kept.url)
+    found = client.search_traces([run["info"]["experiment_id"]], include_spans=False)
+    names = {trace.info.tags.get("mlflow.traceName") for trace in found}
+    assert names >= {"answer"} and "tr-" + bytes(range(16)).hex() in {trace.info.trace_id for trace in found}
+    listed = requests.get(
+        f"{kept.url}/api/3.0/mlflow/scorers/list",
+        params={"experiment_id": run["info"]["experiment_id"]},
+        timeout=60,
+    )
+    assert [scorer["scorer_name"] for scorer in listed.json()["scorers"]] == ["polite"]
+
+
+def test_files_of_a_registered_version_stay_for_a_runner(asgard, kept):
+    client = mlflow.MlflowClient(asgard.url, asgard.url)
+    run = client.create_run("0")
+    artifacts = f"{asgard.url}/api/2.0/mlflow-artifacts/artifacts/0/{run.info.run_id}/artifacts"
+    asked = {"name": "for-runners", "role": "runner"}
+    key = requests.post(asgard.url + "/mlops/keys", json=asked, timeout=60).json()["key"]
+    runner = {"authorization": f"Bearer {key}"}
+
+    def put(name, headers):
+        return requests.put(f"{artifacts}/{name}", b"x", headers=headers, timeout=60).status_code
+
+    assert put("model/MLmodel", runner) == 200
+    client.create_registered_model("left-alone")
+    source = f"mlflow-artifacts:/0/{run.info.run_id}/artifacts/model"
+    client.create_model_version("left-alone", source, run_id=run.info.run_id)
+    assert put("model/MLmodel", runner) == 403
+    assert put("other/MLmodel", runner) == 200
+    assert requests.delete(f"{artifacts}/other/MLmodel", headers=runner, timeout=60).status_code == 403
+    assert put("model/MLmodel", {}) == 200, "who manages models may change its files"
