@@ -1,6 +1,7 @@
 """Traces that come by OTLP, and what people think of them, read back by MLflow's own client."""
 
 import gzip
+import json
 import os
 import time
 import urllib.error
@@ -93,6 +94,7 @@ def test_spans_of_an_opentelemetry_sdk_are_a_trace(server, client):
         (export(b"short"), {}),
         (export(bytes(16)), {"content_encoding": "br"}),
         (export(bytes(16)), {"content_type": "application/json"}),
+        (export(bytes(16)), {"content_type": "text/plain"}),
         (export(bytes(16)), {"x_mlflow_experiment_id": "nothing"}),
         (export(bytes(16)), {"x_mlflow_experiment_id": "987654"}),
     ],
@@ -124,3 +126,47 @@ def test_assessments_come_back_with_their_trace(server, client):
     assert mlflow.get_assessment(name, changed.assessment_id).feedback.value == 0.9
     with pytest.raises(mlflow.exceptions.MlflowException):
         mlflow.get_assessment(name, truth.assessment_id)
+
+
+@pytest.mark.skipif((MAJOR, MINOR) < (3, 6), reason="this client's search knows no spans")
+def test_traces_are_found_by_their_spans_and_by_the_runs_they_are_linked_to(server, client):
+    experiment_id = client.create_experiment(f"spans-{os.urandom(4).hex()}")
+    ids = [os.urandom(16) for _ in range(3)]
+    for children, trace_id in enumerate(ids, 1):
+        send(server, export(trace_id, children), experiment_id)
+    names = ["tr-" + trace_id.hex() for trace_id in ids]
+
+    def found(filter_string):
+        traces = mlflow.search_traces(
+            experiment_ids=[experiment_id], filter_string=filter_string, return_type="list", include_spans=False
+        )
+        return {trace.info.trace_id for trace in traces}
+
+    assert found("span.name = 'child 3'") == {names[2]}
+    assert found("span.name LIKE 'child%'") == set(names)
+    assert found("span.attributes.answer LIKE '%42%'") == set(names)
+    assert found("trace.text LIKE '%child 2%'") == set(names[1:])
+    assert found("trace.text LIKE '%nothing like it%'") == set()
+    run = client.create_run(experiment_id)
+    store = client._tracing_client.store
+    store.link_traces_to_run(names[:2], run.info.run_id)
+    assert found(f"attributes.run_id = '{run.info.run_id}'") == set(names[:2])
+    told = store.calculate_trace_filter_correlation([experiment_id], "span.name = 'child 2'", "span.name = 'child 3'")
+    assert (told.filter1_count, told.filter2_count, told.joint_count, told.total_count) == (2, 1, 1, 3)
+    assert 0 < told.npmi < 1 and told.npmi_smoothed is not None
+
+
+def test_spans_may_come_as_json(server, client):
+    experiment_id = client.create_experiment(f"json-{os.urandom(4).hex()}")
+    trace_id, now = os.urandom(16).hex(), time.time_ns()
+    span = {"traceId": trace_id, "spanId": "01" * 8, "name": "call", "startTimeUnixNano": str(now)}
+    span["endTimeUnixNano"] = str(now + 5_000_000)
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).encode()
+    headers = {"content-type": "application/json", "x-mlflow-experiment-id": experiment_id}
+    request = urllib.request.Request(server.url + "/v1/traces", body, headers)
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer) == {}
+    # Clients up to 3.5 look for spans among the artifacts only.
+    with urllib.request.urlopen(f"{server.url}/api/3.0/mlflow/traces/tr-{trace_id}") as answer:
+        info = json.load(answer)["trace"]["trace_info"]
+    assert (info["state"], info["execution_duration"]) == ("OK", "0.005s")

@@ -21,6 +21,7 @@ mod run_page;
 mod runs;
 mod scorers;
 mod server;
+mod trace_links;
 mod trace_spans;
 mod traces;
 mod traces_v2;
@@ -56,6 +57,7 @@ fn embedded(tracking: Tracking) -> Routes {
         let routes = scorers::add(routes, prefix);
         let routes = traces::add(routes, prefix);
         let routes = trace_spans::add(routes, prefix);
+        let routes = trace_links::add(routes, prefix);
         let routes = assessments::add(routes, prefix);
         let routes = traces_v2::add(routes, prefix);
         let routes = server::add(routes, prefix);

@@ -26,6 +26,7 @@ mod location;
 mod logged_model;
 mod metric;
 mod otlp;
+mod otlp_json;
 mod owner;
 pub mod page;
 mod prompt_run;
@@ -38,6 +39,8 @@ mod span;
 mod store;
 mod tag;
 mod trace;
+mod trace_correlation;
+mod trace_link;
 pub mod wire;
 
 pub use artifact::{ArtifactEntry, ArtifactFile, Artifacts};
@@ -63,6 +66,7 @@ pub use search::runs::{RunSearch, View};
 pub use span::Span;
 pub use store::MIGRATIONS;
 pub use trace::{Trace, TraceState};
+pub use trace_link::LinkKind;
 pub use wire::MlflowResult;
 
 use db::Db;

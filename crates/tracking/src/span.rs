@@ -151,6 +151,11 @@ pub struct Attributes {
 /// The code of an error in a span's status.
 const ERROR: i32 = 2;
 
+/// PostgreSQL has no text that holds a NUL.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -170,6 +175,33 @@ impl Span {
         self.status
             .as_ref()
             .is_some_and(|status| status.code == ERROR)
+    }
+
+    /// What MLflow calls its type, such as `LLM`, when its client says one.
+    pub(crate) fn span_type(&self) -> Option<String> {
+        match self.attribute("mlflow.spanType")? {
+            Value::String(text) => Some(without_nul(&text)),
+            _ => None,
+        }
+    }
+
+    /// How it ended, as searches name it.
+    pub(crate) fn status_word(&self) -> &'static str {
+        match self.status.as_ref().map(|status| status.code) {
+            Some(1) => "OK",
+            Some(ERROR) => "ERROR",
+            _ => "UNSET",
+        }
+    }
+
+    /// Its name, as searches look at it.
+    pub(crate) fn plain_name(&self) -> String {
+        without_nul(&self.name)
+    }
+
+    /// All of it, as searches look at it.
+    pub(crate) fn text(&self) -> String {
+        self.mlflow_json().to_string().replace("\\u0000", "\\ufffd")
     }
 
     /// An attribute's value as JSON; `None` when it has none of this name.

@@ -10,7 +10,7 @@ use crate::id;
 use crate::key;
 use crate::page::Page;
 use crate::search::traces::{Plan, TraceSearch};
-use crate::store::{experiments, search_traces, traces};
+use crate::store::{experiments, search_traces, spans, traces};
 
 /// The tag that says where the spans are.
 pub(crate) const LOCATION_TAG: &str = "mlflow.artifactLocation";
@@ -118,7 +118,7 @@ fn check_pairs(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>,
 }
 
 /// Ids become a folder's name: letters, digits, `-` and `_`.
-fn check_id(trace_id: &str) -> Result<(), Error> {
+pub(crate) fn check_id(trace_id: &str) -> Result<(), Error> {
     key::check_length(trace_id, MAX_ID_CHARS, "trace_id")?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if !trace_id.bytes().all(plain) {
@@ -226,12 +226,28 @@ impl Tracking {
         if plan.experiments.is_empty() {
             return Ok((Vec::new(), None));
         }
+        if plan.reads_spans() {
+            self.add_span_texts().await?;
+        }
         let page: Page = plan.page;
         let mut conn = self.db.acquire().await?;
         let mut found = search_traces::traces(&mut conn, &plan).await?;
         let token = page.cut(&mut found);
         traces::add_pairs(&mut conn, &mut found).await?;
         Ok((found, token))
+    }
+
+    /// Writes what searches look at in spans that came before searches did, a few at a time.
+    pub(crate) async fn add_span_texts(&self) -> Result<(), Error> {
+        let mut conn = self.db.acquire().await?;
+        let mut lacking = spans::lack_texts(&mut conn).await?;
+        drop(conn);
+        while lacking {
+            let mut tx = self.db.begin().await?;
+            lacking = spans::add_texts(&mut tx).await?;
+            tx.commit().await?;
+        }
+        Ok(())
     }
 
     /// Sets a tag.

@@ -63,6 +63,12 @@ pub(crate) fn write_of<'p>(method: &Method, path: &'p [&'p str]) -> Option<Write
         ["2.0", "mlflow", "logged-models"] if post => Write::Create(Kind::LoggedModel),
         ["2.0", "mlflow", "logged-models", id, ..] => Write::Named(Kind::LoggedModel, id),
         ["2.0" | "3.0", "mlflow", "traces"] if post => Write::Create(Kind::Trace),
+        ["2.0" | "3.0", "mlflow", "traces", "link-to-run"] if post => {
+            Write::Fields(Kind::Run, &["run_id"])
+        }
+        ["2.0" | "3.0", "mlflow", "traces", "link-prompts"] if post => {
+            Write::Fields(Kind::Trace, &["trace_id"])
+        }
         ["2.0" | "3.0", "mlflow", "traces", id] if patch => Write::Named(Kind::Trace, id),
         [
             "2.0" | "3.0",

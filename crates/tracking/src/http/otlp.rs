@@ -1,7 +1,8 @@
-//! `POST /v1/traces`: OTLP over HTTP, in protobuf.
+//! `POST /v1/traces`: OTLP over HTTP, in protobuf or JSON.
 
 use std::io::Read as _;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -12,7 +13,9 @@ use web::{Caller, MlflowError, Permission, Routes};
 
 use crate::Tracking;
 use crate::error::Error;
+use crate::otlp_json;
 use crate::span::{Export, Span};
+use crate::wire::Empty;
 
 /// The largest request after unpacking, in bytes.
 pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -22,6 +25,26 @@ const EXPERIMENT: &str = "x-mlflow-experiment-id";
 const RUN: &str = "x-mlflow-run-id";
 
 const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+
+/// How an exporter writes its spans.
+enum Encoding {
+    Protobuf,
+    Json,
+}
+
+impl Encoding {
+    fn of(headers: &HeaderMap) -> Result<Self, Error> {
+        let kind = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
+        match kind.split(';').next().map(str::trim) {
+            Some(PROTOBUF) => Ok(Self::Protobuf),
+            Some(JSON) => Ok(Self::Json),
+            _ => Err(Error::Body(format!(
+                "Invalid Content-Type: {kind:?}. Expected: {PROTOBUF} or {JSON}; set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf"
+            ))),
+        }
+    }
+}
 
 /// The one path that OTLP exporters know.
 pub(super) const PATH: &str = "/v1/traces";
@@ -62,20 +85,20 @@ fn unpack(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Error> {
 /// # Errors
 /// What the request must be like.
 pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Vec<Span>, Error> {
-    let kind = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    if kind.split(';').next().map(str::trim) != Some(PROTOBUF) {
-        return Err(Error::Body(format!(
-            "Invalid Content-Type: {kind:?}. Expected: {PROTOBUF}; set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf"
-        )));
-    }
     let body = unpack(headers, body)?;
-    let export = Export::decode(body)
-        .map_err(|error| Error::Invalid(format!("Invalid OpenTelemetry format: {error}")))?;
-    let scopes = export
-        .resource_spans
-        .into_iter()
-        .flat_map(|r| r.scope_spans);
-    Ok(scopes.flat_map(|scope| scope.spans).collect())
+    match Encoding::of(headers)? {
+        Encoding::Json => otlp_json::read(&body),
+        Encoding::Protobuf => {
+            let export = Export::decode(body).map_err(|error| {
+                Error::Invalid(format!("Invalid OpenTelemetry format: {error}"))
+            })?;
+            let scopes = export
+                .resource_spans
+                .into_iter()
+                .flat_map(|r| r.scope_spans);
+            Ok(scopes.flat_map(|scope| scope.spans).collect())
+        }
+    }
 }
 
 async fn export(
@@ -95,5 +118,8 @@ async fn export(
         .log_spans(experiment_id, run_id, &spans, caller.job_id())
         .await?;
     // An empty `ExportTraceServiceResponse`: all of it was taken.
-    Ok(([(header::CONTENT_TYPE, PROTOBUF)], Bytes::new()).into_response())
+    Ok(match Encoding::of(&headers)? {
+        Encoding::Protobuf => ([(header::CONTENT_TYPE, PROTOBUF)], Bytes::new()).into_response(),
+        Encoding::Json => Json(Empty {}).into_response(),
+    })
 }

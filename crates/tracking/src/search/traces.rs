@@ -25,9 +25,40 @@ pub(crate) struct TraceSearch {
 pub(crate) enum Condition {
     Id(Text),
     State(Text),
-    Tag { key: String, is: Text },
-    Metadata { key: String, is: Text },
-    Number { column: Column, op: Op, value: f64 },
+    Tag {
+        key: String,
+        is: Text,
+    },
+    Metadata {
+        key: String,
+        is: Text,
+    },
+    Number {
+        column: Column,
+        op: Op,
+        value: f64,
+    },
+    ClientRequest(Text),
+    /// Made in this run, or linked to it.
+    Run(String),
+    /// Used this prompt version, `NAME/VERSION`.
+    Prompt(String),
+    /// One of its spans fits all of these.
+    Span(Vec<OfSpan>),
+}
+
+/// A condition on a span.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum OfSpan {
+    Name(Text),
+    Type(Text),
+    Status(Text),
+    /// Anything in it.
+    Content(Text),
+    Attribute {
+        key: String,
+        is: Text,
+    },
 }
 
 /// What traces are sorted by.
@@ -37,7 +68,11 @@ pub(crate) enum Column {
     State,
     Time,
     Duration,
+    End,
 }
+
+/// Where a trace's run stands in its metadata.
+pub(crate) const RUN_KEY: &str = "mlflow.sourceRun";
 
 /// A search that holds nothing wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,16 +95,40 @@ impl TraceSearch {
         }
         let experiments = self.experiment_ids.iter();
         let conditions = clauses(&self.filter)?.into_iter().map(condition);
+        let conditions = conditions.collect::<Result<Vec<_>, _>>()?;
         let order = self.order_by.iter().map(|clause| sort_key(clause));
         Ok(Plan {
             experiments: experiments
                 .filter_map(|id| experiment::parse_id(id).ok())
                 .collect(),
-            conditions: conditions.collect::<Result<_, _>>()?,
+            conditions: of_one_span(conditions),
             order: order.collect::<Result<_, _>>()?,
             page: Page::new(self.page_token.as_deref(), limit)?,
         })
     }
+}
+
+impl Plan {
+    /// Whether it looks into spans.
+    pub(crate) fn reads_spans(&self) -> bool {
+        let mut conditions = self.conditions.iter();
+        conditions.any(|condition| matches!(condition, Condition::Span(_)))
+    }
+}
+
+/// What is asked of spans is asked of one and the same span.
+fn of_one_span(conditions: Vec<Condition>) -> Vec<Condition> {
+    let (mut of_trace, mut of_span) = (Vec::new(), Vec::new());
+    for condition in conditions {
+        match condition {
+            Condition::Span(more) => of_span.extend(more),
+            other => of_trace.push(other),
+        }
+    }
+    if !of_span.is_empty() {
+        of_trace.push(Condition::Span(of_span));
+    }
+    of_trace
 }
 
 fn column(key: &str) -> Option<Column> {
@@ -77,6 +136,7 @@ fn column(key: &str) -> Option<Column> {
         "request_id" | "trace_id" => Column::Id,
         "status" | "state" => Column::State,
         "timestamp" | "timestamp_ms" | "request_time" => Column::Time,
+        "end_time" | "end_time_ms" => Column::End,
         "execution_time" | "execution_time_ms" | "execution_duration" => Column::Duration,
         _ => return None,
     })
@@ -94,19 +154,22 @@ fn condition(clause: Clause) -> Result<Condition, Error> {
             key,
             is: text(op, value)?,
         }),
-        Some("metadata" | "request_metadata") => Ok(Condition::Metadata {
-            key,
-            is: text(op, value)?,
-        }),
+        Some("metadata" | "request_metadata") => metadata(key, op, value),
+        Some("span") => match key.strip_prefix("attributes.") {
+            Some(key) => span_attribute(key.to_owned(), op, value),
+            None => span(&key, op, value),
+        },
+        // As it reads when the attribute's name stands in quotes.
+        Some("span.attributes") => span_attribute(key, op, value),
         None | Some("attribute" | "attributes" | "attr" | "trace") => match key.as_str() {
             "name" => Ok(Condition::Tag {
                 key: "mlflow.traceName".to_owned(),
                 is: text(op, value)?,
             }),
-            "run_id" => Ok(Condition::Metadata {
-                key: "mlflow.sourceRun".to_owned(),
-                is: text(op, value)?,
-            }),
+            "run_id" => metadata(RUN_KEY.to_owned(), op, value),
+            "client_request_id" => Ok(Condition::ClientRequest(text(op, value)?)),
+            "prompt" => prompt(op, value),
+            "text" => span("content", op, value),
             _ => match (column(&key), value) {
                 (Some(Column::Id), value) => Ok(Condition::Id(text(op, value)?)),
                 (Some(Column::State), value) => Ok(Condition::State(text(op, value)?)),
@@ -117,13 +180,78 @@ fn condition(clause: Clause) -> Result<Condition, Error> {
                     "'{key}' is compared with a number by '=', '!=', '<', '<=', '>' or '>='"
                 ))),
                 (None, _) => Err(Error::Invalid(format!(
-                    "Invalid attribute key '{key}' specified. Valid keys are 'trace_id', 'state', 'timestamp_ms', 'execution_time_ms', 'name', 'run_id'"
+                    "Invalid attribute key '{key}' specified. Valid keys are 'trace_id', 'state', 'timestamp_ms', 'execution_time_ms', 'end_time_ms', 'client_request_id', 'name', 'run_id', 'prompt', 'text'"
                 ))),
             },
         },
         Some(other) => Err(Error::Invalid(format!(
-            "Invalid entity type '{other}'. Valid values are ['tag', 'metadata', 'attribute']"
+            "Invalid entity type '{other}'. Valid values are ['tag', 'metadata', 'attribute', 'span']"
         ))),
+    }
+}
+
+fn metadata(key: String, op: Op, value: Operand) -> Result<Condition, Error> {
+    if key == RUN_KEY
+        && op == Op::Eq
+        && let Operand::Text(run_id) = value
+    {
+        return Ok(Condition::Run(run_id));
+    }
+    let is = text(op, value)?;
+    Ok(Condition::Metadata { key, is })
+}
+
+fn prompt(op: Op, value: Operand) -> Result<Condition, Error> {
+    match (op, value) {
+        (Op::Eq, Operand::Text(version)) if version.matches('/').count() == 1 => {
+            Ok(Condition::Prompt(version))
+        }
+        _ => Err(Error::Invalid(
+            "Invalid prompts filter. Only '=' is supported with format: prompt = \"name/version\""
+                .to_owned(),
+        )),
+    }
+}
+
+fn span(key: &str, op: Op, value: Operand) -> Result<Condition, Error> {
+    let is = span_text(op, value)?;
+    let of_span = match key {
+        "name" => OfSpan::Name(is),
+        "type" => OfSpan::Type(is),
+        "status" => OfSpan::Status(is),
+        "content" if matches!(op, Op::Like | Op::Ilike) => OfSpan::Content(is),
+        "content" => {
+            return Err(Error::Invalid(format!(
+                "span.content comparator '{}' not one of 'LIKE', 'ILIKE'",
+                op.as_str()
+            )));
+        }
+        other => {
+            return Err(Error::Invalid(format!(
+                "Invalid span attribute '{other}'. Supported attributes: name, status, type, content, attributes.<attribute_name>."
+            )));
+        }
+    };
+    Ok(Condition::Span(vec![of_span]))
+}
+
+fn span_attribute(key: String, op: Op, value: Operand) -> Result<Condition, Error> {
+    if key.is_empty() {
+        return Err(Error::Invalid(
+            "Span attribute name cannot be empty after 'attributes.'".to_owned(),
+        ));
+    }
+    let is = span_text(op, value)?;
+    Ok(Condition::Span(vec![OfSpan::Attribute { key, is }]))
+}
+
+fn span_text(op: Op, value: Operand) -> Result<Text, Error> {
+    match op {
+        Op::IsNull | Op::IsNotNull => Err(Error::Invalid(format!(
+            "Invalid comparator '{}' of a span: a quoted text is compared by '=', '!=', 'LIKE', 'ILIKE' or 'IN'",
+            op.as_str()
+        ))),
+        _ => text(op, value),
     }
 }
 
@@ -155,7 +283,7 @@ fn sort_key(clause: &str) -> Result<(Column, bool), Error> {
     match column(&order.key).filter(|_| attribute) {
         Some(column) => Ok((column, !order.ascending)),
         None => Err(Error::Invalid(format!(
-            "Invalid order_by clause '{clause}': traces are ordered by timestamp_ms, execution_time_ms, state or trace_id"
+            "Invalid order_by clause '{clause}': traces are ordered by timestamp_ms, execution_time_ms, end_time_ms, state or trace_id"
         ))),
     }
 }

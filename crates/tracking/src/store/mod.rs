@@ -20,6 +20,7 @@ pub(crate) mod spans;
 pub(crate) mod stamps;
 mod statement;
 pub(crate) mod tags;
+pub(crate) mod trace_links;
 pub(crate) mod traces;
 
 use db::{Backend, Migration, Migrations};
@@ -47,6 +48,7 @@ pub const MIGRATIONS: Migrations = Migrations {
             sqlite: include_str!("evaluation.sqlite.sql"),
             postgres: include_str!("evaluation.postgres.sql"),
         },
+        Migration::both("texts of spans", include_str!("span_texts.sql")),
     ],
 };
 

@@ -3,6 +3,7 @@
 use db::{Conn, Error, Row, query};
 
 use crate::removal::{Deleted, Kind};
+use crate::store::trace_links;
 
 /// One page of what was deleted before a moment, in the order of its ids.
 pub(crate) async fn list(
@@ -92,6 +93,7 @@ fn read(kind: Kind, row: &Row) -> Deleted {
 }
 
 pub(crate) async fn delete_run(conn: &mut Conn, run_id: &str) -> Result<(), Error> {
+    trace_links::delete_of_run(conn, run_id).await?;
     let deleted = query("DELETE FROM runs WHERE run_id = $1").bind(run_id);
     deleted.execute(conn).await.map(|_| ())
 }
@@ -149,13 +151,15 @@ pub(crate) async fn delete_experiment(
         .bind(experiment)
         .fetch_all(conn)
         .await?;
+    let traces: Vec<String> = traces.iter().map(|row| row.get(0)).collect();
+    trace_links::delete_of_traces(conn, &traces).await?;
     for sql in [
         "DELETE FROM datasets WHERE experiment_id = $1",
         "DELETE FROM experiments WHERE experiment_id = $1",
     ] {
         query(sql).bind(experiment).execute(conn).await?;
     }
-    Ok(traces.iter().map(|row| row.get(0)).collect())
+    Ok(traces)
 }
 
 /// Notes that the files of a folder are to be removed.

@@ -1,13 +1,14 @@
 //! Searches for traces.
 
-use db::{Conn, Error};
+use db::{Backend, Conn, Error};
 
 use crate::filter::{Op, Operand};
 use crate::search::runs::Text;
-use crate::search::traces::{Column, Condition, Plan};
+use crate::search::traces::{Column, Condition, OfSpan, Plan, RUN_KEY};
 use crate::store::statement::Statement;
 use crate::store::{Ids, traces};
 use crate::trace::Trace;
+use crate::trace_link::LinkKind;
 
 /// The traces of a page, and one more if there is one; without metadata and tags.
 pub(crate) async fn traces(conn: &mut Conn, plan: &Plan) -> Result<Vec<Trace>, Error> {
@@ -20,16 +21,7 @@ pub(crate) async fn traces(conn: &mut Conn, plan: &Plan) -> Result<Vec<Trace>, E
     let mut sql = Statement::new(conn.backend(), &start);
     sql.bind(ids.text());
     for condition in &plan.conditions {
-        sql.push(" AND ");
-        match condition {
-            Condition::Id(is) => sql.push_text("t.trace_id", is.operator, &is.value),
-            Condition::State(is) => sql.push_text("t.state", is.operator, &is.value),
-            Condition::Tag { key, is } => push_pair(&mut sql, "trace_tags", key, is),
-            Condition::Metadata { key, is } => push_pair(&mut sql, "trace_metadata", key, is),
-            Condition::Number { column, op, value } => {
-                sql.push_number(name(*column), *op, *value);
-            }
-        }
+        push(&mut sql, condition);
     }
     sql.push(" ORDER BY ");
     for (column, descending) in &plan.order {
@@ -44,6 +36,97 @@ pub(crate) async fn traces(conn: &mut Conn, plan: &Plan) -> Result<Vec<Trace>, E
     ));
     let rows = sql.fetch_all(conn).await?;
     Ok(rows.iter().map(traces::read).collect())
+}
+
+/// How many traces of experiments fit.
+pub(crate) async fn count(
+    conn: &mut Conn,
+    experiments: &[i64],
+    conditions: &[&Condition],
+) -> Result<i64, Error> {
+    let ids = Ids::of(experiments.iter().copied());
+    let start = format!(
+        "SELECT COUNT(*) FROM traces t WHERE t.experiment_id IN ({})",
+        ids.select(conn.backend(), 1)
+    );
+    let mut sql = Statement::new(conn.backend(), &start);
+    sql.bind(ids.text());
+    for condition in conditions {
+        push(&mut sql, condition);
+    }
+    Ok(sql.fetch_one(conn).await?.get(0))
+}
+
+fn push(sql: &mut Statement, condition: &Condition) {
+    sql.push(" AND ");
+    match condition {
+        Condition::Id(is) => sql.push_text("t.trace_id", is.operator, &is.value),
+        Condition::State(is) => sql.push_text("t.state", is.operator, &is.value),
+        Condition::ClientRequest(is) => {
+            sql.push_text("t.client_request_id", is.operator, &is.value);
+        }
+        Condition::Tag { key, is } => push_pair(sql, "trace_tags", key, is),
+        Condition::Metadata { key, is } => push_pair(sql, "trace_metadata", key, is),
+        Condition::Number { column, op, value } => sql.push_number(name(*column), *op, *value),
+        Condition::Run(run_id) => {
+            let (key, run) = (sql.bind(RUN_KEY), sql.bind(run_id));
+            sql.push(&format!(
+                "(EXISTS (SELECT 1 FROM trace_metadata p
+                     WHERE p.trace_id = t.trace_id AND p.key = {key} AND p.value = {run}) OR "
+            ));
+            push_link(sql, LinkKind::Run, run_id);
+            sql.push(")");
+        }
+        Condition::Prompt(version) => push_link(sql, LinkKind::Prompt, version),
+        Condition::Span(conditions) => push_span(sql, conditions),
+    }
+}
+
+fn push_link(sql: &mut Statement, kind: LinkKind, target: &str) {
+    let (kind, target) = (sql.bind(kind.as_str()), sql.bind(target));
+    sql.push(&format!(
+        "EXISTS (SELECT 1 FROM trace_links l
+             WHERE l.trace_id = t.trace_id AND l.kind = {kind} AND l.target = {target})"
+    ));
+}
+
+fn push_span(sql: &mut Statement, conditions: &[OfSpan]) {
+    sql.push("EXISTS (SELECT 1 FROM trace_spans s WHERE s.trace_id = t.trace_id");
+    for condition in conditions {
+        sql.push(" AND ");
+        let (column, is) = match condition {
+            OfSpan::Name(is) => ("s.name", is),
+            OfSpan::Type(is) => ("s.type", is),
+            OfSpan::Status(is) => ("s.status", is),
+            OfSpan::Content(is) => ("s.content", is),
+            OfSpan::Attribute { key, is } => {
+                push_attribute(sql, key, is);
+                continue;
+            }
+        };
+        sql.push_text(column, is.operator, &is.value);
+    }
+    sql.push(")");
+}
+
+/// Each attribute of a span's text is JSON in a text of its own.
+fn push_attribute(sql: &mut Statement, key: &str, is: &Text) {
+    let key = sql.bind(key);
+    let (attributes, value) = match sql.backend() {
+        Backend::Sqlite => (
+            "json_each(s.content, '$.attributes') a",
+            "CASE json_type(a.value) WHEN 'text' THEN json_extract(a.value, '$') ELSE a.value END",
+        ),
+        Backend::Postgres => (
+            "json_each_text(CAST(s.content AS JSON) -> 'attributes') a",
+            "CASE WHEN a.value LIKE '\"%' THEN CAST(a.value AS JSON) #>> '{}' ELSE a.value END",
+        ),
+    };
+    sql.push(&format!(
+        "EXISTS (SELECT 1 FROM {attributes} WHERE a.key = {key} AND "
+    ));
+    sql.push_text(value, is.operator, &is.value);
+    sql.push(")");
 }
 
 fn push_pair(sql: &mut Statement, table: &str, key: &str, is: &Text) {
@@ -69,5 +152,6 @@ fn name(column: Column) -> &'static str {
         Column::State => "t.state",
         Column::Time => "t.request_time",
         Column::Duration => "t.duration_ms",
+        Column::End => "(t.request_time + COALESCE(t.duration_ms, 0))",
     }
 }

@@ -8,20 +8,68 @@ use prost::Message as _;
 use crate::span::{Span, hex};
 use crate::store::Texts;
 
+/// How many spans get their texts at once.
+const TEXTS: i64 = 500;
+
 /// Adds a span to its trace, or writes it anew.
 pub(crate) async fn upsert(conn: &mut Conn, trace_id: &str, span: &Span) -> Result<(), Error> {
     query(
-        "INSERT INTO trace_spans (trace_id, span_id, start_ns, message) VALUES ($1, $2, $3, $4)
+        "INSERT INTO trace_spans (trace_id, span_id, start_ns, message, name, type, status, content)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (trace_id, span_id) DO UPDATE SET
-             start_ns = excluded.start_ns, message = excluded.message",
+             start_ns = excluded.start_ns, message = excluded.message, name = excluded.name,
+             type = excluded.type, status = excluded.status, content = excluded.content",
     )
     .bind(trace_id)
     .bind(hex(&span.span_id))
     .bind(i64::try_from(span.start_ns).unwrap_or(i64::MAX))
     .bind(span.encode_to_vec())
+    .bind(span.plain_name())
+    .bind(span.span_type())
+    .bind(span.status_word())
+    .bind(span.text())
     .execute(conn)
     .await
     .map(|_| ())
+}
+
+/// Whether there are spans without what searches look at.
+pub(crate) async fn lack_texts(conn: &mut Conn) -> Result<bool, Error> {
+    let row = query("SELECT EXISTS (SELECT 1 FROM trace_spans WHERE content IS NULL)")
+        .fetch_one(conn)
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Adds to some spans what searches look at; whether there may be more without it.
+pub(crate) async fn add_texts(conn: &mut Conn) -> Result<bool, Error> {
+    let rows = query(
+        "SELECT trace_id, span_id, message FROM trace_spans WHERE content IS NULL
+         ORDER BY trace_id, span_id LIMIT $1",
+    )
+    .bind(TEXTS)
+    .fetch_all(conn)
+    .await?;
+    for row in &rows {
+        let span = read(row.get(2));
+        query(
+            "UPDATE trace_spans SET name = $3, type = $4, status = $5, content = $6
+             WHERE trace_id = $1 AND span_id = $2",
+        )
+        .bind(row.get::<String, _>(0))
+        .bind(row.get::<String, _>(1))
+        .bind(span.plain_name())
+        .bind(span.span_type())
+        .bind(span.status_word())
+        .bind(span.text())
+        .execute(conn)
+        .await?;
+    }
+    Ok(!rows.is_empty())
+}
+
+fn read(message: Vec<u8>) -> Span {
+    Span::decode(message.as_slice()).expect("the message was written as a span")
 }
 
 /// The spans of many traces, by trace, the earliest first.
@@ -37,9 +85,7 @@ pub(crate) async fn of_traces<'t>(
     );
     let mut found = HashMap::<String, Vec<Span>>::new();
     for row in query(sql).bind(ids.text()).fetch_all(conn).await? {
-        let message: Vec<u8> = row.get(1);
-        let span = Span::decode(message.as_slice()).expect("the message was written as a span");
-        found.entry(row.get(0)).or_default().push(span);
+        found.entry(row.get(0)).or_default().push(read(row.get(1)));
     }
     Ok(found)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use db::{Conn, Error, Row, query};
 
-use crate::store::{Texts, assessments, rows_of_values};
+use crate::store::{Texts, assessments, rows_of_values, trace_links};
 use crate::trace::{Trace, TraceDeletion, TraceState};
 
 /// The columns of a trace, in the order that [`read`] takes them.
@@ -167,14 +167,17 @@ pub(crate) async fn delete(
              SELECT trace_id FROM traces
              WHERE experiment_id = $1 AND {chosen} AND request_time <= $3
                  AND ($4 = '' OR job_id = $4)
-             ORDER BY request_time, trace_id LIMIT $5)"
+             ORDER BY request_time, trace_id LIMIT $5) RETURNING trace_id"
     );
-    query(sql)
+    let gone = query(sql)
         .bind(experiment_id)
         .bind(ids.text())
         .bind(deletion.max_time.unwrap_or(i64::MAX))
         .bind(job_id.unwrap_or_default())
         .bind(deletion.max_traces.unwrap_or(MAX_DELETED))
-        .execute(conn)
-        .await
+        .fetch_all(conn)
+        .await?;
+    let gone: Vec<String> = gone.iter().map(|row| row.get(0)).collect();
+    trace_links::delete_of_traces(conn, &gone).await?;
+    Ok(gone.len() as u64)
 }

@@ -176,3 +176,210 @@ async fn assessments_are_made_changed_overridden_and_deleted() {
         );
     }
 }
+
+/// A span of a trace of its own, with a question among its attributes.
+fn asked(trace: u8, question: &str) -> Value {
+    json!({
+        "traceId": format!("{trace:02x}").repeat(16), "spanId": "01".repeat(8), "name": "span 1",
+        "startTimeUnixNano": "1000000000000", "endTimeUnixNano": "1000050000000",
+        "attributes": [
+            {"key": "question", "value": {"stringValue": question}},
+            {"key": "mlflow.spanType", "value": {"stringValue": "LLM"}},
+            {"key": "tokens", "value": {"intValue": trace.to_string()}},
+        ],
+        "status": {"code": if trace == 3 { 2 } else { 1 }},
+    })
+}
+
+/// Sends spans in JSON.
+async fn send_json(server: &Server, spans: Value) -> Answer {
+    let body = json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]});
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/v1/traces")
+        .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
+        .header("x-mlflow-experiment-id", "0")
+        .body(Body::from(body.to_string()));
+    server.ask(Identity::Local, request.unwrap()).await
+}
+
+async fn found(server: &Server, filter: &str) -> Vec<u8> {
+    let body = json!({
+        "locations": [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": "0"}}],
+        "filter": filter,
+    });
+    let answer = call(server, Method::POST, "/search", body).await;
+    let answer = answer.ok();
+    let ids = answer["traces"].as_array().into_iter().flatten();
+    let number = |trace: &Value| {
+        let id = trace["trace_id"].as_str().unwrap();
+        u8::from_str_radix(&id[3..5], 16).unwrap()
+    };
+    let mut found: Vec<u8> = ids.map(number).collect();
+    found.sort_unstable();
+    found
+}
+
+#[tokio::test]
+async fn traces_are_found_by_what_is_in_their_spans() {
+    for server in both().await {
+        let mut tool = asked(3, "none");
+        tool["spanId"] = json!("02".repeat(8));
+        tool["parentSpanId"] = json!("01".repeat(8));
+        tool["name"] = json!("tool");
+        let spans = json!([
+            asked(1, "why is the \"sky\" blue?\nReally"),
+            asked(2, "WHY \0 not"),
+            asked(3, "where"),
+            tool
+        ]);
+        send_json(&server, spans).await.ok();
+        for (filter, traces) in [
+            ("span.name = 'tool'", &[3][..]),
+            ("span.name LIKE 'span%'", &[1, 2, 3]),
+            ("span.type = 'LLM' AND span.status != 'OK'", &[3]),
+            ("span.status IN ('OK', 'ERROR')", &[1, 2, 3]),
+            ("span.attributes.question LIKE 'why%'", &[1]),
+            ("span.attributes.question ILIKE 'why%'", &[1, 2]),
+            ("span.attributes.question LIKE '%\"sky\" blue%'", &[1]),
+            ("span.attributes.`question` = 'where'", &[3]),
+            ("span.attributes.tokens = '2'", &[2]),
+            // Both of one and the same span.
+            (
+                "span.name = 'tool' AND span.attributes.question = 'where'",
+                &[],
+            ),
+            ("span.attributes.none LIKE '%'", &[]),
+            ("trace.text LIKE '%blue%'", &[1]),
+            ("trace.text ILIKE '%WHERE%'", &[3]),
+            ("span.content LIKE '%tokens%'", &[1, 2, 3]),
+            ("trace.end_time_ms > 1", &[1, 2, 3]),
+        ] {
+            assert_eq!(
+                found(&server, filter).await,
+                traces,
+                "{} {filter}",
+                server.name
+            );
+        }
+        for wrong in [
+            "span.color = 'red'",
+            "trace.text = 'blue'",
+            "span.name IS NULL",
+            "span.attributes. = 'x'",
+            "prompt = 'no version'",
+        ] {
+            let body = json!({"locations": [], "filter": wrong});
+            let refused = call(&server, Method::POST, "/search", body).await;
+            assert_eq!(refused.status.as_u16(), 400, "{wrong}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn runs_show_the_traces_that_are_linked_to_them() {
+    for server in both().await {
+        send_json(&server, json!([asked(1, "a"), asked(2, "b")]))
+            .await
+            .ok();
+        let run = server.run(Some("j1")).await.run_id;
+        let id = |trace: u8| format!("tr-{}", format!("{trace:02x}").repeat(16));
+        // The second comes later.
+        let body = json!({"trace_ids": [id(1), id(4)], "run_id": run});
+        for version in ["2.0", "3.0"] {
+            let path = format!("/api/{version}/mlflow/traces/link-to-run");
+            let request = web::testing::request(Method::POST, &path, Some(&body));
+            server.ask(job("j1"), request).await.ok();
+        }
+        let by_run = format!("attributes.run_id = '{run}'");
+        assert_eq!(found(&server, &by_run).await, [1], "{}", server.name);
+        send_json(&server, json!([asked(4, "d")])).await.ok();
+        assert_eq!(found(&server, &by_run).await, [1, 4]);
+        for (caller, trace, run, status) in [
+            ("j2", id(2), run.as_str(), 403),
+            ("j1", id(2), "none", 404),
+            ("j1", "../x".to_owned(), run.as_str(), 400),
+        ] {
+            let body = json!({"trace_ids": [trace], "run_id": run});
+            let refused = server.json_as(job(caller), Method::POST, "traces/link-to-run", body);
+            let refused = refused.await;
+            assert_eq!(refused.status.as_u16(), status, "{caller} {run}");
+        }
+        let prompts =
+            json!({"trace_id": id(2), "prompt_versions": [{"name": "p", "version": "3"}]});
+        server.post("traces/link-prompts", prompts).await.ok();
+        assert_eq!(found(&server, "prompt = 'p/3'").await, [2]);
+        // A trace that is deleted, and comes again, is linked no more.
+        let gone = json!({"experiment_id": "0", "request_ids": [id(1)]});
+        call(&server, Method::POST, "/delete-traces", gone)
+            .await
+            .ok();
+        send_json(&server, json!([asked(1, "a")])).await.ok();
+        assert_eq!(found(&server, &by_run).await, [4]);
+    }
+}
+
+#[tokio::test]
+async fn filters_are_compared_by_how_often_they_go_together() {
+    for server in both().await {
+        let spans: Value = (1..=8)
+            .map(|trace| asked(trace, if trace <= 4 { "left" } else { "right" }))
+            .collect();
+        send_json(&server, spans).await.ok();
+        let ask = async |first: &str, second: &str, base: Value| {
+            let body = json!({
+                "experiment_ids": ["0"], "filter_string1": first, "filter_string2": second, "base_filter": base,
+            });
+            let path = "/calculate-filter-correlation";
+            call(&server, Method::POST, path, body).await
+        };
+        let left = "span.attributes.question = 'left'";
+        let told = ask(left, "span.status = 'ERROR'", Value::Null).await.ok();
+        assert_eq!(told["filter1_count"], 4, "{}", server.name);
+        assert_eq!(told["filter2_count"], 1);
+        assert_eq!(
+            (&told["joint_count"], &told["total_count"]),
+            (&json!(1), &json!(8))
+        );
+        let npmi = told["npmi"].as_f64().unwrap();
+        assert!((npmi - 1.0 / 3.0).abs() < 1e-9, "{told}");
+        let same = ask(left, left, json!("trace.text LIKE '%left%'"))
+            .await
+            .ok();
+        assert_eq!(
+            (&same["npmi"], &same["total_count"]),
+            (&json!(1.0), &json!(4))
+        );
+        let none = ask(left, "span.name = 'none'", Value::Null).await.ok();
+        assert_eq!(none["npmi"], Value::Null);
+        assert_eq!(
+            ask(left, "nonsense", Value::Null).await.status.as_u16(),
+            400
+        );
+        assert_eq!(ask("", left, Value::Null).await.status.as_u16(), 400);
+    }
+}
+
+#[tokio::test]
+async fn spans_may_come_as_json() {
+    for server in both().await {
+        let mut spans = json!([asked(7, "why")]);
+        spans[0]["status"]["code"] = json!(2);
+        let taken = send_json(&server, spans.clone()).await;
+        assert_eq!(taken.header(header::CONTENT_TYPE), "application/json");
+        assert_eq!(taken.ok(), json!({}));
+        let trace = call(&server, Method::GET, &format!("/{ID}"), Value::Null)
+            .await
+            .ok();
+        assert_eq!(trace["trace"]["trace_info"]["state"], "ERROR");
+        assert_eq!(
+            found(&server, "span.attributes.question = 'why'").await,
+            [7]
+        );
+        spans[0]["spanId"] = json!("xyz");
+        for wrong in [spans, json!(1), json!([])] {
+            let refused = send_json(&server, wrong).await;
+            assert_eq!(refused.status.as_u16(), 400);
+        }
+    }
+}

@@ -48,12 +48,18 @@ pub(crate) async fn spans(conn: &mut Conn, spans: &[ImportedSpan]) -> Result<Tak
             hex(&s.span.span_id).into(),
             i64::try_from(s.span.start_ns).unwrap_or(i64::MAX).into(),
             s.span.encode_to_vec().into(),
+            s.span.plain_name().into(),
+            s.span.span_type().into(),
+            s.span.status_word().into(),
+            s.span.text().into(),
         ]
     };
     let kept = spans.iter().filter(|s| known.contains(&s.trace_id));
     let rows: Vec<_> = kept.map(row).collect();
     let orphans = (spans.len() - rows.len()) as u64;
-    let columns = ["trace_id", "span_id", "start_ns", "message"];
+    let columns = [
+        "trace_id", "span_id", "start_ns", "message", "name", "type", "status", "content",
+    ];
     let new = insert_new(conn, "trace_spans", &columns, rows).await?;
     Ok(Taken { new, orphans })
 }
