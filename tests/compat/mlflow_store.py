@@ -117,4 +117,30 @@ else:
     traces = [t.info.request_id for t in client.search_traces([by_path])]
     client.set_trace_tag(traces[0], "mood", "good")
 
-print(json.dumps({"runs": runs, "failed": failed.info.run_id, "models": models, "traces": traces, "version": mlflow.__version__}))
+# Evaluation datasets from 3.4 on, scorers from 3.5 on; by the store, since clients run judges.
+from mlflow.tracking._tracking_service.utils import _get_store  # noqa: E402
+
+tracking, datasets = _get_store(store), []
+if hasattr(tracking, "upsert_dataset_records"):
+    dataset = tracking.create_dataset("questions", tags={"team": "a", "mlflow.user": "me"}, experiment_ids=[served, by_path])
+    records = [
+        {
+            "inputs": {"question": f"why {n}?", "deep": {"b": [1, None, 2.5], "a": "ß"}},
+            "outputs": ["because", n] if n % 2 else {"answer": "because"},
+            "expectations": {"answer": "because"},
+            "tags": {"n": str(n)},
+            "source": {"source_type": "HUMAN", "source_data": {"user": "me"}},
+        }
+        for n in range(5)
+    ] + [{"inputs": {"only": "inputs"}}]
+    tracking.upsert_dataset_records(dataset.dataset_id, records)
+    empty = tracking.create_dataset("empty")
+    datasets = [dataset.dataset_id, empty.dataset_id]
+if hasattr(tracking, "register_scorer"):
+    for n in range(3):
+        tracking.register_scorer(served, "polite", json.dumps({"name": "polite", "n": n}))
+    tracking.register_scorer(by_path, "short", json.dumps({"name": "short"}))
+if hasattr(tracking, "link_traces_to_run"):
+    tracking.link_traces_to_run(traces[:2], runs["served"])
+
+print(json.dumps({"datasets": datasets, "runs": runs, "failed": failed.info.run_id, "models": models, "traces": traces, "version": mlflow.__version__}))

@@ -149,6 +149,66 @@ def look(here, there, made, tmp_path):
     assert ids == set(made["traces"])
 
 
+    look_at_evaluation(here, there, made)
+
+
+def look_at_evaluation(here, there, made):
+    """Evaluation datasets, scorers, and the runs that traces are linked to."""
+    new, old = here._tracking_client.store, there._tracking_client.store
+    for dataset_id in made["datasets"]:
+        here_is, there_is = new.get_dataset(dataset_id), old.get_dataset(dataset_id)
+        for field in ("name", "digest", "schema", "profile", "tags", "created_time", "last_update_time", "created_by"):
+            assert getattr(here_is, field) == getattr(there_is, field), field
+        uses = [sorted(store.get_dataset_experiment_ids(dataset_id)) for store in (new, old)]
+        assert uses[0] == uses[1]
+        # Clients before some version cannot page through records of a server by name.
+        records = [store._load_dataset_records(dataset_id, max_results=100)[0] for store in (new, old)]
+        records = [[record.to_dict() for record in listed] for listed in records]
+        assert records[0] == records[1]
+    if hasattr(old, "list_scorer_versions"):
+        for experiment_id, name in (("1", "polite"), ("3", "short")):
+            versions = [store.list_scorer_versions(experiment_id, name) for store in (new, old)]
+            versions = [
+                [(v.scorer_name, v.scorer_version, str(v._serialized_scorer), v.creation_time) for v in listed]
+                for listed in versions
+            ]
+            assert versions[0] == versions[1]
+    if hasattr(old, "link_traces_to_run"):
+        filter_string = f"attributes.run_id = '{made['runs']['served']}'"
+        linked = here.search_traces(experiment_ids=["3"], filter_string=filter_string, include_spans=False)
+        assert {trace.info.trace_id for trace in linked} == set(made["traces"][:2])
+
+
+def test_artifacts_come_from_a_bucket(store, bucket, tmp_path):
+    url, folder, made = store
+    kept = bucket.root / "artifacts" / "old" / uuid.uuid4().hex
+    shutil.copytree(folder / "mlartifacts", kept)
+    environment = {**os.environ, **bucket.credentials, "AWS_ENDPOINT_URL_S3": bucket.endpoint}
+    data = tmp_path / "data"
+    args = ["--from", url, "--artifacts", f"s3://artifacts/old/{kept.name}", "--json"]
+
+    def imported(*more, environment=environment):
+        binary = os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard")
+        command = [binary, "import", "mlflow", "--data-dir", data, *args, *more]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+
+    found = len([path for path in kept.rglob("*") if path.is_file()])
+    dry = report(imported("--dry-run"))
+    assert dry["kinds"]["artifact files"]["found"] >= found
+    first = report(imported())
+    # What was on the other machine's disk is on this one.
+    assert first["left"] == [] and first["kinds"]["artifact files"]["new"] >= found
+    for path in kept.rglob("*"):
+        if path.is_file():
+            here = data / "artifacts" / path.relative_to(kept)
+            assert here.read_bytes() == path.read_bytes(), path
+    again = report(imported())
+    assert again["kinds"]["artifact files"]["new"] == 0
+    wrong = {**environment, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    refused = imported(environment=wrong)
+    assert refused.returncode == 1 and "storage.md" in refused.stderr, refused.stderr
+
+
 def test_what_is_in_the_way_is_named_and_nothing_is_changed(store, tmp_path):
     url, _, _ = store
     server = Server(tmp_path / "data")

@@ -9,6 +9,7 @@ use web::Timestamp;
 
 use crate::error::Error;
 use crate::evaluation_dataset::{USER_TAG, digest, find_writable};
+use crate::import::ImportedRecord;
 use crate::store::{evaluation_datasets, evaluation_records};
 use crate::{Tracking, id, page};
 
@@ -87,11 +88,8 @@ impl RecordFields {
         self.tags.get(USER_TAG).and_then(Value::as_str)
     }
 
-    /// A hash that is the same for the same inputs, in whatever order their names stand.
     fn inputs_hash(&self) -> String {
-        let sorted = sorted(&Value::from(self.inputs.clone())).to_string();
-        let hash = Sha256::digest(sorted);
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        inputs_hash(&self.inputs)
     }
 
     fn into_message(self, dataset_id: &str, record_id: &str, now: i64) -> Map<String, Value> {
@@ -146,6 +144,55 @@ impl RecordFields {
             }
         }
         message.insert("last_update_time".to_owned(), now.into());
+    }
+}
+
+/// A hash that is the same for the same inputs, in whatever order their names stand.
+fn inputs_hash(inputs: &Map<String, Value>) -> String {
+    let sorted = sorted(&Value::from(inputs.clone())).to_string();
+    let hash = Sha256::digest(sorted);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A record of another server as it is kept here.
+pub(crate) fn imported(record: &ImportedRecord, position: i64) -> EvaluationRecord {
+    let texts = [
+        ("created_by", &record.created_by),
+        ("last_updated_by", &record.last_updated_by),
+        ("source_id", &record.source_id),
+    ];
+    let texts = texts
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, Value::from(text.clone()?))));
+    let source_type = record.source.as_ref().and_then(|s| s.get("source_type"));
+    let objects = [
+        ("expectations", &record.expectations),
+        ("source", &record.source),
+    ];
+    let objects = objects
+        .into_iter()
+        .filter_map(|(name, object)| Some((name, Value::from(object.clone()?))));
+    let always = [
+        ("dataset_record_id", Value::from(record.record_id.clone())),
+        ("dataset_id", record.dataset_id.clone().into()),
+        ("created_time", record.created_time.into()),
+        ("last_update_time", record.last_update_time.into()),
+        ("inputs", record.inputs.clone().into()),
+        ("tags", record.tags.clone().unwrap_or_default().into()),
+    ];
+    let fields = always
+        .into_iter()
+        .chain(record.outputs.clone().map(|outputs| ("outputs", outputs)))
+        .chain(source_type.map(|kind| ("source_type", kind.clone())))
+        .chain(objects)
+        .chain(texts);
+    EvaluationRecord {
+        record_id: record.record_id.clone(),
+        position,
+        inputs_hash: inputs_hash(&record.inputs),
+        message: fields
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
     }
 }
 

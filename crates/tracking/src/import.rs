@@ -18,6 +18,7 @@ use crate::run::{LifecycleStage, RunStatus};
 use crate::span::Span;
 use crate::store::imports;
 use crate::trace::Trace;
+use crate::trace_link::LinkKind;
 
 /// What became of a list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +57,7 @@ pub enum PairKind {
     LoggedModelTag,
     TraceTag,
     TraceMetadata,
+    EvaluationDatasetTag,
 }
 
 /// A key and value, and the id of what they belong to.
@@ -113,6 +115,70 @@ pub struct ImportedAssessment {
     pub message: Map<String, Value>,
     /// Epoch milliseconds.
     pub created_at: i64,
+}
+
+/// An evaluation dataset without its records, tags and uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedEvaluationDataset {
+    pub dataset_id: String,
+    pub name: String,
+    pub digest: String,
+    /// JSON.
+    pub schema: Option<String>,
+    /// JSON.
+    pub profile: Option<String>,
+    /// Epoch milliseconds.
+    pub created_time: i64,
+    /// Epoch milliseconds.
+    pub last_update_time: i64,
+    pub created_by: Option<String>,
+    pub last_updated_by: Option<String>,
+}
+
+/// A record of an evaluation dataset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedRecord {
+    pub dataset_id: String,
+    pub record_id: String,
+    pub inputs: Map<String, Value>,
+    pub outputs: Option<Value>,
+    pub expectations: Option<Map<String, Value>>,
+    pub tags: Option<Map<String, Value>>,
+    pub source: Option<Map<String, Value>>,
+    pub source_id: Option<String>,
+    /// Epoch milliseconds.
+    pub created_time: i64,
+    /// Epoch milliseconds.
+    pub last_update_time: i64,
+    pub created_by: Option<String>,
+    pub last_updated_by: Option<String>,
+}
+
+/// That an experiment uses an evaluation dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedDatasetUse {
+    pub dataset_id: String,
+    pub experiment_id: String,
+}
+
+/// A version of a scorer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedScorer {
+    pub experiment_id: String,
+    pub name: String,
+    pub version: i64,
+    pub scorer_id: String,
+    pub serialized: String,
+    /// Epoch milliseconds.
+    pub created_time: i64,
+}
+
+/// What a trace is linked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedTraceLink {
+    pub trace_id: String,
+    pub kind: LinkKind,
+    pub target: String,
 }
 
 impl Tracking {
@@ -233,6 +299,52 @@ impl Tracking {
     pub async fn import_spans(&self, spans: &[ImportedSpan]) -> Result<Taken, Error> {
         let mut tx = self.db.begin().await?;
         let taken = imports::spans(&mut tx, spans).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    /// Takes evaluation datasets over.
+    pub async fn import_evaluation_datasets(
+        &self,
+        datasets: &[ImportedEvaluationDataset],
+    ) -> Result<Taken, Error> {
+        let mut tx = self.db.begin().await?;
+        let taken = imports::evaluation_datasets(&mut tx, datasets).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    /// Takes the records of evaluation datasets over.
+    pub async fn import_evaluation_records(
+        &self,
+        records: &[ImportedRecord],
+    ) -> Result<Taken, Error> {
+        let mut tx = self.db.begin().await?;
+        let taken = imports::records(&mut tx, records).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    /// Takes over which experiments use which evaluation datasets.
+    pub async fn import_dataset_uses(&self, uses: &[ImportedDatasetUse]) -> Result<Taken, Error> {
+        let mut tx = self.db.begin().await?;
+        let taken = imports::dataset_uses(&mut tx, uses).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    /// Takes versions of scorers over.
+    pub async fn import_scorers(&self, scorers: &[ImportedScorer]) -> Result<Taken, Error> {
+        let mut tx = self.db.begin().await?;
+        let taken = imports::scorers(&mut tx, scorers).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    /// Takes over what traces are linked to.
+    pub async fn import_trace_links(&self, links: &[ImportedTraceLink]) -> Result<Taken, Error> {
+        let mut tx = self.db.begin().await?;
+        let taken = imports::trace_links(&mut tx, links).await?;
         tx.commit().await?;
         Ok(taken)
     }

@@ -1,18 +1,18 @@
 //! `asgard import`: another server's store becomes this one's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use registry::Registry;
 use serde_json::json;
-use tracking::{Artifacts, Tracking};
+use tracking::{Artifacts, ArtifactsConfig, Tracking};
 
 use super::Context;
 use super::output::{Column, Format, OutputArgs, line, message};
 use crate::failure::{Exit, Failure};
-use crate::import::{Import, Report};
+use crate::import::{Import, Report, Served};
 use crate::settings::Flags;
 use crate::up;
 
@@ -39,7 +39,7 @@ enum ImportCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   asgard import mlflow --from sqlite:///mlflow.db --artifacts ./mlartifacts --dry-run
-  asgard import mlflow --from postgresql://user:password@host/mlflow --artifacts /srv/mlartifacts
+  asgard import mlflow --from postgresql://user:password@host/mlflow --artifacts s3://models/mlflow
 
 Ids, times, stages and what is deleted stay as they are. The other store is only read. Whatever
 ends the import, run it again: what is here already stays as it is.")]
@@ -47,9 +47,9 @@ struct MlflowArgs {
     /// The other server's --backend-store-uri
     #[arg(long, value_name = "URL")]
     from: String,
-    /// The folder of the other server's --artifacts-destination
-    #[arg(long, value_name = "DIR")]
-    artifacts: Option<PathBuf>,
+    /// The other server's --artifacts-destination: a folder, or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "DIR|URL")]
+    artifacts: Option<String>,
     /// Count, and look for what is in the way; write nothing
     #[arg(long)]
     dry_run: bool,
@@ -79,7 +79,9 @@ pub(crate) async fn run(context: &Context<'_>, args: &ImportArgs) -> anyhow::Res
         .context("cannot open the artifact store (artifacts.url)")?;
     let tracking = Tracking::new(db.clone(), artifacts);
     let registry = Registry::new(db.clone(), tracking);
-    let import = Import::open(&args.from, registry, args.artifacts.clone(), args.dry_run);
+    let served = args.artifacts.as_deref();
+    let served = served.map(|place| served_from(place, &settings.artifacts, &data_dir));
+    let import = Import::open(&args.from, registry, served.transpose()?, args.dry_run);
     let quiet = args.output.quiet;
     let tell = |step: &str| {
         if !quiet {
@@ -95,6 +97,22 @@ pub(crate) async fn run(context: &Context<'_>, args: &ImportArgs) -> anyhow::Res
     };
     db.close().await;
     print(&report?, args.output)
+}
+
+/// What the other server served artifacts from. A bucket is at the address, and opened with the
+/// credentials, of the section `artifacts`.
+fn served_from(place: &str, config: &ArtifactsConfig, data_dir: &Path) -> anyhow::Result<Served> {
+    if !place.contains("://") {
+        return Ok(Served::Folder(place.into()));
+    }
+    let config = ArtifactsConfig {
+        url: Some(place.to_owned()),
+        ..config.clone()
+    };
+    let bucket = Artifacts::open(&config, data_dir);
+    Ok(Served::Bucket(bucket.with_context(|| {
+        format!("cannot open --artifacts {place}")
+    })?))
 }
 
 fn print(report: &Report, output: OutputArgs) -> anyhow::Result<()> {

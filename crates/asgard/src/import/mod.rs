@@ -3,21 +3,21 @@
 //! Everything is read a list at a time and written in small transactions that leave alone what is
 //! here, so memory is bounded and an import that was killed is simply run again.
 
+mod evaluation_part;
 mod files;
 mod place;
 mod registry_part;
 mod report;
 mod tracking_part;
 
-use std::path::PathBuf;
-
 use registry::Registry;
-use tracking::Tracking;
 use tracking::import::Taken;
+use tracking::{Location, Tracking};
 
 use crate::failure::{Exit, Failure};
 use crate::store::mlflow::Source;
 use files::Copier;
+pub(crate) use files::Served;
 use report::Kind;
 
 pub(crate) use report::Report;
@@ -30,8 +30,8 @@ pub(crate) struct Import {
     source: Source,
     tracking: Tracking,
     registry: Registry,
-    /// The folder that the other server served artifacts from.
-    served: Option<PathBuf>,
+    /// What the other server served artifacts from.
+    served: Option<Served>,
     dry_run: bool,
     report: Report,
 }
@@ -44,7 +44,7 @@ impl Import {
     pub(crate) async fn open(
         url: &str,
         registry: Registry,
-        served: Option<PathBuf>,
+        served: Option<Served>,
         dry_run: bool,
     ) -> anyhow::Result<Self> {
         let source = Source::open(url).await.map_err(|error| {
@@ -55,10 +55,20 @@ impl Import {
             Failure::new(Exit::Failure, "the database holds no MLflow store")
                 .help("give the URL that 'mlflow server --backend-store-uri' has")
         })?;
-        if let Some(folder) = served.as_ref().filter(|folder| !folder.is_dir()) {
-            let message = format!("there is no folder {}", folder.display());
-            let help = "--artifacts is the folder of 'mlflow server --artifacts-destination', often ./mlartifacts";
-            return Err(Failure::new(Exit::NotFound, message).help(help).into());
+        match &served {
+            Some(Served::Folder(folder)) if !folder.is_dir() => {
+                let message = format!("there is no folder {}", folder.display());
+                let help = "--artifacts is the folder of 'mlflow server --artifacts-destination', often ./mlartifacts";
+                return Err(Failure::new(Exit::NotFound, message).help(help).into());
+            }
+            Some(Served::Bucket(bucket)) => {
+                let listed = bucket.list(&Location::root()).await;
+                listed.map_err(|error| {
+                    Failure::of(Exit::Failure, &error)
+                        .help("--artifacts names a bucket that this machine may read: see docs/storage.md for its address and credentials")
+                })?;
+            }
+            _ => {}
         }
         Ok(Self {
             source,
@@ -88,6 +98,8 @@ impl Import {
         self.logged_models().await?;
         tell("traces");
         self.traces().await?;
+        tell("evaluation datasets and scorers");
+        self.evaluation().await?;
         tell("registered models");
         self.models().await?;
         self.versions().await?;
@@ -139,10 +151,10 @@ impl Import {
 
     async fn artifacts(&mut self) -> anyhow::Result<()> {
         let artifacts = self.tracking.artifacts().clone();
-        let served = self.served.clone();
+        let served = self.served.take();
         let mut copier = Copier {
             to: &artifacts,
-            served: served.as_deref(),
+            served: served.as_ref(),
             dry_run: self.dry_run,
             files: Kind::of("artifact files"),
             bytes: 0,

@@ -49,7 +49,11 @@ impl Import {
         self.pairs("run tags", PairKind::RunTag).await
     }
 
-    async fn pairs(&mut self, name: &'static str, which: PairKind) -> anyhow::Result<()> {
+    pub(super) async fn pairs(
+        &mut self,
+        name: &'static str,
+        which: PairKind,
+    ) -> anyhow::Result<()> {
         let mut kind = Kind::of(name);
         let (tracking, dry_run) = (&self.tracking, self.dry_run);
         self.source

@@ -18,7 +18,7 @@ fn read(row: &Row) -> EvaluationRecord {
     }
 }
 
-fn text(record: &EvaluationRecord) -> String {
+pub(crate) fn text(record: &EvaluationRecord) -> String {
     Value::from(record.message.clone()).to_string()
 }
 

@@ -1,5 +1,6 @@
 //! The tables of an MLflow server, as 2.x and 3.x made them, read a list at a time.
 
+mod evaluation;
 mod registry;
 mod traces;
 mod tracking;
@@ -112,7 +113,7 @@ impl Source {
                 left.push((table.clone(), rows));
             }
         }
-        for table in ["experiments", "registered_models"] {
+        for table in ["experiments", "registered_models", "evaluation_datasets"] {
             if self.has(table, "workspace") {
                 let elsewhere = format!("workspace <> '{WORKSPACE}'");
                 let rows = self.count(table, &elsewhere).await?;
@@ -130,6 +131,10 @@ const KNOWN: &[&str] = &[
     "alembic_version",
     "assessments",
     "datasets",
+    "entity_associations",
+    "evaluation_dataset_records",
+    "evaluation_dataset_tags",
+    "evaluation_datasets",
     "experiment_tags",
     "experiments",
     "input_tags",
@@ -149,6 +154,8 @@ const KNOWN: &[&str] = &[
     "registered_models",
     "runs",
     "scheduler_leases",
+    "scorer_versions",
+    "scorers",
     "span_metrics",
     "spans",
     "sql_assessment_daily_rollups",

@@ -92,6 +92,9 @@ impl Source {
                 "param_value",
             ),
             PairKind::LoggedModelTag => ("logged_model_tags", "model_id", "tag_key", "tag_value"),
+            PairKind::EvaluationDatasetTag => {
+                ("evaluation_dataset_tags", "dataset_id", "key", "value")
+            }
             PairKind::TraceTag => ("trace_tags", "request_id", "key", "value"),
             PairKind::TraceMetadata => ("trace_request_metadata", "request_id", "key", "value"),
         };

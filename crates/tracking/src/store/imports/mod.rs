@@ -1,6 +1,7 @@
 //! Whole lists of rows of another server, written beside what is here: a file per noun, over what
 //! they all need.
 
+mod evaluation;
 mod experiments;
 mod logged_models;
 mod pairs;
@@ -13,6 +14,7 @@ use db::{Conn, Error, Value, query};
 
 use super::{Texts, rows_of_values};
 
+pub(crate) use evaluation::{dataset_uses, evaluation_datasets, records, scorers, trace_links};
 pub(crate) use experiments::{experiment, experiments_like, is_unused_default};
 pub(crate) use logged_models::{logged_models, model_links, model_metrics};
 pub(crate) use pairs::pairs;

@@ -39,6 +39,10 @@ pub(crate) async fn pairs(
             };
             (table, "model_id", by_name(known))
         }
+        PairKind::EvaluationDatasetTag => {
+            let known = present(conn, "evaluation_datasets", "dataset_id", owners).await?;
+            ("evaluation_dataset_tags", "dataset_id", by_name(known))
+        }
         PairKind::TraceTag | PairKind::TraceMetadata => {
             let known = present(conn, "traces", "trace_id", owners).await?;
             let table = match kind {
