@@ -80,10 +80,11 @@ impl Error {
     /// The kind of failure.
     pub fn code(&self) -> Code {
         match self {
-            Self::ModelNotFound(_) | Self::VersionNotFound { .. } => Code::NotFound,
+            Self::ModelNotFound(_) | Self::VersionNotFound { .. } | Self::AliasNotFound { .. } => {
+                Code::NotFound
+            }
             Self::ModelExists(_) => Code::AlreadyExists,
-            // MLflow answers 400 to an alias that does not exist.
-            Self::AliasNotFound { .. } | Self::Invalid(_) | Self::Source { .. } => Code::Invalid,
+            Self::Invalid(_) | Self::Source { .. } => Code::Invalid,
             Self::NotOwnModel { .. } | Self::NotPromoted { .. } => Code::Forbidden,
             Self::NoModel { .. } | Self::Elsewhere { .. } => Code::Unprocessable,
             Self::Tracking(error) => error.code(),
@@ -134,10 +135,6 @@ impl From<Error> for ApiError {
                 tracing::warn!(%error, "the registry's database does not answer");
                 Self::new(Code::Unavailable, "the database does not answer now").retry_after(1)
             }
-            // MLflow's 400 for an alias that is not there is for its own clients.
-            _ if matches!(error, Error::AliasNotFound { .. }) => {
-                Self::new(Code::NotFound, error.to_string())
-            }
             code => Self::new(code, error.to_string()),
         };
         if let Some(help) = error.help() {
@@ -174,6 +171,10 @@ fn of_tracking(error: tracking::Error) -> ApiError {
 
 impl From<Error> for MlflowError {
     fn from(error: Error) -> Self {
-        ApiError::from(error).into()
+        match error {
+            // MLflow answers 400 to an alias that does not exist.
+            Error::AliasNotFound { .. } => ApiError::new(Code::Invalid, error.to_string()).into(),
+            error => ApiError::from(error).into(),
+        }
     }
 }

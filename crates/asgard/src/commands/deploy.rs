@@ -9,6 +9,7 @@ use super::Context;
 use super::cli::Remote;
 use super::deployments::{DEPLOYMENT, get, print_plan};
 use super::follow::{View, conclude_deployment, follow_deployment};
+use super::model_name;
 use super::output::{Format, line};
 use super::script::ScriptArgs;
 
@@ -43,7 +44,7 @@ pub(crate) struct DeployArgs {
     #[arg(long)]
     dry_run: bool,
     /// The share of the requests beside what is deployed already, such as 10%
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = canary)]
     canary: Option<u32>,
     /// The most memory of one replica, such as 1Gi
     #[arg(long, value_name = "AMOUNT")]
@@ -93,7 +94,12 @@ pub(crate) async fn run(context: &Context<'_>, args: &DeployArgs) -> anyhow::Res
     if document {
         output.one(&deployment, DEPLOYMENT)?;
     }
-    Ok(conclude_deployment(&deployment, &mut view.phases)?)
+    conclude_deployment(&deployment, &mut view.phases)?;
+    if args.canary.is_some() && deployment["traffic_percent"] == 100 {
+        let aside = "nothing else is deployed beside it, so it gets all requests";
+        view.phases.aside(aside);
+    }
+    Ok(())
 }
 
 fn body(args: &DeployArgs) -> anyhow::Result<Map<String, Value>> {
@@ -102,7 +108,7 @@ fn body(args: &DeployArgs) -> anyhow::Result<Map<String, Value>> {
         body = script(args)?;
     } else {
         let text = args.what.to_string_lossy();
-        let (name, version) = model(&text);
+        let (name, version) = model_name::parse(&text);
         body.insert("model_name".to_owned(), json!(name));
         if let Some(version) = version {
             body.insert("model_version".to_owned(), json!(version));
@@ -140,14 +146,11 @@ fn is_script(what: &Path) -> bool {
     what.extension().is_some_and(|e| e == "py") || what.is_file()
 }
 
-/// `name@alias` and `name/version`, whose version is `@alias` and `version`.
-fn model(text: &str) -> (&str, Option<String>) {
-    if let Some((name, alias)) = text.split_once('@') {
-        return (name, Some(format!("@{alias}")));
-    }
-    match text.split_once('/') {
-        Some((name, version)) => (name, Some(version.to_owned())),
-        None => (text, None),
+/// The share of a canary: with all of the requests it would be none.
+fn canary(text: &str) -> Result<u32, String> {
+    match percent(text)? {
+        share @ 1..=99 => Ok(share),
+        _ => Err("a canary gets from 1 to 99 percent of the requests".to_owned()),
     }
 }
 
@@ -161,19 +164,13 @@ pub(super) fn percent(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{model, percent};
-
-    #[test]
-    fn a_models_version_follows_its_name() {
-        assert_eq!(model("iris"), ("iris", None));
-        assert_eq!(model("iris@best"), ("iris", Some("@best".to_owned())));
-        assert_eq!(model("iris/4"), ("iris", Some("4".to_owned())));
-    }
+    use super::{canary, percent};
 
     #[test]
     fn a_percentage_has_a_sign_or_not() {
         assert_eq!(percent("10%"), Ok(10));
         assert_eq!(percent("25"), Ok(25));
         assert!(percent("120%").is_err() && percent("ten").is_err());
+        assert!(canary("10%").is_ok() && canary("0").is_err() && canary("100").is_err());
     }
 }

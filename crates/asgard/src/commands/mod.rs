@@ -17,6 +17,7 @@ mod jobs;
 mod keys;
 mod migrate;
 mod mlflow_ui;
+mod model_name;
 mod model_server;
 mod models;
 mod output;

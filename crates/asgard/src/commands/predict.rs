@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::cli::Remote;
+use super::model_name;
 use super::output::{Format, line, message};
 use crate::failure::{Exit, Failure};
 use crate::tabular;
@@ -21,7 +22,7 @@ use crate::tabular;
 JSON may be columns {\"a\": [1, 2]}, records [{\"a\": 1}], pandas' split form {\"columns\": [..],
 \"data\": [[..]]}, or a request with \"inputs\". CSV has the columns' names in its first line.")]
 pub(crate) struct PredictArgs {
-    /// MODEL, MODEL/VERSION or MODEL@ALIAS; the latest version when none is named
+    /// MODEL, MODEL/VERSION, MODEL@ALIAS or models:/...; the latest version when none is named
     model: String,
     /// A .json or .csv file, or - for stdin
     #[arg(short, long, value_name = "FILE")]
@@ -35,7 +36,7 @@ pub(crate) struct PredictArgs {
 
 pub(crate) async fn run(context: &super::Context<'_>, args: &PredictArgs) -> anyhow::Result<()> {
     let client = context.client(&args.remote)?;
-    let (name, version) = model(&args.model);
+    let (name, version) = model_name::parse(&args.model);
     let mut body = json!({
         "model_name": name,
         "inputs": inputs(&args.data)?,
@@ -84,17 +85,6 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Parts `churn`, `churn/3` and `churn@champion`.
-fn model(text: &str) -> (&str, Option<String>) {
-    if let Some((name, alias)) = text.rsplit_once('@') {
-        return (name, Some(format!("@{alias}")));
-    }
-    match text.rsplit_once('/') {
-        Some((name, version)) => (name, Some(version.to_owned())),
-        None => (text, None),
-    }
-}
-
 fn inputs(path: &PathBuf) -> anyhow::Result<Value> {
     let mut text = String::new();
     if path.as_os_str() == "-" {
@@ -125,16 +115,4 @@ fn inputs(path: &PathBuf) -> anyhow::Result<Value> {
             .help("'asgard predict --help' shows the forms that data may have")
             .into()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::model;
-
-    #[test]
-    fn a_model_may_be_named_with_a_version_or_an_alias() {
-        assert_eq!(model("churn"), ("churn", None));
-        assert_eq!(model("churn/3"), ("churn", Some("3".into())));
-        assert_eq!(model("churn@champion"), ("churn", Some("@champion".into())));
-    }
 }

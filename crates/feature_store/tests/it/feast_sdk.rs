@@ -262,7 +262,7 @@ fn mistakes(seen: &Value) {
         ("no_key", "FeastError", "customer_id"),
         ("no_entity_df", "FeastError", "without entity_df"),
         ("write", "FeastError", "offline_write_batch"),
-        ("on_demand", "FeastError", "not computed yet"),
+        ("on_demand", "FeastError", "not computed here"),
         ("stream", "FeastError", "a stream feature view"),
         ("sql", "FeastError", "give a DataFrame"),
     ] {

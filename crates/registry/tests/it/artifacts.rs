@@ -1,7 +1,10 @@
 //! The files of registered versions stay as they are.
 
-use axum::http::Method;
-use serde_json::json;
+use axum::body::Body;
+use axum::http::{Method, Request};
+use serde_json::{Value, json};
+use tokio_stream::wrappers::ReceiverStream;
+use web::testing::send_as;
 use web::{Identity, Role};
 
 use crate::server::{Server, both, job};
@@ -53,6 +56,41 @@ async fn a_registered_version_keeps_its_files_whoever_may_write_runs() {
             assert_eq!(delete(runner(), path).await, 403, "{}: {path}", server.name);
         }
         assert_eq!(delete(key(Role::Editor), "plots").await, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_began_before_the_registration_ends_in_a_refusal() {
+    for server in both().await {
+        server.model("m").await;
+        let run = server.run().await;
+        let uri = &run.artifact_uri;
+        server.file(uri, "model/MLmodel").await;
+        let (sender, content) = tokio::sync::mpsc::channel::<Result<&[u8], std::io::Error>>(1);
+        let place = uri.strip_prefix("mlflow-artifacts:/").unwrap();
+        let upload = Request::builder()
+            .method(Method::PUT)
+            .uri(format!(
+                "/api/2.0/mlflow-artifacts/artifacts/{place}/model/MLmodel"
+            ))
+            .body(Body::from_stream(ReceiverStream::new(content)))
+            .unwrap();
+        let register = async {
+            // The second is only taken once the upload has read the first.
+            sender.send(Ok(b"EV")).await.unwrap();
+            sender.send(Ok(b"I")).await.unwrap();
+            let body = json!({"name": "m", "source": format!("runs:/{}/model", run.run_id)});
+            server.post("model-versions/create", body).await.ok();
+            sender.send(Ok(b"L")).await.unwrap();
+            drop(sender);
+        };
+        let (answer, ()) =
+            tokio::join!(send_as(&server.router, key(Role::Runner), upload), register);
+        assert_eq!(answer.status, 403, "{}", server.name);
+        let read = format!("/api/2.0/mlflow-artifacts/artifacts/{place}/model/MLmodel");
+        let local = Identity::Local;
+        let kept = server.send_as(local, Method::GET, &read, Value::Null).await;
+        assert_eq!(kept.text(), "x", "{}", server.name);
     }
 }
 

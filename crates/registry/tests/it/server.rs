@@ -18,7 +18,7 @@ use web::Identity;
 use web::testing::{Answer, request, send_as};
 
 pub(crate) struct Server {
-    router: Router,
+    pub(crate) router: Router,
     pub(crate) registry: Registry,
     /// `sqlite` or `postgres`, for messages.
     pub(crate) name: &'static str,

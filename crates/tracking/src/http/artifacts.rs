@@ -6,6 +6,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use web::{Caller, Identity, MlflowError, Permission, Routes};
@@ -17,6 +19,9 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::owner::Change;
 use crate::wire::MlflowRequest;
+
+/// Why an upload ended: its body broke off, or it was not allowed any more.
+type Refusal = Box<dyn std::error::Error + Send + Sync>;
 
 /// The routes under one prefix, `/api` or `/ajax-api`.
 pub(super) fn add(routes: Routes<Tracking>, prefix: &str) -> Routes<Tracking> {
@@ -168,11 +173,23 @@ async fn store(
     file: &Location,
     body: Body,
 ) -> Result<(), Error> {
-    let allowed = tracking.check_may_change_artifact(caller, file, Change::Write);
-    allowed.await?;
-    let content = body.into_data_stream();
-    tracking.artifacts().put(file, content).await?;
-    Ok(())
+    let allowed = || tracking.check_may_change_artifact(caller, file, Change::Write);
+    allowed().await?;
+    // A body may take its time, and the file become a registered version's meanwhile: it is asked
+    // again at the body's end, before the file is shown under its name.
+    let still = async { allowed().await.map(|()| Bytes::new()) };
+    let content = body
+        .into_data_stream()
+        .map_err(Refusal::from)
+        .chain(stream::once(still).map_err(Refusal::from));
+    match tracking.artifacts().put(file, content).await {
+        Ok(_) => Ok(()),
+        Err(Error::Upload(source)) => Err(match source.downcast::<Error>() {
+            Ok(refused) => *refused,
+            Err(source) => Error::Upload(source),
+        }),
+        Err(error) => Err(error),
+    }
 }
 
 async fn delete(

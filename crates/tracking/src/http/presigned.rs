@@ -92,7 +92,8 @@ async fn create_upload(
     Caller(caller): Caller,
     MlflowRequest(request): MlflowRequest<CreateUrlRequest>,
 ) -> MlflowResult<CreateUrlResponse> {
-    let life = life(&tracking, request.expiration)?;
+    // No longer than the server's own: the file may become a registered version's meanwhile.
+    let life = life(&tracking, request.expiration)?.min(tracking.artifacts().url_life());
     let file = place(&tracking, &request).await?;
     let allowed = tracking.check_may_change_artifact(&caller, &file, Change::Write);
     allowed.await?;
