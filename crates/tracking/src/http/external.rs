@@ -16,8 +16,9 @@ use crate::location::Location;
 use crate::owner::Change;
 use crate::wire::parse_query;
 
-/// The same routes with the same permissions as the embedded server has, and below them those of
-/// newer servers, which only those who manage models may use to change something.
+/// The same routes with the same permissions as the embedded server has, and below them all others:
+/// newer ones, and those of users and their permissions, which only administrators may use to change
+/// something.
 pub(super) fn routes(tracking: Tracking, embedded: &[RouteEntry]) -> Routes {
     let known = embedded
         .iter()
@@ -28,6 +29,10 @@ pub(super) fn routes(tracking: Tracking, embedded: &[RouteEntry]) -> Routes {
                     routes.route(method, path, entry.permission, spans)
                 }
                 Permission::WriteTracking => routes.route(method, path, entry.permission, write),
+                // There it asks a paid service of others; the embedded server has none.
+                _ if method == Method::POST && path.ends_with("/gateway-proxy") => {
+                    routes.route(method, path, Permission::ManageModels, pass)
+                }
                 permission => routes.route(method, path, permission, pass),
             }
         });
@@ -37,7 +42,7 @@ pub(super) fn routes(tracking: Tracking, embedded: &[RouteEntry]) -> Routes {
             let changes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
             let routes = routes.get(path, Permission::ReadTracking, pass);
             changes.into_iter().fold(routes, |routes, method| {
-                routes.route(method, path, Permission::ManageModels, pass)
+                routes.route(method, path, Permission::Administer, pass)
             })
         });
     routes.with_state(tracking)
