@@ -205,13 +205,12 @@ fn with_present_columns(table: &Table, snapshot: i64) -> Result<Table, iceberg::
         return Ok(table.clone());
     }
     let mut changed = serde_json::to_value(metadata)?;
-    // A snapshot that names no columns is read by those of today.
     let snapshots = changed["snapshots"].as_array_mut();
     for known in snapshots.into_iter().flatten() {
         if let Some(known) = known.as_object_mut()
             && known["snapshot-id"] == snapshot
         {
-            known.remove("schema-id");
+            known.insert("schema-id".to_owned(), metadata.current_schema_id().into());
         }
     }
     let changed: TableMetadata = serde_json::from_value(changed)?;
