@@ -109,7 +109,8 @@ impl Submission {
 fn meant(name: &str) -> Option<&'static str> {
     let distance = |field: &&str| strsim::damerau_levenshtein(name, field);
     let nearest = FIELDS.into_iter().min_by_key(distance)?;
-    (distance(&nearest) <= 2).then_some(nearest)
+    let near = if name.len() <= 5 { 1 } else { 2 };
+    (distance(&nearest) <= near).then_some(nearest)
 }
 
 fn unknown_field(name: &str) -> Problem {

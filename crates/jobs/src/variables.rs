@@ -184,8 +184,9 @@ fn names_secret(name: &str) -> bool {
     [
         "SECRET",
         "TOKEN",
-        "PASS",
-        "PWD",
+        "PASSWORD",
+        "PASSWD",
+        "PASSPHRASE",
         "KEY",
         "CREDENTIAL",
         "AUTH",
@@ -194,6 +195,9 @@ fn names_secret(name: &str) -> bool {
     ]
     .iter()
     .any(|word| upper.contains(word))
+        || upper
+            .split('_')
+            .any(|word| ["PASS", "PWD", "PGPASS"].contains(&word))
 }
 
 #[cfg(test)]
@@ -253,6 +257,7 @@ mod tests {
             ("SMTP_PWD", "x1"),
         ]));
         assert!(usual.values().all(|value| value == "***"), "{usual:?}");
+        assert_eq!(redacted(&of(&[("N_PASSES", "10")]))["N_PASSES"], "10");
         assert_eq!(shown["DATA_PATH"], "/data/a.csv");
         assert_eq!(
             (shown["DB_PASSWORD"].as_str(), shown["URL"].as_str()),

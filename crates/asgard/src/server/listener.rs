@@ -1,6 +1,6 @@
 //! Accepting connections, and letting them end when the server stops.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
-use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Chain, Join, join};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -167,13 +167,13 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
         tracing::debug!(%error, "the connection is gone already");
         return;
     }
-    let speaks_http2 = tokio::select! {
-        answer = tokio::time::timeout(HEAD_TIMEOUT, speaks_http2(&stream)) => answer,
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(HEAD_TIMEOUT, begin(stream)) => begun,
         () = stop.cancelled() => return,
     };
-    match speaks_http2 {
-        Ok(Ok(false)) => speak_http1(stream, router, stop).await,
-        Ok(Ok(true)) => {
+    match begun {
+        Ok(Ok((stream, false))) => speak_http1(stream, router, stop).await,
+        Ok(Ok((stream, true))) => {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .keep_alive_interval(HTTP2_PING)
@@ -197,19 +197,20 @@ where
     until_stopped(connection, stop).await;
 }
 
-/// Whether the client speaks HTTP/2 in clear text, which gRPC does and tells by its first bytes.
-async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
-    let tell = || {
-        let mut head = [0; HTTP2_PREFACE.len()];
-        let (_, read) = rustix::net::recv(stream, &mut head[..], RecvFlags::PEEK)?;
-        let alike = head[..read] == HTTP2_PREFACE[..read];
-        if alike && (1..head.len()).contains(&read) {
-            // The bytes stay where they are; the runtime tells when more have come.
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(alike && read > 0)
-    };
-    stream.async_io(Interest::READABLE, tell).await
+/// A connection whose first bytes were read, and come once more.
+type Begun = Join<Chain<Cursor<Vec<u8>>, OwnedReadHalf>, OwnedWriteHalf>;
+
+/// Reads as much as tells whether the client speaks HTTP/2 in clear text, which gRPC does.
+async fn begin(stream: TcpStream) -> io::Result<(Begun, bool)> {
+    let (mut reader, writer) = stream.into_split();
+    let mut head = Vec::with_capacity(HTTP2_PREFACE.len());
+    let mut alike = true;
+    while alike && head.len() < HTTP2_PREFACE.len() {
+        let missing = HTTP2_PREFACE.len() - head.len();
+        let mut begin = (&mut reader).take(missing as u64);
+        alike = begin.read_buf(&mut head).await? > 0 && HTTP2_PREFACE.starts_with(&head);
+    }
+    Ok((join(Cursor::new(head).chain(reader), writer), alike))
 }
 
 /// Serves a connection to its end; after `stop` it ends with the requests it is answering.
@@ -258,4 +259,45 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    async fn begun(sent: &[&[u8]]) -> (Vec<u8>, bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let begun = tokio::spawn(begin(server));
+        for part in sent {
+            client.write_all(part).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        client.shutdown().await.unwrap();
+        let (mut stream, http2) = begun.await.unwrap().unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        (all, http2)
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_tell_the_protocol_and_come_once_more() {
+        for (sent, http2) in [
+            (&[b"GET / HTTP/1.1\r\n\r\n".as_slice()] as &[&[u8]], false),
+            (&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nand more"], true),
+            (&[b"PRI * HT", b"TP/2.0\r\n\r\n", b"SM\r\n\r\n"], true),
+            (&[b"PRI * HTTP/1.1\r\n\r\n"], false),
+            // A client that says a part of it and leaves.
+            (&[b"P"], false),
+            (&[], false),
+        ] {
+            let (all, told) = begun(sent).await;
+            assert_eq!((all, told), (sent.concat(), http2));
+        }
+    }
 }

@@ -116,8 +116,17 @@ async fn file_of(
         Write::File(path) | Write::Parts(path) => Location::root().join(path)?,
         Write::FileOfRun => {
             let query: FileOfRunQuery = parse_query(uri.query().unwrap_or_default())?;
-            let given = query.run_id.or(query.run_uuid).unwrap_or_default();
-            place_in_run(tracking, &given, &query.path).await?
+            // That server reads run_uuid alone: what is asked about here must be what it writes.
+            if query
+                .run_id
+                .is_some_and(|run_id| query.run_uuid.as_ref() != Some(&run_id))
+            {
+                return Err(Error::Invalid(
+                    "the run is named by run_uuid; run_id must be absent or the same".to_owned(),
+                ));
+            }
+            let given = query.run_uuid.unwrap_or_default();
+            place_in_run(tracking, &given, decoded_whole(&query.path)?).await?
         }
         _ => return Ok(None),
     };
@@ -126,7 +135,7 @@ async fn file_of(
 
 async fn place_in_run(tracking: &Tracking, run_id: &str, path: &str) -> Result<Location, Error> {
     if run_id.is_empty() {
-        return Err(Error::Missing("run_id".to_owned()));
+        return Err(Error::Missing("run_uuid".to_owned()));
     }
     let run = tracking.get_run(run_id).await?;
     Location::parse_uri(&run.artifact_uri)?.join(path)
@@ -135,7 +144,8 @@ async fn place_in_run(tracking: &Tracking, run_id: &str, path: &str) -> Result<L
 /// Has the address of a file of a run signed, for a caller who may change the file.
 async fn sign(tracking: &Tracking, caller: &Identity, request: Request) -> Result<Response, Error> {
     let read = JobWrite::read(request).await?;
-    let file = place_in_run(tracking, &read.text("run_id"), &read.text("path")).await?;
+    let path = read.text("path");
+    let file = place_in_run(tracking, &read.text("run_id"), decoded_whole(&path)?).await?;
     let allowed = tracking.check_may_change_artifact(caller, &file, Change::Write);
     allowed.await?;
     let (head, body) = of(tracking)?.forward_write(read).await?;
@@ -175,10 +185,22 @@ fn names_of(path: &str) -> Result<Vec<String>, Error> {
         let name = name.map_err(|_| wrong("it is not UTF-8"))?;
         match name.contains('/') {
             true => Err(wrong("a name in it holds a slash")),
-            false => Ok(name.into_owned()),
+            false => decoded_whole(&name).map(str::to_owned),
         }
     });
     names.collect()
+}
+
+/// A path that stays what it is when it is decoded once more: MLflow decodes until nothing changes,
+/// and what was asked about here would not be what it writes.
+fn decoded_whole(path: &str) -> Result<&str, Error> {
+    match percent_decode_str(path).decode_utf8() {
+        Ok(again) if again == path => Ok(path),
+        _ => Err(Error::InvalidPath {
+            path: path.to_owned(),
+            reason: "it is percent-encoded twice",
+        }),
+    }
 }
 
 /// An error of a forwarded request, with what to do about it: MLflow's clients show nothing else.

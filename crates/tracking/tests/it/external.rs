@@ -507,6 +507,29 @@ async fn files_of_registered_versions_stay_for_whoever_does_not_manage_models() 
                 assert_eq!(answer.status, status, "{role:?} {path} {:?}", answer.body);
             }
         }
+        // What that server would read otherwise than it was asked about here.
+        for (method, path) in [
+            (
+                Method::PUT,
+                format!("{store}/artifacts/1/{RUN}/artifacts/model%252Fx"),
+            ),
+            (
+                Method::POST,
+                format!("{own}?run_uuid={RUN}&path=model%252Fx"),
+            ),
+            (
+                Method::POST,
+                format!("{own}?run_id=another&run_uuid={RUN}&path=other"),
+            ),
+        ] {
+            let caller = Identity::Key {
+                id: "k".to_owned(),
+                name: "k".to_owned(),
+                role: Role::Runner,
+            };
+            let answer = server.send_as(caller, method, &path, "x".to_owned()).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+        }
     }
 }
 
