@@ -13,6 +13,8 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableRequest
 
+from conftest import free_port
+
 WAREHOUSE, PREFIX = "ml", "of-ml"
 CLIENT_ID, CLIENT_SECRET = "asgard", "s3cret-of-asgard"
 
@@ -38,12 +40,13 @@ class RestServer:
         self.catalog = SqlCatalog("behind", uri=f"sqlite:///{home}/behind.db", warehouse=warehouse, **storage)
         self.vended, self.fault, self.tokens, self.asked = storage, None, set(), []
         self.lock = threading.Lock()
-        self.start(0)
-        self.port = self.http.server_address[1]
+        # Stopped and started again by a test: a port that nobody takes in between.
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
+        self.start()
 
-    def start(self, port):
-        self.http = ThreadingHTTPServer(("127.0.0.1", port), handler(self))
+    def start(self):
+        self.http = ThreadingHTTPServer(("127.0.0.1", self.port), handler(self))
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def as_pyiceberg(self):

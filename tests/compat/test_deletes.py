@@ -141,7 +141,8 @@ def define(server, table, *features):
         "source": {"catalog": "lake", "schema": "gold", "table_name": table},
     }
     answer = requests.post(server.url + "/feast/features", json=view, timeout=60)
-    assert answer.status_code == 201, answer.text
+    # 200 where a try before this one has defined it.
+    assert answer.status_code in (200, 201), answer.text
 
 
 def ask(server, view, features, ids, **more):

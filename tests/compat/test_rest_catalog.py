@@ -89,8 +89,10 @@ def test_a_wrong_secret_and_an_unknown_warehouse_are_told(rest, tmp_path):
         settings = rest.settings() | {f"ASGARD__FEATURE_STORE__CATALOGS__LAKE__{setting}": wrong}
         server = Server(tmp_path / setting, settings)
         server.start()
-        answer = get(server, "/feast/tables?catalog=lake")
-        server.stop()
+        try:
+            answer = get(server, "/feast/tables?catalog=lake")
+        finally:
+            server.stop()
         assert answer.status_code == 502 and words in answer.json()["message"], answer.text
         assert "asgard:wrong" not in answer.text + server.log.read_text()
 
@@ -99,7 +101,7 @@ def test_a_catalog_that_is_gone_is_said_and_found_again(server, rest):
     rest.stop()
     answer = get(server, "/feast/tables?catalog=lake")
     assert answer.status_code == 503, answer.text
-    rest.start(rest.port)
+    rest.start()
     assert get(server, "/feast/tables?catalog=lake").status_code == 200
 
 
