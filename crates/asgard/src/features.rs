@@ -131,9 +131,7 @@ async fn look_up(store: &FeatureStore, asked: FeaturesAsked) -> Result<FeaturesF
         .online_columns(PROJECT, from, &entities, now_us)
         .await?;
     let views = found.unknown.iter().map(|(view, _)| view.clone());
-    store
-        .note_model_use(PROJECT, views.collect(), model, now_us / 1000)
-        .await?;
+    store.note_model_use(PROJECT, views.collect(), &model, now_us / 1000);
     let notes = found.unknown.iter().filter(|(_, rows)| !rows.is_empty());
     let notes = notes.map(|(view, rows)| {
         let named = rows.iter().take(NAMED).map(|row| {

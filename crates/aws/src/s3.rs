@@ -88,7 +88,10 @@ impl Address {
         Ok(Self {
             path_style: settings.path_style.unwrap_or(endpoint.is_some()),
             amazon: endpoint.is_none(),
-            endpoint: endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
+            endpoint: endpoint.unwrap_or_else(|| {
+                let china = if region.starts_with("cn-") { ".cn" } else { "" };
+                format!("https://s3.{region}.amazonaws.com{china}")
+            }),
             region,
         })
     }
@@ -255,6 +258,9 @@ mod tests {
         let place = Address::of(&Settings::default(), &AwsVariables::default()).unwrap();
         assert_eq!(place.endpoint, "https://s3.us-east-1.amazonaws.com");
         assert!(!place.path_style);
+        let china = self::variables(&[("AWS_REGION", "cn-north-1")]);
+        let place = Address::of(&Settings::default(), &china).unwrap();
+        assert_eq!(place.endpoint, "https://s3.cn-north-1.amazonaws.com.cn");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Config {
     pub online: OnlineStore,
     /// `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]`, where `online` is `redis`.
     pub redis_url: Option<String>,
+    /// How long one operation of the Redis server may take, in milliseconds; absent: 2000.
+    pub redis_timeout_ms: Option<u64>,
     /// How the functions of on-demand feature views run.
     pub on_demand: OnDemandConfig,
     /// Whether online reads leave out values that are older than their view's ttl. Feast's own

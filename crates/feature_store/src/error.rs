@@ -74,6 +74,9 @@ pub enum Error {
     /// Something else is doing it.
     #[error("{0}")]
     Busy(String),
+    /// It cannot be done now, but later.
+    #[error("{what}")]
+    Later { what: String, help: &'static str },
     /// A part of Feast that asgard does not have.
     #[error("{0}")]
     Unsupported(String),
@@ -132,9 +135,10 @@ pub enum Error {
         source: Option<Box<redb::Error>>,
     },
     /// The shared online store does not answer.
-    #[error("the online store at {address} {}", away(source.as_ref()))]
+    #[error("the online store at {address} {}", away(source.as_ref(), *within))]
     OnlineAway {
         address: String,
+        within: std::time::Duration,
         source: Option<redis::RedisError>,
     },
     /// What the online store knows of a view cannot be read.
@@ -176,10 +180,10 @@ impl std::fmt::Display for Kind {
     }
 }
 
-fn away(cause: Option<&redis::RedisError>) -> String {
+fn away(cause: Option<&redis::RedisError>, within: std::time::Duration) -> String {
     match cause {
         Some(cause) => format!("cannot be used: {cause}"),
-        None => "does not answer within 2 seconds".to_owned(),
+        None => format!("does not answer within {} seconds", within.as_secs_f64()),
     }
 }
 
@@ -213,6 +217,14 @@ impl Error {
         }
     }
 
+    /// A load that ends with its server.
+    pub(crate) fn stopping() -> Self {
+        Self::Later {
+            what: "the server stops, and the load with it".to_owned(),
+            help: "ask again when it is back: what was written stays, and nothing is written twice",
+        }
+    }
+
     /// A read that names neither features nor a service, or both.
     pub(crate) fn nothing_asked() -> Self {
         Self::Invalid("give either features, a list of VIEW:FEATURE, or feature_service".to_owned())
@@ -240,6 +252,7 @@ impl Error {
             Self::Environment(_)
             | Self::Sandbox(_)
             | Self::OnlineEntry { .. }
+            | Self::Later { .. }
             | Self::OnlineAway { .. } => Code::Unavailable,
             Self::InUse(_) | Self::Busy(_) => Code::Conflict,
             Self::UnknownCatalog { .. }
@@ -289,6 +302,7 @@ impl Error {
                 view.rsplit('/').next().unwrap_or(view)
             ),
             Self::Transform { help, .. } => (*help)?.to_owned(),
+            Self::Later { help, .. } => (*help).to_owned(),
             Self::Environment(error) => error.help()?.to_owned(),
             Self::Sandbox(error) => error.help()?.to_owned(),
             Self::RequestData { name, .. } => {

@@ -36,16 +36,13 @@ pub(crate) struct Noted(Arc<Mutex<HashMap<ModelUse, Instant>>>);
 type ModelUse = (String, String, String, i64);
 
 impl Noted {
-    fn is_new(&self, model_use: &ModelUse) -> bool {
-        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = noted.get(model_use);
-        last.is_none_or(|last| last.elapsed() >= NOTED_EVERY)
-    }
-
-    fn set(&self, model_use: ModelUse) {
+    /// Keeps those that were not noted of late, and notes them.
+    fn new_of(&self, uses: impl Iterator<Item = ModelUse>) -> Vec<ModelUse> {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.retain(|_, last| last.elapsed() < NOTED_EVERY);
-        noted.insert(model_use, Instant::now());
+        let now = Instant::now();
+        uses.filter(|one| noted.insert(one.clone(), now).is_none())
+            .collect()
     }
 }
 
@@ -185,32 +182,38 @@ impl FeatureStore {
         Ok(tx.commit().await?)
     }
 
-    /// Notes that a model asked for features of views; once a minute at most.
-    ///
-    /// # Errors
-    /// When the database does not take it.
-    pub async fn note_model_use(
+    /// Notes that a model asked for features of views; once a minute at most. It is written beside
+    /// the request: an inference neither waits for that nor fails with it.
+    pub fn note_model_use(
         &self,
         project: &str,
         views: Vec<String>,
-        model: (String, i64),
+        model: &(String, i64),
         now: i64,
-    ) -> Result<(), Error> {
+    ) {
         let uses = views.into_iter().map(|view| {
             let project = project.to_owned();
             (project, view, model.0.clone(), model.1)
         });
-        let new: Vec<ModelUse> = uses.filter(|one| self.noted.is_new(one)).collect();
+        let new = self.noted.new_of(uses);
         if new.is_empty() {
-            return Ok(());
+            return;
         }
+        let store = self.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = store.write_model_uses(new, now).await {
+                tracing::warn!(error = %error.message(), "noting that a model asked for features failed");
+            }
+        });
+    }
+
+    async fn write_model_uses(&self, uses: Vec<ModelUse>, now: i64) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
-        for (project, view, ..) in &new {
-            history::upsert_model_use(&mut tx, project, view, &model, now).await?;
+        for (project, view, model, version) in uses {
+            let model = (model, version);
+            history::upsert_model_use(&mut tx, &project, &view, &model, now).await?;
         }
-        tx.commit().await?;
-        new.into_iter().for_each(|one| self.noted.set(one));
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     /// The models that asked for features of a view.

@@ -89,7 +89,10 @@ impl FeatureStore {
             (OnlineStore::Local, _) => None,
             (OnlineStore::Postgres, _) => Some(online::Shared::Database(db.clone())),
             (OnlineStore::Redis, Some(url)) => {
-                Some(online::Shared::Redis(online::Redis::new(url)?))
+                let within = config
+                    .redis_timeout_ms
+                    .map(std::time::Duration::from_millis);
+                Some(online::Shared::Redis(online::Redis::new(url, within)?))
             }
             (OnlineStore::Redis, None) => {
                 return Err(Error::Invalid(

@@ -142,7 +142,7 @@ impl CatalogConfig {
     /// Where Glue answers.
     ///
     /// # Errors
-    /// When that is no URL.
+    /// When that is no URL, or one with a path.
     pub(crate) fn glue_endpoint(
         &self,
         name: &str,
@@ -159,12 +159,14 @@ impl CatalogConfig {
             },
             str::to_owned,
         );
-        check_address(
-            &format!("feature_store.catalogs.{name}"),
-            "uri",
-            Some(&address),
-        )
-        .map(|url| url.expect("an address was given"))
+        let key = format!("feature_store.catalogs.{name}");
+        let url = check_address(&key, "uri", Some(&address))?.expect("an address was given");
+        if url.path() != "/" || url.query().is_some() {
+            return Err(Error::Invalid(format!(
+                "{key}.uri {address:?} has a path: Glue answers at the root of a host, as https://glue.eu-west-1.amazonaws.com"
+            )));
+        }
+        Ok(url)
     }
 
     fn check_bucket(&self, name: &str, variables: &AwsVariables) -> Result<(), Error> {
@@ -266,6 +268,11 @@ mod tests {
             ..CatalogConfig::default()
         };
         assert_eq!(check(&glue), None);
+        let with_path = CatalogConfig {
+            uri: "https://gateway.example.com/glue".to_owned(),
+            ..glue.clone()
+        };
+        assert!(check(&with_path).unwrap().contains("lake.uri"));
         let both = CatalogConfig {
             credential: Some("id:secret".to_owned().into()),
             ..rest.clone()

@@ -364,11 +364,11 @@ async fn run(
     };
     let span = Span { start_us, end_us };
     let started = Instant::now();
-    let names = request.feature_views.as_deref();
+    let names = request.feature_views;
     let now = Timestamp::now().0;
     if query.is_async {
         let names = store
-            .materialize_later(&project.0, names, span, now)
+            .materialize_later(&project.0, names.as_deref(), span, now)
             .await?;
         let accepted = AcceptedResponse {
             status: "accepted",
@@ -376,7 +376,17 @@ async fn run(
         };
         return Ok((StatusCode::ACCEPTED, Json(accepted)).into_response());
     }
-    let done = store.materialize(&project.0, names, span, now).await?;
+    // A task of its own: a client that hangs up does not leave a load in the middle.
+    let (loader, project) = (store.clone(), project.0.clone());
+    let load = store.tasks.spawn(async move {
+        let load = Box::pin(loader.materialize(&project, names.as_deref(), span, now));
+        loader.stop.run_until_cancelled(load).await
+    });
+    let done = match load.await {
+        Ok(Some(done)) => done?,
+        Ok(None) => return Err(Error::stopping().into()),
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    };
     Ok(Json(MaterializeResponse {
         materialized: done.into_iter().map(Into::into).collect(),
         duration_seconds: started.elapsed().as_secs_f64(),

@@ -168,7 +168,8 @@ impl FeatureStore {
             }
             Some(names) => {
                 let mut views = Vec::new();
-                for name in names {
+                let mut seen = HashSet::new();
+                for name in names.iter().filter(|name| seen.insert(*name)) {
                     views.push(self.online_view(project, name).await?);
                 }
                 views

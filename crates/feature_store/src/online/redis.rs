@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisError, Script};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisError, RetryMethod, Script};
 use tokio::sync::Mutex;
 
 use super::row::{Row, Stamp};
 use crate::error::Error;
 
-/// How long one operation may take, connecting to the store included.
+/// How long one operation may take, connecting to the store included, where nothing else is set.
 const BUDGET: Duration = Duration::from_secs(2);
+
+/// The pauses before rows are written again, about half a minute: a store that starts anew, or that
+/// another load keeps busy, does not end a long load.
+const PAUSES_MS: [u64; 7] = [250, 500, 1_000, 2_000, 4_000, 8_000, 14_000];
 
 /// Rows in one call of the script: others wait while it runs.
 pub(super) const TOGETHER: usize = 500;
@@ -69,7 +73,15 @@ pub(crate) struct Redis {
     client: Client,
     /// Without a password.
     shown: Arc<str>,
-    connection: Arc<Mutex<Option<MultiplexedConnection>>>,
+    budget: Duration,
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// The connection that all use, and how many there were.
+#[derive(Default)]
+struct Connection {
+    number: u64,
+    open: Option<MultiplexedConnection>,
 }
 
 fn rows_of(view: &str) -> String {
@@ -81,7 +93,7 @@ impl Redis {
     ///
     /// # Errors
     /// When that is no address.
-    pub(crate) fn new(url: &str) -> Result<Self, Error> {
+    pub(crate) fn new(url: &str, budget: Option<Duration>) -> Result<Self, Error> {
         let client = Client::open(url).map_err(|error| {
             Error::Invalid(format!(
                 "feature_store.redis_url is no address of a Redis server ({error}): give redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]"
@@ -91,6 +103,7 @@ impl Redis {
         Ok(Self {
             client,
             shown,
+            budget: budget.unwrap_or(BUDGET),
             connection: Arc::default(),
         })
     }
@@ -118,7 +131,8 @@ impl Redis {
         self.ask(&Asked::Script(call)).await
     }
 
-    /// Writes rows, and tells how many were newer than what was there.
+    /// Writes rows, and tells how many were newer than what was there. Rows may be written twice, so
+    /// a store that does not answer is asked again for a while.
     pub(super) async fn upsert(&self, view: &str, rows: &[(Box<[u8]>, Row)]) -> Result<u64, Error> {
         let script = Script::new(UPSERT);
         let mut call = script.key(rows_of(view));
@@ -127,7 +141,17 @@ impl Redis {
             bytes.extend(row.bytes());
             call.arg(&**key).arg(bytes);
         }
-        self.ask(&Asked::Script(call)).await
+        let asked = Asked::Script(call);
+        for pause_ms in PAUSES_MS {
+            match self.ask(&asked).await {
+                Err(error) if may_pass(&error) => {
+                    tracing::warn!(error = %error.message(), pause_ms, "rows are written again after a pause");
+                }
+                answer => return answer,
+            }
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        }
+        self.ask(&asked).await
     }
 
     /// The rows of some keys, in their order.
@@ -159,44 +183,81 @@ impl Redis {
     async fn ask<T: FromRedisValue>(&self, asked: &Asked<'_>) -> Result<T, Error> {
         let away = |source: Option<RedisError>| Error::OnlineAway {
             address: self.shown.to_string(),
+            within: self.budget,
             source,
         };
-        match tokio::time::timeout(BUDGET, self.try_twice(asked)).await {
+        let mut used = None;
+        let tried = self.try_twice(asked, &mut used);
+        match tokio::time::timeout(self.budget, tried).await {
             Ok(answer) => answer.map_err(|error| away(Some(error))),
             Err(_) => {
                 // What answers so late is not waited for again.
-                *self.connection.lock().await = None;
+                used.into_iter().for_each(|number| self.give_up(number));
                 Err(away(None))
             }
         }
     }
 
     /// A connection may have ended while nobody used it. Every question may be asked twice.
-    async fn try_twice<T: FromRedisValue>(&self, asked: &Asked<'_>) -> Result<T, RedisError> {
-        let connection = self.connected().await?;
+    async fn try_twice<T: FromRedisValue>(
+        &self,
+        asked: &Asked<'_>,
+        used: &mut Option<u64>,
+    ) -> Result<T, RedisError> {
+        let (number, connection) = self.connected().await?;
+        *used = Some(number);
         match asked.ask(connection).await {
             Err(error) if error.is_io_error() || error.is_connection_dropped() => {
-                *self.connection.lock().await = None;
-                asked.ask(self.connected().await?).await
+                self.give_up(number);
+                let (number, connection) = self.connected().await?;
+                *used = Some(number);
+                asked.ask(connection).await
             }
             answer => answer,
         }
     }
 
-    async fn connected(&self) -> Result<MultiplexedConnection, RedisError> {
+    /// Has the next question make a new connection, unless there is one already. Whoever has the
+    /// lock is making it.
+    fn give_up(&self, number: u64) {
+        if let Ok(mut connection) = self.connection.try_lock()
+            && connection.number == number
+        {
+            connection.open = None;
+        }
+    }
+
+    async fn connected(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
         let mut connection = self.connection.lock().await;
-        if let Some(connection) = &*connection {
-            return Ok(connection.clone());
+        if let Some(open) = &connection.open {
+            return Ok((connection.number, open.clone()));
         }
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(BUDGET))
-            .set_response_timeout(Some(BUDGET));
+            .set_connection_timeout(Some(self.budget))
+            .set_response_timeout(Some(self.budget));
         let new = self
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
-        Ok(connection.insert(new).clone())
+        connection.number += 1;
+        connection.open = Some(new.clone());
+        Ok((connection.number, new))
     }
+}
+
+/// Whether the same question may be answered later.
+fn may_pass(error: &Error) -> bool {
+    let Error::OnlineAway { source, .. } = error else {
+        return false;
+    };
+    source.as_ref().is_none_or(|error| {
+        error.is_io_error()
+            || error.is_connection_dropped()
+            || matches!(
+                error.retry_method(),
+                RetryMethod::WaitAndRetry | RetryMethod::RefreshSlotsAndRetry
+            )
+    })
 }
 
 enum Asked<'a> {
@@ -250,9 +311,9 @@ mod tests {
 
     #[test]
     fn an_address_shows_no_password() {
-        let store = Redis::new("redis://me:secret@cache:6380/2").unwrap();
+        let store = Redis::new("redis://me:secret@cache:6380/2", None).unwrap();
         assert_eq!(&*store.shown, "cache:6380");
-        let refused = Redis::new("http://cache").err().unwrap().to_string();
+        let refused = Redis::new("http://cache", None).err().unwrap().to_string();
         assert!(refused.contains("redis://"), "{refused}");
     }
 }

@@ -153,6 +153,8 @@ impl App {
         let config = Config {
             online: OnlineStore::Redis,
             redis_url: Some(redis.url()),
+            // This machine may be busy, and a store that is gone refuses at once.
+            redis_timeout_ms: Some(30_000),
             ..Config::default()
         };
         let mut app = Self::with(&config).await;

@@ -506,6 +506,36 @@ async fn an_asynchronous_load_is_answered_first_and_tells_its_end() {
 }
 
 #[tokio::test]
+async fn a_load_whose_client_hangs_up_goes_on_to_its_end() {
+    use futures_util::FutureExt as _;
+
+    for app in App::both().await {
+        app.customers().await;
+        // Twice the same view is once.
+        let load = json!({
+            "feature_views": ["customer_features", "customer_features"],
+            "start_ts": "2025-10-01",
+            "end_ts": "2025-11-03"
+        });
+        let asked = app.post("/feast/materialize", load);
+        assert!(asked.now_or_never().is_none(), "{}", app.database);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let (_, body) = app
+                .get("/feast/features/customer_features/materializations")
+                .await;
+            let loads = body["materializations"].as_array().unwrap();
+            if loads.len() == 1 && loads[0]["mode"] == "full" {
+                break;
+            }
+            assert!(std::time::Instant::now() < end, "{body}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(orders(&app, 1).await, json!(4), "{}", app.database);
+    }
+}
+
+#[tokio::test]
 async fn values_of_another_project_have_paths_of_their_own() {
     let app = App::sqlite().await;
     customers(&app).await;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -59,12 +60,12 @@ impl Drop for RedisServer {
     }
 }
 
-/// What it acknowledges is on disk, so that it may be killed.
+/// What it acknowledges is written to its file, so that it may be killed.
 fn spawn(socket: PathBuf) -> Option<Child> {
     let start = |program: &str| {
         Command::new(program)
             .args(["--port", "0", "--save", "", "--appendonly", "yes"])
-            .args(["--appendfsync", "always", "--unixsocket"])
+            .args(["--appendfsync", "no", "--unixsocket"])
             .arg(&socket)
             .arg("--dir")
             .arg(socket.parent().unwrap())
@@ -117,6 +118,69 @@ async fn a_store_that_goes_away_is_told_with_the_fix_and_found_again() {
     assert_eq!((status, &body["results"][1]["values"]), (200, &json!([4])));
     let (_, body) = app.post(path, load).await;
     assert_eq!(body["materialized"][0]["mode"], "nothing", "{body}");
+}
+
+/// A way to the server that breaks the connection at the first `breaks` writes of rows.
+fn breaking(server: &RedisServer, breaks: usize) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{UnixListener, UnixStream};
+
+    let path = server.dir.path().join("breaking.sock");
+    let (listener, to) = (UnixListener::bind(&path).unwrap(), server.socket());
+    let left = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(breaks));
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let Ok(server) = UnixStream::connect(&to).await else {
+                continue;
+            };
+            let left = left.clone();
+            tokio::spawn(async move {
+                let (mut asked, mut answers) = client.into_split();
+                let (mut answered, mut questions) = server.into_split();
+                let back = tokio::io::copy(&mut answered, &mut answers);
+                let forth = async {
+                    let mut bytes = vec![0; 1 << 16];
+                    loop {
+                        let read = asked.read(&mut bytes).await.unwrap_or(0);
+                        let part = &bytes[..read];
+                        let has = |text: &[u8]| part.windows(text.len()).any(|at| at == text);
+                        // The script of rows has one key.
+                        let rows = has(b"EVALSHA") && has(b"\r\n$1\r\n1\r\n$");
+                        let broken = rows
+                            && left
+                                .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                                .is_ok();
+                        if read == 0 || broken || questions.write_all(part).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! { _ = back => {}, () = forth => {} }
+            });
+        }
+    });
+    format!("redis+unix://{}", path.display())
+}
+
+#[tokio::test]
+async fn rows_are_written_again_when_the_store_comes_back() {
+    let Some(server) = RedisServer::start() else {
+        eprintln!("skipped: there is neither redis-server nor valkey-server");
+        return;
+    };
+    let app = App::with(&feature_store::Config {
+        online: feature_store::OnlineStore::Redis,
+        redis_url: Some(breaking(&server, 4)),
+        redis_timeout_ms: Some(30_000),
+        ..feature_store::Config::default()
+    })
+    .await;
+    app.customers().await;
+    let load = json!({"feature_views": ["customer_features"], "end_ts": "2025-11-03"});
+    let (status, body) = app.post("/feast/materialize-incremental", load).await;
+    assert_eq!(status, 200, "{body}");
+    let (status, body) = trips(&app).await;
+    assert_eq!((status, &body["results"][1]["values"]), (200, &json!([4])));
 }
 
 #[tokio::test]

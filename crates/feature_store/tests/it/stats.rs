@@ -147,14 +147,19 @@ async fn models_that_ask_for_features_of_a_view_are_listed() {
         let views = || vec!["customer_features".to_owned()];
         for (version, now) in [(1, 1_000), (2, 2_000), (1, 3_000)] {
             let model = ("churn".to_owned(), version);
-            let noted = app
-                .store
-                .note_model_use("default", views(), model, now)
-                .await;
-            noted.unwrap();
+            app.store.note_model_use("default", views(), &model, now);
         }
-        let (status, usage) = app.get("/feast/features/customer_features/usage").await;
-        assert_eq!(status, 200, "{usage}");
+        // They are written beside the requests.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let usage = loop {
+            let (status, usage) = app.get("/feast/features/customer_features/usage").await;
+            assert_eq!(status, 200, "{usage}");
+            if usage["models"].as_array().unwrap().len() == 2 {
+                break usage;
+            }
+            assert!(std::time::Instant::now() < end, "{usage}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
         // The third is the first again, within a minute.
         let versions: Vec<&str> = usage["models"]
             .as_array()
