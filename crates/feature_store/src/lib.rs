@@ -25,6 +25,7 @@ mod proto;
 mod registry;
 mod stats;
 mod store;
+mod stream;
 mod table;
 mod training;
 

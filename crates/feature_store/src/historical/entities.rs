@@ -159,11 +159,12 @@ fn timestamp_column(schema: &Schema) -> Result<usize, Error> {
 }
 
 fn moments(name: &str, column: &ArrayRef) -> Result<Moments, Error> {
-    let known = (0..column.len()).map(|row| column.is_valid(row)).collect();
-    let exact = |us: Vec<i64>, known| Moments {
+    // A column of another type may have any length, and no bytes.
+    let known = || (0..column.len()).map(|row| column.is_valid(row)).collect();
+    let exact = |us: Vec<i64>| Moments {
         us,
         fraction: Vec::new(),
-        known,
+        known: known(),
     };
     Ok(match column.data_type() {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
@@ -171,7 +172,7 @@ fn moments(name: &str, column: &ArrayRef) -> Result<Moments, Error> {
             Moments {
                 us: values.iter().map(|ns| ns.div_euclid(1000)).collect(),
                 fraction: values.iter().map(|ns| ns.rem_euclid(1000) != 0).collect(),
-                known,
+                known: known(),
             }
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => exact(
@@ -179,21 +180,14 @@ fn moments(name: &str, column: &ArrayRef) -> Result<Moments, Error> {
                 .as_primitive::<TimestampMicrosecondType>()
                 .values()
                 .to_vec(),
-            known,
         ),
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
             let values = column.as_primitive::<TimestampMillisecondType>().values();
-            exact(
-                values.iter().map(|ms| ms.saturating_mul(1000)).collect(),
-                known,
-            )
+            exact(values.iter().map(|ms| ms.saturating_mul(1000)).collect())
         }
         DataType::Timestamp(TimeUnit::Second, _) => {
             let values = column.as_primitive::<TimestampSecondType>().values();
-            exact(
-                values.iter().map(|s| s.saturating_mul(1_000_000)).collect(),
-                known,
-            )
+            exact(values.iter().map(|s| s.saturating_mul(1_000_000)).collect())
         }
         DataType::Date32
         | DataType::Date64
@@ -213,7 +207,6 @@ fn moments(name: &str, column: &ArrayRef) -> Result<Moments, Error> {
                     .as_primitive::<TimestampMicrosecondType>()
                     .values()
                     .to_vec(),
-                known,
             )
         }
         other => {
@@ -226,7 +219,7 @@ fn moments(name: &str, column: &ArrayRef) -> Result<Moments, Error> {
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::{Int64Array, StringArray, TimestampNanosecondArray};
+    use arrow_array::{Int64Array, NullArray, StringArray, TimestampNanosecondArray};
 
     use super::*;
 
@@ -269,6 +262,10 @@ mod tests {
             .to_string();
         assert!(error.contains("their columns are: id, when"), "{error}");
         assert!(rows("event_timestamp", Arc::new(Int64Array::from(vec![1]))).is_err());
+        let nulls: ArrayRef = Arc::new(NullArray::new(1 << 46));
+        let nulls = RecordBatch::try_from_iter([("event_timestamp", nulls)]).unwrap();
+        let error = EntityRows::new(nulls).unwrap_err().to_string();
+        assert!(error.contains("is Null, not a time"), "{error}");
         let text = Arc::new(StringArray::from(vec!["soon"]));
         assert!(
             rows("event_timestamp", text)

@@ -30,6 +30,7 @@ use super::fault;
 use crate::FeatureStore;
 use crate::error::Error;
 use crate::offline::Command;
+use crate::stream as arrow_stream;
 
 const SERVICE: &str = "arrow.flight.protocol.FlightService";
 
@@ -176,25 +177,31 @@ async fn receive(
         });
     let mut table =
         FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from).boxed());
+    let rows = gather(&mut table).await?;
+    // The stream has the other share of it.
+    drop(table);
+    let held = Arc::into_inner(held).ok_or_else(|| Status::internal("an upload has two owners"))?;
+    Ok((command, rows, held))
+}
+
+async fn gather(table: &mut FlightRecordBatchStream) -> Result<RecordBatch, Status> {
     let broken = |error: FlightError| match error {
         FlightError::Tonic(status) => *status,
         other => refused(&Error::Invalid(format!(
             "the table cannot be read: {other}"
         ))),
     };
-    let mut batches = Vec::new();
+    let (mut batches, mut rows) = (Vec::new(), 0_usize);
     while let Some(batch) = table.try_next().await.map_err(broken)? {
+        rows = rows.saturating_add(batch.num_rows());
+        arrow_stream::few_enough(rows).map_err(|e| refused(&e))?;
         batches.push(batch);
     }
     let schema = table
         .schema()
         .cloned()
         .unwrap_or_else(|| Arc::new(Schema::empty()));
-    let rows = concat_batches(&schema, &batches).map_err(|e| refused(&Error::from(e)))?;
-    // The stream has the other share of it.
-    drop(table);
-    let held = Arc::into_inner(held).ok_or_else(|| Status::internal("an upload has two owners"))?;
-    Ok((command, rows, held))
+    concat_batches(&schema, &batches).map_err(|e| refused(&Error::from(e)))
 }
 
 fn send(rows: RecordBatch) -> BoxStream<'static, Result<FlightData, Status>> {
@@ -361,6 +368,19 @@ mod tests {
         Held::new(&room).grow(10 * mib).unwrap();
         let large = Held::new(&Arc::new(Semaphore::new(ROOM_MIB)));
         let refused = large.grow(UPLOAD_LIMIT + 1).unwrap_err();
+        assert!(refused.message().contains("in parts"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn rows_without_bytes_are_counted() {
+        let upload = |length| {
+            let column: arrow_array::ArrayRef = Arc::new(arrow_array::NullArray::new(length));
+            let batch = RecordBatch::try_from_iter([("event_timestamp", column)]).unwrap();
+            let sent = FlightDataEncoderBuilder::new().build(stream::iter([Ok(batch)]));
+            FlightRecordBatchStream::new_from_flight_data(sent)
+        };
+        assert_eq!(gather(&mut upload(3)).await.unwrap().num_rows(), 3);
+        let refused = gather(&mut upload(1 << 46)).await.unwrap_err();
         assert!(refused.message().contains("in parts"), "{refused}");
     }
 }

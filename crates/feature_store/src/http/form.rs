@@ -15,6 +15,7 @@ use serde_json::Value;
 use web::{ApiError, Code};
 
 use crate::error::Error;
+use crate::stream;
 
 /// How many bytes a table may take once it is unpacked: a small file can hold a great deal of
 /// what is all the same.
@@ -94,6 +95,7 @@ impl Form {
             }
             Self::Arrow => {
                 let form = "an Arrow stream";
+                stream::rows(&body).map_err(|source| not_readable(form, source))?;
                 let reader = arrow_ipc::reader::StreamReader::try_new(Cursor::new(body), None)
                     .map_err(|source| not_readable(form, source))?;
                 gather(form, reader.schema(), reader)
@@ -163,9 +165,11 @@ fn gather(
     reader: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
 ) -> Result<RecordBatch, Error> {
     let mut batches = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut rows) = (0, 0);
     for batch in reader {
         let batch = batch.map_err(|source| not_readable(form, source))?;
+        rows += batch.num_rows();
+        stream::few_enough(rows)?;
         bytes += batch.get_array_memory_size();
         if bytes > UNPACKED_LIMIT {
             return Err(Error::Invalid(
@@ -175,4 +179,37 @@ fn gather(
         batches.push(batch);
     }
     Ok(concat_batches(&schema, &batches)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, NullArray};
+
+    use super::*;
+    use crate::stream::MOST_ROWS;
+    use crate::stream::testing::{announcing, written};
+
+    #[test]
+    fn a_body_that_announces_more_than_it_has_is_refused() {
+        let refused = Form::Arrow.read(announcing(1 << 46).into()).unwrap_err();
+        assert!(
+            refused.message().contains("more than there are"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn rows_without_bytes_are_counted() {
+        let column: ArrayRef = Arc::new(NullArray::new(MOST_ROWS));
+        let batch = RecordBatch::try_from_iter([("event_timestamp", column)]).unwrap();
+        let once = || Ok(batch.clone());
+        assert!(gather("Parquet", batch.schema(), [once()].into_iter()).is_ok());
+        let twice = [once(), once()].into_iter();
+        let refused = gather("Parquet", batch.schema(), twice).unwrap_err();
+        assert!(refused.message().contains("50000000 rows"), "{refused}");
+        let large = batch.schema();
+        let column: ArrayRef = Arc::new(NullArray::new(MOST_ROWS + 1));
+        let large = RecordBatch::try_new(large, vec![column]).unwrap();
+        assert!(Form::Arrow.read(written(&large).into()).is_err());
+    }
 }

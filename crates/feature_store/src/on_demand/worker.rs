@@ -23,14 +23,18 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use super::Function;
 use crate::error::Error;
+use crate::stream;
 
 /// The worker's program.
 const PROGRAM: &str = include_str!("../../python/transform.py");
 const PROGRAM_INSIDE: &str = "/asgard/transform.py";
 const WORK_INSIDE: &str = "/work";
 
-/// The longest JSON of an answer, and the longest table: a worker runs foreign code.
+/// The longest JSON of an answer, and the longest table, which may be so long in any case, longer by
+/// this for each value that was asked for, and never longer than that: a worker runs foreign code.
 const LONGEST_TOLD: u32 = 1 << 20;
+const TABLE: u64 = 256 << 20;
+const TABLE_VALUE: u64 = 256;
 const LONGEST_TABLE: u64 = 2 << 30;
 /// How much memory an answer gets before its first byte is there.
 const FIRST_PART: u64 = 1 << 20;
@@ -122,7 +126,7 @@ impl Worker {
             "mode": function.mode,
             "singleton": function.singleton,
         });
-        worker.exchange(&told, &[]).await?;
+        worker.exchange(&told, &[], 0).await?;
         Ok(worker)
     }
 
@@ -133,19 +137,27 @@ impl Worker {
         asked: &Value,
         rows: RecordBatch,
     ) -> Result<RecordBatch, Failure> {
+        let count = rows.num_rows();
+        let features = asked["features"].as_array().map_or(0, Vec::len);
         let rows = in_background(move || encode(&rows)).await?;
-        let answer = self.exchange(asked, &rows).await?;
+        let values = (count as u64).saturating_mul(features as u64);
+        let answer = self.exchange(asked, &rows, values).await?;
         drop(rows);
         // Foreign code wrote it: what it breaks is its own answer.
-        let table = tokio::task::spawn_blocking(move || decode(&answer)).await;
+        let table = tokio::task::spawn_blocking(move || decode(&answer, count)).await;
         match table {
             Ok(Ok(table)) => Ok(table),
             _ => Err(Failure::Died("answered with what is no table".to_owned())),
         }
     }
 
-    async fn exchange(&mut self, told: &Value, rows: &[u8]) -> Result<Vec<u8>, Failure> {
-        let (told, answer) = match self.speak(told, rows).await {
+    async fn exchange(
+        &mut self,
+        told: &Value,
+        rows: &[u8],
+        values: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let (told, answer) = match self.speak(told, rows, longest(values)).await {
             Ok(spoken) => spoken,
             Err(cause) => return Err(Failure::Died(self.end(&cause).await)),
         };
@@ -162,7 +174,12 @@ impl Worker {
         }
     }
 
-    async fn speak(&mut self, told: &Value, rows: &[u8]) -> Result<(Told, Vec<u8>), String> {
+    async fn speak(
+        &mut self,
+        told: &Value,
+        rows: &[u8],
+        longest: u64,
+    ) -> Result<(Told, Vec<u8>), String> {
         let broken = |error: std::io::Error| error.to_string();
         let text = told.to_string();
         let mut head = (text.len() as u32).to_le_bytes().to_vec();
@@ -173,7 +190,7 @@ impl Worker {
         self.stdin.flush().await.map_err(broken)?;
         let told = self.stdout.read_u32_le().await.map_err(broken)?;
         let table = self.stdout.read_u64_le().await.map_err(broken)?;
-        if told > LONGEST_TOLD || table > LONGEST_TABLE {
+        if told > LONGEST_TOLD || table > longest {
             return Err(format!("announced {told} and {table} bytes"));
         }
         let told = self.take(told.into()).await?;
@@ -227,7 +244,18 @@ fn encode(rows: &RecordBatch) -> Result<Vec<u8>, Error> {
     Ok(writer.into_inner()?)
 }
 
-fn decode(answer: &[u8]) -> Result<RecordBatch, Error> {
+/// How long the table of an answer of so many values may be.
+fn longest(values: u64) -> u64 {
+    let more = values.saturating_mul(TABLE_VALUE);
+    TABLE.saturating_add(more).min(LONGEST_TABLE)
+}
+
+/// The table of an answer to `count` rows.
+fn decode(answer: &[u8], count: usize) -> Result<RecordBatch, Error> {
+    let rows = stream::rows(answer)?;
+    if rows != count {
+        return Err(Error::Invalid(format!("{rows} rows came for {count}")));
+    }
     let reader = StreamReader::try_new(answer, None)?;
     let schema = reader.schema();
     let batches = reader.collect::<Result<Vec<_>, _>>()?;
@@ -324,5 +352,27 @@ impl Said {
     fn last(&self) -> Option<String> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.back().filter(|line| !line.is_empty()).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, Int64Array, NullArray};
+
+    use super::*;
+    use crate::stream::testing::{announcing, written};
+
+    #[test]
+    fn an_answer_has_as_many_bytes_and_rows_as_it_says_and_as_were_asked_for() {
+        let table =
+            |column: ArrayRef| written(&RecordBatch::try_from_iter([("total", column)]).unwrap());
+        let numbers = table(Arc::new(Int64Array::from(vec![1, 2, 3])));
+        assert_eq!(decode(&numbers, 3).unwrap().num_rows(), 3);
+        assert!(decode(&numbers, 2).is_err());
+        assert!(decode(&announcing(1 << 46), 3).is_err());
+        let nulls = table(Arc::new(NullArray::new(1 << 40)));
+        assert!(decode(&nulls, 3).is_err());
+        assert_eq!(longest(0), 256 << 20);
+        assert!(longest(1_000) < 257 << 20 && longest(u64::MAX) == 2 << 30);
     }
 }
