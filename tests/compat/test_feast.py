@@ -17,6 +17,7 @@ feast = pytest.importorskip("feast")
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, PushSource  # noqa: E402
 from feast import RequestSource  # noqa: E402
 from feast.data_source import PushMode  # noqa: E402
+from feast.infra.offline_stores.file_source import SavedDatasetFileStorage  # noqa: E402
 from feast.on_demand_feature_view import on_demand_feature_view  # noqa: E402
 from feast.types import Float64, Int64, String  # noqa: E402
 
@@ -93,8 +94,16 @@ def store(server, tmp_path_factory):
     live = FeatureView(
         name="driver_live", entities=[driver], ttl=ttl, schema=schema, source=pushed
     )
+    everywhere = FeatureView(
+        name="everywhere", entities=[], ttl=ttl, schema=[Field(name="trips", dtype=Int64)], source=table
+    )
     service = FeatureService(name="driver_model", features=[stats[["trips"]]])
-    store.apply([driver, stats, live, service])
+    pair = [
+        stats[["trips"]].with_name(role).with_join_key_map({"driver_id": f"{role}_id"})
+        for role in ("first", "second")
+    ]
+    pairs = FeatureService(name="pairs", features=pair)
+    store.apply([driver, stats, live, everywhere, service, pairs])
     return store
 
 
@@ -133,6 +142,61 @@ def test_historical_features(store):
     service = store.get_feature_service("driver_model")
     by_service = store.get_historical_features(entity_df(), service, full_feature_names=True)
     assert plain(by_service.to_df()["driver_stats__trips"]) == [5, 1, None, None]
+
+
+def test_full_names_join_key_aliases_and_views_without_entities(store):
+    pairs = pd.DataFrame(
+        {
+            "first_id": [1, 2],
+            "second_id": [2, 9],
+            "event_timestamp": pd.to_datetime(["2025-11-02", "2025-11-02"], utc=True),
+        }
+    )
+    service = store.get_feature_service("pairs")
+    table = store.get_historical_features(pairs, service, full_feature_names=True).to_df()
+    assert list(table["first_id"]) == [1, 2]
+    assert plain(table["first__trips"]) == [5, 1]
+    assert plain(table["second__trips"]) == [1, None]
+    refs = ["driver_stats:trips", "everywhere:trips"]
+    table = store.get_historical_features(entity_df(), refs, full_feature_names=True).to_df()
+    assert plain(table["driver_stats__trips"]) == [5, 1, None, None]
+    # Of all drivers the newest, for every row.
+    assert plain(table["everywhere__trips"]) == [5, 1, None, 5]
+
+
+@pytest.mark.skipif(not SERVER_MATERIALIZES, reason="this version always wants an entity_df")
+def test_all_rows_between_two_times(store):
+    span = {"start_date": datetime.datetime(2025, 11, 1), "end_date": datetime.datetime(2025, 11, 2)}
+    table = store.get_historical_features(features=["driver_stats:trips"], **span).to_df()
+    assert list(table.columns) == ["event_timestamp", "created_timestamp", "driver_id", "trips"]
+    assert list(table["trips"]) == [3, 4, 5, 1]
+    # Of several views each time once, with what was known then.
+    refs = ["driver_stats:trips", "driver_live:rating", "everywhere:trips"]
+    table = store.get_historical_features(features=refs, full_feature_names=True, **span).to_df()
+    assert list(table["driver_id"]) == [1, 2, 1]
+    assert plain(table["driver_stats__trips"]) == [3, 1, 5]
+    assert plain(table["driver_live__rating"]) == [4.5, 5.0, None]
+    # Of all drivers, and in no need of rows of its own.
+    assert plain(table["everywhere__trips"]) == [3, 1, 5]
+
+
+def test_a_retrieval_is_saved_as_a_data_set(store):
+    refs = ["driver_stats:trips", "driver_stats:city"]
+    storage = SavedDatasetFileStorage(path="iceberg://gold/training_set")
+
+    def save(rows, **how):
+        job = store.get_historical_features(rows, refs)
+        return store.create_saved_dataset(job, name="training_set", storage=storage, **how)
+
+    save(entity_df(), tags={"team": "crm"})
+    saved = store.get_saved_dataset("training_set").to_df().sort_values(["driver_id", "trips"])
+    assert list(saved["driver_id"]) == [1, 1, 2, 9]
+    assert plain(saved["trips"]) == [5, None, 1, None]
+    assert [d.name for d in store.registry.list_saved_datasets("default")] == ["training_set"]
+    with pytest.raises(Exception, match="exists already"):
+        save(entity_df())
+    save(entity_df()[:1], allow_overwrite=True)
+    assert plain(store.get_saved_dataset("training_set").to_df()["trips"]) == [5]
 
 
 def materialize(server, store):
@@ -187,6 +251,28 @@ def test_pushed_rows(store):
             entity_rows=[{"driver_id": 7}, {"driver_id": 8}],
         ).to_dict()
         assert (answer["trips"], answer["city"]) == (trips, ["Bern", "Rome"])
+
+
+@pytest.mark.skipif(not WRITES_ONLINE, reason="this version opens the table itself to write")
+def test_rows_written_into_the_table(store):
+    rows = pd.DataFrame(
+        {
+            "driver_id": [5],
+            "event_timestamp": pd.to_datetime(["2025-12-05"], utc=True),
+            "created": pd.to_datetime(["2025-12-05"], utc=True),
+            "trips": [50],
+            "rating": [3.5],
+            "city": ["Kyiv"],
+        }
+    )
+    store.write_to_offline_store("driver_stats", rows)
+    store.push("driver_push", rows.assign(driver_id=[6], trips=[60]), to=PushMode.OFFLINE)
+    asked = rows[["driver_id", "event_timestamp"]]
+    asked = pd.concat([asked, asked.assign(driver_id=[6])])
+    table = store.get_historical_features(asked, ["driver_stats:trips"]).to_df()
+    assert plain(table["trips"]) == [50, 60]
+    with pytest.raises(Exception, match="trips"):
+        store.write_to_offline_store("driver_stats", rows.assign(trips=["many"]))
 
 
 @pytest.mark.skipif(not SERVER_MATERIALIZES, reason="this version materializes by itself")

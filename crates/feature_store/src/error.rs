@@ -65,6 +65,12 @@ pub enum Error {
         feature: String,
         known: Vec<String>,
     },
+    /// A table that a data set would be written over.
+    #[error("table {0} exists already")]
+    TableExists(Box<TableRef>),
+    /// The caller may not do it.
+    #[error("{0}")]
+    Forbidden(String),
     /// A name that is taken by a different definition.
     #[error("{kind} '{name}' exists already with another definition")]
     Exists { kind: Kind, name: String },
@@ -175,6 +181,9 @@ impl std::fmt::Display for Kind {
             Self::FeatureService => "Feature service",
             Self::DataSource => "Data source",
             Self::Project => "Project",
+            Self::Other("saved_dataset") => "Saved dataset",
+            Self::Other("validation_reference") => "Validation reference",
+            Self::Other("permission") => "Permission",
             Self::Other(name) => name,
         })
     }
@@ -246,7 +255,8 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::NotFound { .. } | Self::UnknownTable { .. } => Code::NotFound,
-            Self::Exists { .. } => Code::AlreadyExists,
+            Self::Exists { .. } | Self::TableExists(_) => Code::AlreadyExists,
+            Self::Forbidden(_) => Code::Forbidden,
             Self::Fields(_) | Self::Transform { .. } => Code::Unprocessable,
             Self::Environment(error) if error.is_invalid_request() => Code::Unprocessable,
             Self::Environment(_)
@@ -307,6 +317,10 @@ impl Error {
             Self::Sandbox(error) => error.help()?.to_owned(),
             Self::RequestData { name, .. } => {
                 format!("send {name:?} as a column of the entity rows")
+            }
+            Self::TableExists(_) => {
+                "give another path, or allow_overwrite=True to put the new rows in its place"
+                    .to_owned()
             }
             Self::Busy(_) => "wait until it is done; nothing is lost by asking again".to_owned(),
             Self::Exists { .. } => {

@@ -9,6 +9,8 @@ use arrow_array::{ArrayRef, RecordBatch, new_null_array};
 use arrow_cast::CastOptions;
 use arrow_cast::cast_with_options;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use iceberg::spec::DataFileFormat;
 use iceberg::table::Table;
 use iceberg::transaction::{ApplyTransactionAction as _, Transaction};
@@ -74,10 +76,24 @@ impl Catalogs {
         into: &TableRef,
         rows: RecordBatch,
     ) -> Result<Imported, Error> {
+        let schema = rows.schema();
+        self.append_stream(into, schema, stream::iter([Ok(rows)]).boxed())
+            .await
+    }
+
+    /// The same for rows that come one batch after the other.
+    ///
+    /// # Errors
+    /// When their columns do not fit an existing table, or a batch fails.
+    pub(crate) async fn append_stream(
+        &self,
+        into: &TableRef,
+        schema: SchemaRef,
+        batches: BoxStream<'static, Result<RecordBatch, Error>>,
+    ) -> Result<Imported, Error> {
         let source = Source {
-            schema: Arc::new(importable(&rows.schema())?),
-            batches: Box::new(std::iter::once(Ok(rows))),
-            format: "rows",
+            schema: Arc::new(importable(&schema)?),
+            batches,
         };
         self.append_source(source, into).await
     }
@@ -152,8 +168,7 @@ impl Catalogs {
 /// A file being read, in batches whose columns have types that Iceberg knows.
 struct Source {
     schema: SchemaRef,
-    batches: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>,
-    format: &'static str,
+    batches: BoxStream<'static, Result<RecordBatch, Error>>,
 }
 
 impl Source {
@@ -176,8 +191,7 @@ impl Source {
         let reader = builder.with_batch_size(8192).build().map_err(failed)?;
         Ok(Self {
             schema: Arc::new(importable(&schema)?),
-            batches: Box::new(reader),
-            format: "Parquet",
+            batches: in_file("Parquet", reader),
         })
     }
 
@@ -201,10 +215,20 @@ impl Source {
             .map_err(failed)?;
         Ok(Self {
             schema,
-            batches: Box::new(batches),
-            format: "CSV",
+            batches: in_file("CSV", batches),
         })
     }
+}
+
+fn in_file(
+    format: &'static str,
+    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+) -> BoxStream<'static, Result<RecordBatch, Error>> {
+    let failed = move |source: ArrowError| Error::File {
+        format,
+        source: Box::new(source),
+    };
+    stream::iter(batches.map(move |batch| batch.map_err(failed))).boxed()
 }
 
 /// The columns of a file with types that Iceberg has; pandas' index columns are left out.
@@ -318,7 +342,7 @@ impl Plan {
 
 async fn write(
     table: &Table,
-    source: Source,
+    mut source: Source,
     plan: &Plan,
 ) -> Result<(u64, Vec<iceberg::spec::DataFile>), Error> {
     let failed = || "the data file cannot be written".to_owned();
@@ -341,12 +365,8 @@ async fn write(
         .await
         .map_err(Error::iceberg(failed()))?;
     let mut rows = 0;
-    let format = source.format;
-    for batch in source.batches {
-        let batch = batch.map_err(|source| Error::File {
-            format,
-            source: Box::new(source),
-        })?;
+    while let Some(batch) = source.batches.next().await {
+        let batch = batch?;
         rows += batch.num_rows() as u64;
         writer
             .write(plan.apply(&batch)?)
@@ -356,7 +376,7 @@ async fn write(
         tokio::task::yield_now().await;
     }
     if rows == 0 {
-        return Err(Error::Invalid("the file has no rows".to_owned()));
+        return Err(Error::Invalid("there are no rows".to_owned()));
     }
     let files = writer.close().await.map_err(Error::iceberg(failed()))?;
     Ok((rows, files))

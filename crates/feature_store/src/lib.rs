@@ -36,7 +36,8 @@ pub use dtype::{Dtype, Scalar};
 pub use error::{Error, Kind};
 pub use feature_view::{Feature, FeatureView, Source};
 pub use historical::{
-    EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest, ViewUse, Views,
+    EntityRows, EntityTable, FeatureRef, Historical, HistoricalRange, HistoricalRequest,
+    RangeRequest, ViewUse, Views,
 };
 pub use history::{DescribeJobs, JobResult};
 pub use http::{feature_store_yaml, openapi, routes, training_routes, usage_routes};

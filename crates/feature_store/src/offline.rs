@@ -1,5 +1,10 @@
 //! The commands of Feast's remote offline store: JSON beside a table of entity rows.
 
+mod answer;
+mod write;
+
+pub(crate) use answer::Answer;
+
 use std::sync::Arc;
 
 use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
@@ -50,9 +55,16 @@ pub(crate) struct Command {
     #[serde(default)]
     created_timestamp_column: Option<String>,
     #[serde(default)]
-    start_date: String,
+    start_date: Option<String>,
     #[serde(default)]
-    end_date: String,
+    end_date: Option<String>,
+    #[serde(default)]
+    feature_service_name: String,
+    /// The read whose answer is to be kept.
+    #[serde(default)]
+    retrieve_func: String,
+    #[serde(default)]
+    allow_overwrite: bool,
 }
 
 impl Command {
@@ -83,6 +95,18 @@ impl Command {
             &self.project
         }
     }
+
+    /// The first and last time of the command, in microseconds.
+    fn times(&self) -> Result<(Option<i64>, Option<i64>), Error> {
+        let time = |text: &Option<String>| {
+            let text = text.as_deref();
+            text.map(|text| {
+                parse_time(text).ok_or_else(|| Error::Invalid(format!("{text:?} is not ISO 8601")))
+            })
+            .transpose()
+        };
+        Ok((time(&self.start_date)?, time(&self.end_date)?))
+    }
 }
 
 impl FeatureStore {
@@ -92,28 +116,22 @@ impl FeatureStore {
         command: &Command,
         table: RecordBatch,
         caller: &Identity,
-    ) -> Result<RecordBatch, Error> {
-        match command.api.as_str() {
-            "get_historical_features" => self.offline_historical(command, table, caller).await,
+    ) -> Result<Answer, Error> {
+        Ok(match command.api.as_str() {
+            "get_historical_features" if is_stand_in(&table) => {
+                self.offline_range(command, caller).await?
+            }
+            "get_historical_features" => {
+                Answer::whole(self.offline_historical(command, table, caller).await?)
+            }
             "get_table_column_names_and_types_from_data_source" => {
-                self.offline_columns(command).await
+                Answer::whole(self.offline_columns(command).await?)
             }
             "pull_latest_from_table_or_query" | "pull_all_from_table_or_query" => {
-                self.offline_latest(command).await
+                Answer::whole(self.offline_latest(command).await?)
             }
-            other => Err(unsupported(other)),
-        }
-    }
-
-    /// Carries out a command that answers with nothing.
-    pub(crate) async fn offline_write(&self, command: &Command) -> Result<(), Error> {
-        match command.api.as_str() {
-            "validate_data_source" => {
-                let table = named_table(&command.data_source_proto)?;
-                self.catalogs.table(&table).await.map(|_| ())
-            }
-            other => Err(unsupported(other)),
-        }
+            other => return Err(unsupported(other)),
+        })
     }
 
     async fn offline_historical(
@@ -122,21 +140,10 @@ impl FeatureStore {
         table: RecordBatch,
         caller: &Identity,
     ) -> Result<RecordBatch, Error> {
-        if command.entity_df_sql.is_some() {
-            return Err(Error::Unsupported(
-                "entity_df as SQL is not supported: give a DataFrame".to_owned(),
-            ));
-        }
-        let schema = table.schema();
-        if let [only] = schema.fields().as_ref()
-            && only.name() == "key"
-        {
-            return Err(Error::Unsupported(
-                "get_historical_features without entity_df is not supported yet: give a DataFrame with the entities and event_timestamp".to_owned(),
-            ));
-        }
         let entities = EntityRows::new(table)?;
-        let views = self.views_of(command, &entities).await?;
+        let views = self
+            .views_of(command, Some(&entities.column_names()))
+            .await?;
         let request = HistoricalRequest {
             entities,
             views,
@@ -148,19 +155,8 @@ impl FeatureStore {
     }
 
     async fn offline_latest(&self, command: &Command) -> Result<RecordBatch, Error> {
-        let name = &command.data_source_name;
-        let row = self
-            .object(command.project(), Kind::DataSource, name)
-            .await?;
-        let source = Source::from_proto(&proto::DataSource::decode(&*row.spec)?);
-        let table = source.table.ok_or_else(|| {
-            Error::Unsupported(format!(
-                "data source {name:?} is no Iceberg table: use FileSource(path=\"iceberg://SCHEMA/TABLE\", timestamp_field=...)"
-            ))
-        })?;
-        let time = |text: &str| {
-            parse_time(text).ok_or_else(|| Error::Invalid(format!("{text:?} is not ISO 8601")))
-        };
+        let table = self.table_of_source(command).await?;
+        let (start_us, end_us) = command.times()?;
         let created = command.created_timestamp_column.clone();
         let request = LatestRequest {
             table,
@@ -169,28 +165,40 @@ impl FeatureStore {
             timestamp: command.timestamp_field.clone(),
             created: created.filter(|name| !name.is_empty()),
             span: Span {
-                start_us: Some(time(&command.start_date)?),
-                end_us: time(&command.end_date)?,
+                start_us,
+                end_us: end_us.unwrap_or(i64::MAX),
             },
             all: command.api.starts_with("pull_all"),
         };
         named_utc(self.latest(request).await?)
     }
 
-    async fn views_of(&self, command: &Command, entities: &EntityRows) -> Result<Views, Error> {
+    /// The table of the command's data source: one of the registry, or a path that names a table.
+    async fn table_of_source(&self, command: &Command) -> Result<TableRef, Error> {
+        let name = &command.data_source_name;
+        if let Some(table) = TableRef::parse_uri(name) {
+            return Ok(table);
+        }
+        let (_, row) = self
+            .object_of(command.project(), Kind::DataSource, name)
+            .await?;
+        let source = Source::from_proto(&proto::DataSource::decode(&*row.spec)?);
+        source.table.ok_or_else(|| {
+            Error::Unsupported(format!(
+                "data source {name:?} is no Iceberg table: use FileSource(path=\"iceberg://SCHEMA/TABLE\", timestamp_field=...)"
+            ))
+        })
+    }
+
+    /// The views of a read; `columns` are those of its entity rows, if it has any.
+    async fn views_of(
+        &self,
+        command: &Command,
+        columns: Option<&[String]>,
+    ) -> Result<Views, Error> {
         let mut found = Views::default();
         for (index, name) in command.feature_view_names.iter().enumerate() {
             let alias = command.name_aliases.get(index).cloned().flatten();
-            let stream = Kind::Other("stream_feature_view");
-            if self
-                .find_object(command.project(), stream, name)
-                .await?
-                .is_some()
-            {
-                return Err(Error::Unsupported(format!(
-                    "'{name}' is a stream feature view, and those are not read yet: define a feature view over its table"
-                )));
-            }
             let view = self.feature_view(command.project(), name).await?;
             let alias = alias.unwrap_or_else(|| name.clone());
             found.views.push(ViewUse::new(view, alias));
@@ -213,12 +221,14 @@ impl FeatureStore {
             }
         }
         found = self.with_sources(command.project(), found).await?;
-        let columns = entities.column_names();
         for used in &mut found.views {
             // As Feast does, also where the client (before 0.67) does not name them.
             used.hidden = 0;
-            if used.view.join_keys.iter().any(|key| !columns.contains(key)) {
-                self.find_join_keys(command.project(), used, &columns)
+            let named = columns.map_or(used.alias == used.view.name, |columns| {
+                used.view.join_keys.iter().all(|key| columns.contains(key))
+            });
+            if !named {
+                self.find_join_keys(command.project(), used, columns)
                     .await?;
             }
         }
@@ -257,7 +267,7 @@ impl FeatureStore {
         &self,
         project: &str,
         used: &mut ViewUse,
-        columns: &[String],
+        columns: Option<&[String]>,
     ) -> Result<(), Error> {
         for row in self.objects(project, Kind::FeatureService).await? {
             let service = proto::FeatureService::decode(&*row.spec)?;
@@ -275,7 +285,7 @@ impl FeatureStore {
                 let fits = projection.feature_view_name == used.view.name
                     && alias == used.alias
                     && used.features.iter().all(has)
-                    && fits_columns(&used.view, &projection, columns);
+                    && columns.is_none_or(|columns| fits_columns(&used.view, &projection, columns));
                 if fits {
                     used.join_key_map = projection.join_key_map.into_iter().collect();
                     return Ok(());
@@ -301,7 +311,12 @@ impl FeatureStore {
 }
 
 fn unsupported(api: &str) -> Error {
-    Error::Unsupported(format!("asgard's offline store does not do {api:?} yet"))
+    Error::Unsupported(format!("asgard's offline store does not do {api:?}"))
+}
+
+/// Whether a table stands for none: the SDK sends a column `key` in place of entity rows.
+fn is_stand_in(table: &RecordBatch) -> bool {
+    matches!(table.schema().fields().as_ref(), [only] if only.name() == "key")
 }
 
 fn fits_columns(view: &FeatureView, projection: &proto::Projection, columns: &[String]) -> bool {

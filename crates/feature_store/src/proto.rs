@@ -274,6 +274,195 @@ pub(crate) struct Projection {
     pub(crate) join_key_map: HashMap<String, String>,
 }
 
+/// A feature service, read for the place of its logs only.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LoggedService {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) spec: Option<LoggedSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LoggedSpec {
+    #[prost(message, optional, tag = "7")]
+    pub(crate) logging_config: Option<LoggingConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LoggingConfig {
+    #[prost(message, optional, tag = "3")]
+    pub(crate) file_destination: Option<FileDestination>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FileDestination {
+    #[prost(string, tag = "1")]
+    pub(crate) path: String,
+}
+
+/// A stream feature view, read for what its rows are.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StreamView {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) spec: Option<StreamViewSpec>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) meta: Option<Meta>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StreamViewSpec {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) project: String,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) entities: Vec<String>,
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) features: Vec<FeatureSpec>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) entity_columns: Vec<FeatureSpec>,
+    #[prost(string, tag = "6")]
+    pub(crate) description: String,
+    #[prost(map = "string, string", tag = "7")]
+    pub(crate) tags: HashMap<String, String>,
+    #[prost(string, tag = "8")]
+    pub(crate) owner: String,
+    #[prost(message, optional, tag = "9")]
+    pub(crate) ttl: Option<Duration>,
+    #[prost(message, optional, tag = "10")]
+    pub(crate) batch_source: Option<DataSource>,
+    #[prost(message, optional, tag = "11")]
+    pub(crate) stream_source: Option<DataSource>,
+    #[prost(bool, tag = "12")]
+    pub(crate) online: bool,
+}
+
+impl From<StreamView> for FeatureView {
+    fn from(view: StreamView) -> Self {
+        let spec = view.spec.map(|spec| FeatureViewSpec {
+            name: spec.name,
+            project: spec.project,
+            entities: spec.entities,
+            features: spec.features,
+            tags: spec.tags,
+            ttl: spec.ttl,
+            batch_source: spec.batch_source,
+            online: spec.online,
+            stream_source: spec.stream_source,
+            description: spec.description,
+            owner: spec.owner,
+            entity_columns: spec.entity_columns,
+        });
+        Self {
+            spec,
+            meta: view.meta,
+        }
+    }
+}
+
+/// A label view, read for what its rows are.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LabelView {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) spec: Option<LabelViewSpec>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) meta: Option<Meta>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LabelViewSpec {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) project: String,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) entities: Vec<String>,
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) features: Vec<FeatureSpec>,
+    #[prost(map = "string, string", tag = "5")]
+    pub(crate) tags: HashMap<String, String>,
+    #[prost(message, optional, tag = "6")]
+    pub(crate) ttl: Option<Duration>,
+    #[prost(message, optional, tag = "7")]
+    pub(crate) source: Option<DataSource>,
+    #[prost(bool, tag = "8")]
+    pub(crate) online: bool,
+    #[prost(string, tag = "9")]
+    pub(crate) description: String,
+    #[prost(string, tag = "10")]
+    pub(crate) owner: String,
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) entity_columns: Vec<FeatureSpec>,
+    /// How labels of several labelers become one; 0: the last one counts.
+    #[prost(int32, tag = "13")]
+    pub(crate) conflict_policy: i32,
+}
+
+impl From<LabelView> for FeatureView {
+    fn from(view: LabelView) -> Self {
+        let spec = view.spec.map(|spec| FeatureViewSpec {
+            name: spec.name,
+            project: spec.project,
+            entities: spec.entities,
+            features: spec.features,
+            tags: spec.tags,
+            ttl: spec.ttl,
+            stream_source: spec.source.clone(),
+            batch_source: spec.source,
+            online: spec.online,
+            description: spec.description,
+            owner: spec.owner,
+            entity_columns: spec.entity_columns,
+        });
+        Self {
+            spec,
+            meta: view.meta,
+        }
+    }
+}
+
+/// A saved dataset, read for what it is and how it is listed.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SavedDataset {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) spec: Option<SavedDatasetSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SavedDatasetSpec {
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) features: Vec<String>,
+    #[prost(bytes = "vec", optional, tag = "6")]
+    pub(crate) storage: Option<Vec<u8>>,
+    #[prost(map = "string, string", tag = "7")]
+    pub(crate) tags: HashMap<String, String>,
+    #[prost(string, tag = "9")]
+    pub(crate) namespace: String,
+    #[prost(string, tag = "10")]
+    pub(crate) collection: String,
+}
+
+/// A validation reference, which has neither `spec` nor `meta`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ValidationReference {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(map = "string, string", tag = "5")]
+    pub(crate) tags: HashMap<String, String>,
+}
+
+/// A permission, read for its tags only.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Permission {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) spec: Option<PermissionSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PermissionSpec {
+    #[prost(map = "string, string", tag = "8")]
+    pub(crate) tags: HashMap<String, String>,
+}
+
 /// Any definition, read for its name only: `spec` (1) with `name` (1) stands in all but data
 /// sources.
 #[derive(Clone, PartialEq, Message)]

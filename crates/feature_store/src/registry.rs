@@ -130,7 +130,8 @@ impl FeatureStore {
     /// All feature views of a project, by name.
     pub async fn feature_views(&self, project: &str) -> Result<Vec<FeatureView>, Error> {
         let rows = self.objects(project, Kind::FeatureView).await?;
-        rows.iter().map(|row| view(project, row)).collect()
+        let kind = Kind::FeatureView;
+        rows.iter().map(|row| view(project, kind, row)).collect()
     }
 
     /// The feature view of that name.
@@ -138,10 +139,62 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::NotFound`] lists the views that there are.
     pub async fn feature_view(&self, project: &str, name: &str) -> Result<FeatureView, Error> {
-        view(
-            project,
-            &self.object(project, Kind::FeatureView, name).await?,
-        )
+        for kind in READ_KINDS {
+            if let Some(row) = self.find_object(project, kind, name).await? {
+                return view(project, kind, &row);
+            }
+        }
+        // The error lists the views that there are.
+        let kind = Kind::FeatureView;
+        view(project, kind, &self.object(project, kind, name).await?)
+    }
+
+    /// The same for a command that does not name its project: of `project`, or of the only one
+    /// that has a view of that name.
+    pub(crate) async fn written_view(
+        &self,
+        project: &str,
+        name: &str,
+    ) -> Result<FeatureView, Error> {
+        for kind in READ_KINDS {
+            match self.object_of(project, kind, name).await {
+                Ok((project, row)) => return view(&project, kind, &row),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.feature_view(project, name).await
+    }
+
+    /// A definition of `project`, else of the only project that has one of that name.
+    ///
+    /// # Errors
+    /// When there is none, or several other projects have one.
+    pub(crate) async fn object_of(
+        &self,
+        project: &str,
+        kind: Kind,
+        name: &str,
+    ) -> Result<(String, ObjectRow), Error> {
+        if let Some(row) = self.find_object(project, kind, name).await? {
+            return Ok((project.to_owned(), row));
+        }
+        let mut found = Vec::new();
+        for other in self.projects().await? {
+            if let Some(row) = self.find_object(&other, kind, name).await? {
+                found.push((other, row));
+            }
+        }
+        match (found.pop(), found.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (Some(_), false) => Err(Error::Invalid(format!(
+                "the SDK does not say of which project it means {kind} '{name}', and several have it: give it a name of its own"
+            ))),
+            (None, _) => {
+                let row = self.object(project, kind, name).await?;
+                Ok((project.to_owned(), row))
+            }
+        }
     }
 
     /// Deletes a feature view.
@@ -268,17 +321,19 @@ impl FeatureStore {
             materialization_intervals: vec![interval],
             ..proto::Meta::default()
         };
-        let kind = Kind::FeatureView;
         // In one transaction, so that a definition that comes meanwhile is not undone.
         let mut tx = self.db.begin().await?;
-        if let Some(row) = objects::find(&mut tx, project, kind.key(), view).await? {
-            let object = proto::with_meta(row.spec, meta);
-            write(&mut tx, project, kind, view, object, now).await?;
-            tx.commit().await?;
-            return Ok(());
+        for kind in READ_KINDS {
+            if let Some(row) = objects::find(&mut tx, project, kind.key(), view).await? {
+                let object = proto::with_meta(row.spec, meta);
+                write(&mut tx, project, kind, view, object, now).await?;
+                tx.commit().await?;
+                return Ok(());
+            }
         }
         drop(tx);
-        self.object(project, kind, view).await.map(|_| ())
+        let row = self.object(project, Kind::FeatureView, view).await;
+        row.map(|_| ())
     }
 
     pub(crate) async fn delete_object(
@@ -288,7 +343,7 @@ impl FeatureStore {
         name: &str,
     ) -> Result<(), Error> {
         let views_rows =
-            kind == Kind::FeatureView && self.find_object(project, kind, name).await?.is_some();
+            READ_KINDS.contains(&kind) && self.find_object(project, kind, name).await?.is_some();
         if views_rows {
             // First, so that a view of the same name never finds them.
             self.online.forget(project, name).await?;
@@ -305,14 +360,39 @@ impl FeatureStore {
 }
 
 /// The kinds that are feature views of one sort or another.
-pub(crate) const VIEW_KINDS: [Kind; 3] = [
+pub(crate) const VIEW_KINDS: [Kind; 4] = [
     Kind::FeatureView,
     Kind::Other("on_demand_feature_view"),
-    Kind::Other("stream_feature_view"),
+    STREAM,
+    LABEL,
 ];
 
-fn view(project: &str, row: &ObjectRow) -> Result<FeatureView, Error> {
-    let message = proto::FeatureView::decode(&*row.spec)?;
+/// Those whose features are columns of a table.
+const READ_KINDS: [Kind; 3] = [Kind::FeatureView, STREAM, LABEL];
+
+pub(crate) const STREAM: Kind = Kind::Other("stream_feature_view");
+pub(crate) const LABEL: Kind = Kind::Other("label_view");
+pub(crate) const VALIDATION: Kind = Kind::Other("validation_reference");
+
+fn view(project: &str, kind: Kind, row: &ObjectRow) -> Result<FeatureView, Error> {
+    let message = match kind {
+        STREAM => proto::StreamView::decode(&*row.spec)?.into(),
+        LABEL => {
+            let labels = proto::LabelView::decode(&*row.spec)?;
+            if labels
+                .spec
+                .as_ref()
+                .is_some_and(|spec| spec.conflict_policy != 0)
+            {
+                return Err(Error::Unsupported(format!(
+                    "label view '{}' has a conflict policy that is not computed here: use ConflictPolicy.LAST_WRITE_WINS",
+                    row.name
+                )));
+            }
+            labels.into()
+        }
+        _ => proto::FeatureView::decode(&*row.spec)?,
+    };
     let view = FeatureView::from_proto(&message)?;
     Ok(FeatureView {
         // SDKs leave it out of the definition.
@@ -332,7 +412,7 @@ async fn write(
     now: i64,
 ) -> Result<(), Error> {
     let there = objects::find(tx, project, kind.key(), name).await?;
-    let bytes = if kind == Kind::DataSource {
+    let bytes = if matches!(kind, Kind::DataSource | VALIDATION) {
         bytes
     } else {
         let intervals = match &there {
@@ -354,7 +434,7 @@ async fn write(
 }
 
 fn has_intervals(kind: Kind) -> bool {
-    matches!(kind, Kind::FeatureView | Kind::Other("stream_feature_view"))
+    matches!(kind, Kind::FeatureView | STREAM)
 }
 
 fn intervals(definition: &[u8]) -> Result<Vec<proto::Interval>, Error> {

@@ -5,6 +5,7 @@ mod files;
 mod glue;
 mod glue_table;
 mod list;
+mod replace;
 mod rest;
 mod settings;
 mod sql;

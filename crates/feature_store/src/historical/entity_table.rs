@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::table::{self, Column, TableRef};
 
 /// The most entity rows that one read takes: they and their features stand in memory.
-const MOST_ROWS: usize = 20_000_000;
+pub(super) const MOST_ROWS: usize = 20_000_000;
 
 /// A table whose rows features are joined to.
 #[derive(Debug, Clone)]

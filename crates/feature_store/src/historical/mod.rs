@@ -11,12 +11,15 @@ mod contract;
 mod entities;
 mod entity_table;
 mod keys;
+mod range;
 mod read;
 mod request;
 mod scan;
+mod spine;
 
 pub use entities::EntityRows;
 pub use entity_table::EntityTable;
+pub use range::{HistoricalRange, RangeRequest};
 pub use read::Historical;
 pub use request::{FeatureRef, HistoricalRequest, ViewUse, Views};
 

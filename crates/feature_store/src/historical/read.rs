@@ -129,7 +129,7 @@ fn entity_keys(
     request: &HistoricalRequest,
 ) -> Result<Vec<(String, ArrayRef)>, Error> {
     let keys = used.view.join_keys.iter().map(|key| {
-        let name = used.join_key_map.get(key).unwrap_or(key);
+        let name = used.key_name(key);
         match request.entities.batch.column_by_name(name) {
             Some(column) => Ok((name.clone(), column.clone())),
             None => Err(Error::Invalid(format!(

@@ -84,6 +84,11 @@ impl ViewUse {
         &self.features[..self.features.len() - self.hidden]
     }
 
+    /// What a join key of the view is called in the entity rows.
+    pub(crate) fn key_name<'k>(&'k self, key: &'k String) -> &'k String {
+        self.join_key_map.get(key).unwrap_or(key)
+    }
+
     /// What a feature is called in an answer.
     pub(crate) fn answer_name(&self, feature: &str, full: bool) -> String {
         if full {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::RecordBatch;
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use iceberg::Runtime;
 use iceberg::arrow::ArrowReader;
@@ -160,24 +161,42 @@ impl Scan {
         Ok(states)
     }
 
+    /// All batches, one piece after the other: what is not asked for is not read.
+    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<RecordBatch, Error>> {
+        let scan = Arc::new(self);
+        let pieces = stream::iter(0..scan.pieces.len());
+        let batches = pieces.map(move |piece| scan.batches(piece));
+        batches.try_flatten().boxed()
+    }
+
     /// Hands every batch of one piece to `each`.
     async fn read(
         &self,
         piece: usize,
         mut each: impl FnMut(RecordBatch) -> Result<(), Error> + Send,
     ) -> Result<(), Error> {
-        let failed = || format!("a data file of table {} cannot be read", self.name);
+        let mut batches = self.batches(piece)?;
+        while let Some(batch) = batches.next().await {
+            each(batch?)?;
+            tokio::task::consume_budget().await;
+        }
+        Ok(())
+    }
+
+    fn batches(
+        &self,
+        piece: usize,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, Error>>, Error> {
+        let failed = format!("a data file of table {} cannot be read", self.name);
         let task = self.pieces[piece].clone();
         let reader = self.reader.clone();
         let batches = reader
             .read(stream::iter([Ok(task)]).boxed())
-            .map_err(Error::iceberg(failed()))?;
-        let mut batches = batches.stream();
-        while let Some(batch) = batches.next().await {
-            each(batch.map_err(Error::iceberg(failed()))?)?;
-            tokio::task::consume_budget().await;
-        }
-        Ok(())
+            .map_err(Error::iceberg(failed.clone()))?;
+        let batches = batches.stream();
+        Ok(batches
+            .map(move |batch| batch.map_err(Error::iceberg(failed.clone())))
+            .boxed())
     }
 }
 

@@ -29,7 +29,7 @@ use web::{Identity, Permission, Routes};
 use super::fault;
 use crate::FeatureStore;
 use crate::error::Error;
-use crate::offline::Command;
+use crate::offline::{Answer as Rows, Command};
 use crate::stream as arrow_stream;
 
 const SERVICE: &str = "arrow.flight.protocol.FlightService";
@@ -43,9 +43,6 @@ const UPLOAD_LIMIT: usize = 512 * 1024 * 1024;
 /// How many mebibytes all uploads together may hold, those that are answered and those that wait for
 /// their `DoGet`; and how long one waits.
 const ROOM_MIB: usize = 1024;
-
-/// Rows in a batch of an answer.
-const ANSWER_ROWS: usize = 65_536;
 
 const WAITING_TIME: Duration = Duration::from_secs(600);
 
@@ -204,15 +201,12 @@ async fn gather(table: &mut FlightRecordBatchStream) -> Result<RecordBatch, Stat
     concat_batches(&schema, &batches).map_err(|e| refused(&Error::from(e)))
 }
 
-fn send(rows: RecordBatch) -> BoxStream<'static, Result<FlightData, Status>> {
-    let schema = rows.schema();
-    let starts = (0..rows.num_rows()).step_by(ANSWER_ROWS);
-    let parts: Vec<RecordBatch> = starts
-        .map(|start| rows.slice(start, ANSWER_ROWS.min(rows.num_rows() - start)))
-        .collect();
+fn send(rows: Rows) -> BoxStream<'static, Result<FlightData, Status>> {
+    let batches = rows.batches;
+    let batches = batches.map_err(|error| FlightError::Tonic(Box::new(refused(&error))));
     FlightDataEncoderBuilder::new()
-        .with_schema(schema)
-        .build(stream::iter(parts.into_iter().map(Ok)))
+        .with_schema(rows.schema)
+        .build(batches)
         .map_err(Status::from)
         .boxed()
 }
@@ -280,11 +274,12 @@ impl FlightService for Flight {
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let caller = caller_of(&request);
         self.forget_old();
         let (command, table, held) = receive(request.into_inner(), &self.room).await?;
         if command.is_write() {
             self.store
-                .offline_write(&command)
+                .offline_write(&command, table, &caller)
                 .await
                 .map_err(|e| refused(&e))?;
         } else {

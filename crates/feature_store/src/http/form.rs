@@ -149,7 +149,7 @@ impl Form {
     }
 }
 
-fn not_readable<E: std::error::Error + Send + Sync + 'static>(
+pub(super) fn not_readable<E: std::error::Error + Send + Sync + 'static>(
     format: &'static str,
     source: E,
 ) -> Error {

@@ -2,22 +2,34 @@
 
 use std::collections::BTreeMap;
 
-use axum::body::Bytes;
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use arrow_select::concat::concat_batches;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
-use web::{ApiError, Caller, Code, Permission, Query, Routes, Timestamp};
+use web::{ApiError, Caller, Code, Identity, Permission, Query, Routes, Timestamp};
 
 use super::form::Form;
+use super::stream;
 use crate::FeatureStore;
 use crate::error::Error;
-use crate::historical::{EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest};
+use crate::historical::{
+    EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest, RangeRequest, Views,
+};
 use crate::json;
+use crate::online::parse_time;
 use crate::registry::PROJECT;
 use crate::table::{LOCAL_CATALOG, TableRef};
+
+/// The most rows between two times that are answered in JSON.
+const MOST_JSON_ROWS: usize = 1_000_000;
 
 pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
     routes.post("/feast/historical", Permission::ReadFeatures, historical)
@@ -55,6 +67,11 @@ struct HistoricalBody {
     entities: Option<Value>,
     /// An Iceberg table with such rows instead.
     entity_table: Option<EntityTableBody>,
+    /// Without entity rows: all that lies between two times, ISO 8601, both inclusive. Absent: the
+    /// longest ttl of the views before the end, or 30 days.
+    start_date: Option<String>,
+    /// Absent, with `start_date`: now.
+    end_date: Option<String>,
     #[serde(default)]
     full_feature_names: bool,
     /// `json`, `csv`, `parquet`, `arrow`.
@@ -114,6 +131,9 @@ async fn historical(
                 format!("the body is not as documented: {error}"),
             )
         })?;
+        if wanted.start_date.is_some() || wanted.end_date.is_some() {
+            return between(&store, &caller, wanted).await;
+        }
         let entities = entities_of(&store, &mut wanted).await?;
         (wanted, entities)
     } else {
@@ -124,6 +144,8 @@ async fn historical(
             feature_service: query.feature_service,
             entities: None,
             entity_table: None,
+            start_date: None,
+            end_date: None,
             full_feature_names: query.full_feature_names,
             format: query.format,
             snapshots: BTreeMap::new(),
@@ -137,7 +159,11 @@ async fn historical(
         .map(Form::named)
         .transpose()?
         .unwrap_or(given);
-    let request = resolve(&store, wanted, entities).await?;
+    let request = HistoricalRequest {
+        entities,
+        views: resolve(&store, &wanted).await?,
+        full_feature_names: wanted.full_feature_names,
+    };
     let found = store.historical(request).await?;
     store.note_read(&caller, &found, Timestamp::now().0).await?;
     in_background(move || respond(answer, &found)).await
@@ -164,17 +190,13 @@ async fn entities_of(
         (Some(entities), None) => EntityRows::new(json::to_batch(entities)?),
         (None, Some(table)) => store.entity_rows(&table.parse()).await,
         _ => Err(Error::Invalid(
-            "give either entities, the rows that features are joined to, or entity_table, a table with such rows"
+            "give either entities, the rows that features are joined to, or entity_table, a table with such rows; or start_date and end_date for all rows between them"
                 .to_owned(),
         )),
     }
 }
 
-async fn resolve(
-    store: &FeatureStore,
-    wanted: HistoricalBody,
-    entities: EntityRows,
-) -> Result<HistoricalRequest, Error> {
+async fn resolve(store: &FeatureStore, wanted: &HistoricalBody) -> Result<Views, Error> {
     let mut views = match (&wanted.feature_service, wanted.features.as_slice()) {
         (Some(service), []) => store.resolve_service(PROJECT, service).await?,
         (None, refs) if !refs.is_empty() => {
@@ -193,20 +215,76 @@ async fn resolve(
         })?;
         view.snapshot = Some(*snapshot);
     }
-    Ok(HistoricalRequest {
-        entities,
-        views,
+    Ok(views)
+}
+
+/// Answers with what lies between two times, sent while it is read where the form allows it.
+async fn between(
+    store: &FeatureStore,
+    caller: &Identity,
+    wanted: HistoricalBody,
+) -> Result<Response, ApiError> {
+    if wanted.entities.is_some() || wanted.entity_table.is_some() {
+        return Err(ApiError::from(Error::Invalid(
+            "start_date and end_date are for reads without entity rows: leave entities and entity_table out"
+                .to_owned(),
+        )));
+    }
+    let form = wanted.format.as_deref().map(Form::named).transpose()?;
+    let form = form.unwrap_or(Form::Json);
+    let now = Timestamp::now().0;
+    let request = RangeRequest {
+        views: resolve(store, &wanted).await?,
+        start_us: time(wanted.start_date.as_deref())?,
+        end_us: time(wanted.end_date.as_deref())?.unwrap_or(now.saturating_mul(1000)),
         full_feature_names: wanted.full_feature_names,
-    })
+    };
+    let mut found = store.historical_range(request).await?;
+    store.note_read(caller, &found.about, now).await?;
+    if form == Form::Json {
+        found.about.rows = gather(found.schema(), found.batches).await?;
+        let found = found.about;
+        return in_background(move || respond(form, &found)).await;
+    }
+    let body = stream::body(form, found.schema(), found.batches).await?;
+    Ok(response(form, body, &snapshots(&found.about)))
+}
+
+fn time(text: Option<&str>) -> Result<Option<i64>, Error> {
+    let time = |text| {
+        parse_time(text)
+            .ok_or_else(|| Error::Invalid(format!("{text:?} is no time: give ISO 8601")))
+    };
+    text.map(time).transpose()
+}
+
+/// The rows of an answer in JSON, which says of each column all that is in it.
+async fn gather(
+    schema: SchemaRef,
+    mut batches: BoxStream<'static, Result<RecordBatch, Error>>,
+) -> Result<RecordBatch, Error> {
+    let (mut kept, mut rows) = (Vec::new(), 0);
+    while let Some(batch) = batches.try_next().await? {
+        rows += batch.num_rows();
+        if rows > MOST_JSON_ROWS {
+            return Err(Error::Invalid(format!(
+                "there are more than {MOST_JSON_ROWS} rows between these times: ask for format parquet, arrow or csv, or for a shorter span"
+            )));
+        }
+        kept.push(batch);
+    }
+    Ok(concat_batches(&schema, &kept)?)
+}
+
+fn snapshots(found: &Historical) -> serde_json::Map<String, Value> {
+    let snapshots = found.snapshots.iter();
+    snapshots
+        .map(|(view, _, id)| (view.clone(), json!(id)))
+        .collect()
 }
 
 fn respond(form: Form, found: &Historical) -> Result<Response, ApiError> {
-    let snapshots: serde_json::Map<String, Value> = found
-        .snapshots
-        .iter()
-        .map(|(view, _, id)| (view.clone(), json!(id)))
-        .collect();
-    let header_value = HeaderValue::from_str(&Value::from(snapshots.clone()).to_string());
+    let snapshots = snapshots(found);
     let body = match form {
         Form::Json => {
             let schema = found.rows.schema();
@@ -221,10 +299,15 @@ fn respond(form: Form, found: &Historical) -> Result<Response, ApiError> {
         }
         table => table.write(&found.rows)?,
     };
+    Ok(response(form, Body::from(body), &snapshots))
+}
+
+fn response(form: Form, body: Body, snapshots: &serde_json::Map<String, Value>) -> Response {
+    let header_value = HeaderValue::from_str(&Value::from(snapshots.clone()).to_string());
     let mut response = ([(header::CONTENT_TYPE, form.media_type())], body).into_response();
     // Names beyond ASCII do not fit into a header; JSON answers have them in the body.
     if let Ok(value) = header_value {
         response.headers_mut().insert("x-asgard-snapshots", value);
     }
-    Ok(response)
+    response
 }

@@ -12,6 +12,7 @@ mod registry;
 mod repo;
 mod stats;
 mod status;
+mod stream;
 mod tables;
 
 use utoipa::OpenApi;

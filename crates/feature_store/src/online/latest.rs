@@ -177,7 +177,14 @@ impl Latest {
         let mut rows: Vec<u32> = Vec::new();
         let mut key = Vec::new();
         for row in 0..batch.num_rows() {
-            if us.is_null(row) || keys.iter().any(|column| column.is_null(row)) {
+            if us.is_null(row) {
+                continue;
+            }
+            if request.all {
+                rows.push(row as u32);
+                continue;
+            }
+            if keys.iter().any(|column| column.is_null(row)) {
                 continue;
             }
             let created = created.as_ref().filter(|created| created.is_valid(row));
@@ -185,10 +192,6 @@ impl Latest {
                 us: us.value(row),
                 created: created.map(|created| created.value(row)),
             };
-            if request.all {
-                rows.push(row as u32);
-                continue;
-            }
             key.clear();
             encoders.iter().for_each(|encode| encode(row, &mut key));
             let there = self.newest.get_mut(&*key);

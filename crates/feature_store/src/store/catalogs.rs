@@ -91,6 +91,54 @@ async fn prepare_sqlite(uri: &Uri) -> Result<(), sqlx::Error> {
     conn.close().await
 }
 
+/// A table in the catalog's database, and where its metadata is.
+pub(crate) struct Place<'p> {
+    pub(crate) catalog: &'p str,
+    pub(crate) namespace: &'p str,
+    pub(crate) name: &'p str,
+    pub(crate) location: &'p str,
+}
+
+/// Has two tables change their contents; false when one of them is not as it was.
+pub(crate) async fn exchange(
+    catalog: &str,
+    uri: &Uri,
+    one: &Place<'_>,
+    other: &Place<'_>,
+) -> Result<bool, Error> {
+    let failed = |source| Error::CatalogDatabase {
+        catalog: catalog.to_owned(),
+        source,
+    };
+    let exchanged = async {
+        sqlx::any::install_default_drivers();
+        let mut conn = sqlx::AnyConnection::connect(uri.as_str()).await?;
+        let mut tx = conn.begin().await?;
+        for (place, location) in [(one, other.location), (other, one.location)] {
+            let done = sqlx::query(
+                "UPDATE iceberg_tables
+                 SET metadata_location = $1, previous_metadata_location = NULL
+                 WHERE catalog_name = $2 AND table_namespace = $3 AND table_name = $4
+                   AND metadata_location = $5",
+            )
+            .bind(location)
+            .bind(place.catalog)
+            .bind(place.namespace)
+            .bind(place.name)
+            .bind(place.location)
+            .execute(&mut *tx)
+            .await?;
+            if done.rows_affected() != 1 {
+                return Ok(false);
+            }
+        }
+        tx.commit().await?;
+        conn.close().await?;
+        Ok::<bool, sqlx::Error>(true)
+    };
+    exchanged.await.map_err(failed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::Uri;

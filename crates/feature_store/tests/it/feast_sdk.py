@@ -175,20 +175,6 @@ seen["no_table"] = refused(lambda: read(entity_df, ["lost:x"]).to_df())
 seen["no_key"] = refused(lambda: read(entity_df.drop(columns="customer_id"), refs).to_df())
 seen["sql"] = refused(lambda: read("SELECT 1", refs).to_df())
 
-seen["no_entity_df"] = refused(
-    lambda: read(None, refs, start_date=datetime(2025, 1, 1), end_date=datetime(2026, 1, 1)).to_df()
-)
-written = pd.DataFrame(
-    {
-        "customer_id": [1],
-        "event_timestamp": [pd.Timestamp("2025-12-01", tz="UTC")],
-        "total_orders": [9],
-        "avg_order_value": [9.0],
-        "segment": ["x"],
-    }
-)
-seen["write"] = refused(lambda: store.write_to_offline_store("orders", written))
-
 
 # Views that are kept, and not computed.
 @on_demand_feature_view(
@@ -220,7 +206,7 @@ seen["kept"] = [
     sorted(v.name for v in store.list_all_feature_views(tags={"team": "crm"})),
 ]
 seen["on_demand"] = refused(lambda: read(entity_df, ["doubled:twice"]).to_df())
-seen["stream"] = refused(lambda: read(entity_df, ["stream:total_orders"]).to_df())
+seen["of_stream"] = rows(read(entity_df, ["stream:total_orders"]).to_df())
 
 # What was materialized stays when a view is applied again.
 span = [datetime(2025, 11, day, tzinfo=timezone.utc) for day in (1, 2)]

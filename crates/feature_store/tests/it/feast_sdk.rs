@@ -15,8 +15,8 @@ use tokio::process::Command;
 
 use crate::app::App;
 
-/// What `feast_sdk.py` saw of a server that it was given, and the addresses that it called.
-async fn drive(python: &OsStr, app: &App) -> (Value, BTreeSet<String>) {
+/// What a script saw of a server that it was given, and the addresses that it called.
+async fn drive(python: &OsStr, app: &App, script: &str) -> (Value, BTreeSet<String>) {
     let called: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let noted = Arc::clone(&called);
     let router = app
@@ -33,10 +33,7 @@ async fn drive(python: &OsStr, app: &App) -> (Value, BTreeSet<String>) {
     let server = tokio::spawn(axum::serve(listener, router).into_future());
     let repository = tempfile::tempdir().unwrap();
     let output = Command::new(python)
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/it/feast_sdk.py"
-        ))
+        .arg(format!("{}/tests/it/{script}", env!("CARGO_MANIFEST_DIR")))
         .arg(format!("http://{address}"))
         .current_dir(repository.path())
         .env("FEAST_USAGE", "False")
@@ -61,11 +58,14 @@ async fn the_sdk_defines_lists_and_reads_features() {
     };
     for app in App::both().await {
         app.customers().await;
-        let (seen, called) = drive(&python, &app).await;
+        let (seen, mut called) = drive(&python, &app, "feast_sdk.py").await;
         assert_eq!(seen["version"], "0.67.0");
         definitions(&seen);
         reads(&seen);
         mistakes(&seen);
+        let (kept, more) = drive(&python, &app, "feast_kept.py").await;
+        crate::feast_kept::check(&kept);
+        called.extend(more);
         let feast = |path: &&String| path.starts_with("/feast.") || path.starts_with("/arrow.");
         let untried: Vec<_> = app.paths.iter().filter(feast).collect();
         let untried: Vec<_> = untried.iter().filter(|p| !called.contains(**p)).collect();
@@ -234,6 +234,10 @@ fn reads(seen: &Value) {
         ]),
         json!([[4, 1], [1.0, null]])
     );
+    assert_eq!(
+        json!(column(&seen["of_stream"], 3)),
+        json!([1.0, 4.0, 3.0, 4.0, null, null, 4.0])
+    );
     assert_eq!(seen["many"], json!([200_000, 500_000]));
 }
 
@@ -260,10 +264,7 @@ fn mistakes(seen: &Value) {
             "gold.none does not exist",
         ),
         ("no_key", "FeastError", "customer_id"),
-        ("no_entity_df", "FeastError", "without entity_df"),
-        ("write", "FeastError", "offline_write_batch"),
         ("on_demand", "FeastError", "not computed here"),
-        ("stream", "FeastError", "a stream feature view"),
         ("sql", "FeastError", "give a DataFrame"),
     ] {
         let error = &seen[what];

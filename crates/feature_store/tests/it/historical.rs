@@ -281,3 +281,147 @@ async fn a_table_that_is_gone_is_told() {
         "{body}"
     );
 }
+
+/// What lies between two times, in a form that is sent while it is read.
+async fn between(app: &App, format: &str) -> Vec<u8> {
+    let body = json!({
+        "features": ["customer_features:total_orders"],
+        "start_date": "2025-11-01", "end_date": "2025-11-01T12:00:00Z",
+        "format": format,
+    });
+    let request = Request::post("/feast/historical")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Body::from(body.to_string()))
+        .unwrap();
+    let (status, body) = app.send(request).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    body
+}
+
+#[tokio::test]
+async fn without_entity_rows_all_rows_between_two_times_are_read() {
+    for app in App::both().await {
+        app.customers().await;
+        let csv = String::from_utf8(between(&app, "csv").await).unwrap();
+        assert_eq!(
+            csv,
+            "event_timestamp,customer_id,total_orders\n\
+             2025-11-01T00:00:00Z,1,3\n\
+             2025-11-01T12:00:00Z,2,1\n"
+        );
+        let json: Value = serde_json::from_slice(&between(&app, "json").await).unwrap();
+        assert_eq!(json["data"]["total_orders"], json!([3, 1]));
+        assert_eq!(json["row_count"], 2);
+        assert!(json["snapshots"]["customer_features"].is_i64(), "{json}");
+        // What was sent in parts is a whole file.
+        let file = between(&app, "parquet").await;
+        let (status, made) = app
+            .import_as("from_parquet", "application/vnd.apache.parquet", file)
+            .await;
+        assert_eq!((status.as_u16(), &made["rows"]), (201, &json!(2)), "{made}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_views_each_time_comes_once_with_what_was_known_then() {
+    let app = App::sqlite().await;
+    app.customers().await;
+    let visits = "\
+visitor,at,visits
+1,2025-10-31T00:00:00,5
+1,2025-11-01T18:00:00,6
+3,2025-11-02T00:00:00,7
+";
+    app.import("visits", visits).await;
+    let baskets = "\
+customer_id,shop,at,items
+1,north,2025-11-01T18:00:00,2
+2,south,2025-11-02T00:00:00,1
+";
+    app.import("baskets", baskets).await;
+    for view in [
+        json!({"name": "visits", "entities": ["customer_id"], "join_keys": ["customer_id"],
+            "features": [{"name": "visits", "dtype": "int64"}],
+            "source": {"table_name": "visits", "schema": "gold",
+                "field_mapping": {"visitor": "customer_id"}}}),
+        json!({"name": "baskets", "entities": ["customer_id", "shop"],
+            "features": [{"name": "items", "dtype": "int64"}],
+            "source": {"table_name": "baskets", "schema": "gold"}}),
+        json!({"name": "others", "entities": ["visitor"],
+            "features": [{"name": "visits", "dtype": "int64"}],
+            "source": {"table_name": "visits", "schema": "gold"}}),
+    ] {
+        let (status, body) = app.post("/feast/features", view).await;
+        assert_eq!(status, 201, "{body}");
+    }
+    let mut asked = json!({
+        "features": ["customer_features:total_orders", "visits:visits"],
+        "start_date": "2025-11-01", "end_date": "2025-11-02",
+    });
+    let (status, body) = app.post("/feast/historical", asked.clone()).await;
+    assert_eq!(status, 200, "{body}");
+    let times = [
+        "2025-11-01T00:00:00Z",
+        "2025-11-01T12:00:00Z",
+        "2025-11-01T18:00:00Z",
+        "2025-11-02T00:00:00Z",
+        "2025-11-02T00:00:00Z",
+    ];
+    assert_eq!(
+        body["data"],
+        json!({
+            "event_timestamp": times,
+            "customer_id": [1, 2, 1, 1, 3],
+            "total_orders": [3, 1, 3, 4, null],
+            // What was known before the first time counts too.
+            "visits": [5, null, 6, 6, 7],
+        })
+    );
+    // The rows are those of the view of more entities, which the other is joined to.
+    asked["features"] = json!(["customer_features:total_orders", "baskets:items"]);
+    let (status, body) = app.post("/feast/historical", asked.clone()).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(
+        body["data"],
+        json!({
+            "event_timestamp": [times[2], times[3]],
+            "customer_id": [1, 2],
+            "shop": ["north", "south"],
+            "total_orders": [3, 1],
+            "items": [2, 1],
+        })
+    );
+    asked["features"] = json!(["customer_features:total_orders", "others:visits"]);
+    let (status, body) = app.post("/feast/historical", asked).await;
+    assert_eq!(status, 400, "{body}");
+    assert!(
+        body.to_string().contains("views of the same entities"),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn two_times_and_entity_rows_exclude_each_other() {
+    let app = App::sqlite().await;
+    app.customers().await;
+    for (start, entities, problem) in [
+        (
+            "2025-11-01",
+            json!({"customer_id": [1], "event_timestamp": ["2025-11-02"]}),
+            "leave entities",
+        ),
+        ("2025-12-01", Value::Null, "later than end_date"),
+        ("soon", Value::Null, "is no time"),
+    ] {
+        let (status, body) = app
+            .post(
+                "/feast/historical",
+                json!({"features": ["customer_features:total_orders"], "entities": entities,
+                    "start_date": start, "end_date": "2025-11-02"}),
+            )
+            .await;
+        assert_eq!(status, 400, "{body}");
+        assert!(body.to_string().contains(problem), "{body}");
+    }
+}

@@ -3,6 +3,7 @@
 
 mod app;
 mod catalogs;
+mod feast_kept;
 mod feast_sdk;
 mod features;
 mod historical;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use prost::Message;
 
-use super::{ON_DEMAND, STREAM};
+use super::{LABEL, ON_DEMAND, STREAM};
 use crate::error::Kind;
 use crate::proto;
 
@@ -68,6 +68,16 @@ pub(super) struct ListRequest {
     pub(super) tags: HashMap<String, String>,
 }
 
+/// `ListSavedDatasetsRequest`: what it has beside the others. The numbers mean something else in
+/// `ListAllFeatureViewsRequest`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct WithinRequest {
+    #[prost(string, tag = "6")]
+    pub(super) namespace: String,
+    #[prost(string, tag = "7")]
+    pub(super) collection: String,
+}
+
 /// `List*Response`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ListResponse {
@@ -84,6 +94,8 @@ pub(super) struct AnyView {
     pub(super) on_demand: Option<Vec<u8>>,
     #[prost(bytes = "vec", optional, tag = "3")]
     pub(super) stream: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(super) label: Option<Vec<u8>>,
 }
 
 impl AnyView {
@@ -92,6 +104,7 @@ impl AnyView {
         *match kind {
             ON_DEMAND => &mut view.on_demand,
             STREAM => &mut view.stream,
+            LABEL => &mut view.label,
             _ => &mut view.feature_view,
         } = Some(bytes);
         view
@@ -117,10 +130,18 @@ pub(super) struct Whole {
     pub(super) feature_services: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub(super) on_demand: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "11")]
+    pub(super) saved_datasets: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "12")]
     pub(super) data_sources: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "13")]
+    pub(super) validation_references: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "14")]
     pub(super) stream: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "16")]
+    pub(super) permissions: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "17")]
     pub(super) projects: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "19")]
+    pub(super) labels: Vec<Vec<u8>>,
 }

@@ -14,19 +14,20 @@ use web::{Permission, Routes, Timestamp};
 
 use self::messages::{
     AnyView, ApplyMaterializationRequest, ApplyProjectRequest, ApplyRequest, ApplyViewRequest,
-    GetAnyViewResponse, ListRequest, ListResponse, NameRequest, Whole,
+    GetAnyViewResponse, ListRequest, ListResponse, NameRequest, Whole, WithinRequest,
 };
 use super::grpc;
 use crate::FeatureStore;
 use crate::error::{Error, Kind};
 use crate::on_demand::ON_DEMAND;
 use crate::proto;
-use crate::registry::{PROJECT, VIEW_KINDS};
+use crate::registry::{LABEL, PROJECT, STREAM, VALIDATION, VIEW_KINDS};
 use crate::store::objects::ObjectRow;
 
 const SERVICE: &str = "feast.registry.RegistryServer";
 
-const STREAM: Kind = Kind::Other("stream_feature_view");
+const SAVED_DATASET: Kind = Kind::Other("saved_dataset");
+const PERMISSION: Kind = Kind::Other("permission");
 
 /// What a call does.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +41,8 @@ enum Call {
     GetProject,
     List(Kind),
     ListAllViews,
+    ListSavedDatasets,
     ListProjects,
-    ListNone,
     Delete(Kind),
     DeleteView,
     Whole,
@@ -81,11 +82,21 @@ const CALLS: &[(&str, Permission, Call)] = {
             Read,
             Call::List(Kind::FeatureService),
         ),
-        // Kinds that cannot be applied here.
-        ("ListLabelViews", Read, Call::ListNone),
-        ("ListSavedDatasets", Read, Call::ListNone),
-        ("ListValidationReferences", Read, Call::ListNone),
-        ("ListPermissions", Read, Call::ListNone),
+        ("GetLabelView", Read, Call::Get(LABEL)),
+        ("ListLabelViews", Read, Call::List(LABEL)),
+        // Kept for those who made them; asgard itself asks its own keys and roles.
+        ("ApplySavedDataset", Write, Call::Apply(SAVED_DATASET)),
+        ("GetSavedDataset", Read, Call::Get(SAVED_DATASET)),
+        ("ListSavedDatasets", Read, Call::ListSavedDatasets),
+        ("DeleteSavedDataset", Write, Call::Delete(SAVED_DATASET)),
+        ("ApplyValidationReference", Write, Call::Apply(VALIDATION)),
+        ("GetValidationReference", Read, Call::Get(VALIDATION)),
+        ("ListValidationReferences", Read, Call::List(VALIDATION)),
+        ("DeleteValidationReference", Write, Call::Delete(VALIDATION)),
+        ("ApplyPermission", Write, Call::Apply(PERMISSION)),
+        ("GetPermission", Read, Call::Get(PERMISSION)),
+        ("ListPermissions", Read, Call::List(PERMISSION)),
+        ("DeletePermission", Write, Call::Delete(PERMISSION)),
         ("ListProjects", Read, Call::ListProjects),
         ("DeleteEntity", Write, Call::Delete(Kind::Entity)),
         ("DeleteDataSource", Write, Call::Delete(Kind::DataSource)),
@@ -127,9 +138,10 @@ async fn answer(
 ) -> Result<Vec<u8>, Error> {
     let nothing = Vec::new();
     Ok(match call {
-        Call::Nothing | Call::ListNone => nothing,
+        Call::Nothing => nothing,
         Call::Apply(kind) => {
             let request = ApplyRequest::decode(request)?;
+            let kind = kind_meant(kind, &request.object);
             apply(store, &request.project, kind, request.object, now).await?;
             nothing
         }
@@ -141,14 +153,9 @@ async fn answer(
                 label,
                 project,
             } = ApplyViewRequest::decode(request)?;
-            if label.is_some() {
-                return Err(Error::Unsupported(
-                    "label views are not supported".to_owned(),
-                ));
-            }
             let given = VIEW_KINDS
                 .into_iter()
-                .zip([feature_view, on_demand, stream]);
+                .zip([feature_view, on_demand, stream, label]);
             for (kind, object) in given {
                 if let Some(object) = object {
                     apply(store, &project, kind, object, now).await?;
@@ -189,6 +196,12 @@ async fn answer(
             let request = ListRequest::decode(request)?;
             list(store, kind, &request).await?.encode_to_vec()
         }
+        Call::ListSavedDatasets => {
+            let within = WithinRequest::decode(request.clone())?;
+            let mut found = list(store, SAVED_DATASET, &ListRequest::decode(request)?).await?;
+            found.items.retain(|item| is_within(item, &within));
+            found.encode_to_vec()
+        }
         Call::ListAllViews => {
             let request = ListRequest::decode(request)?;
             let mut items = Vec::new();
@@ -220,11 +233,26 @@ async fn answer(
 
 /// The name in a definition's bytes.
 fn name_of(kind: Kind, object: &[u8]) -> Result<String, Error> {
-    Ok(if kind == Kind::DataSource {
-        proto::DataSource::decode(object)?.name
-    } else {
-        proto::Named::decode(object)?.spec.unwrap_or_default().name
+    Ok(match kind {
+        Kind::DataSource => proto::DataSource::decode(object)?.name,
+        VALIDATION => proto::ValidationReference::decode(object)?.name,
+        _ => proto::Named::decode(object)?.spec.unwrap_or_default().name,
     })
+}
+
+/// SDKs 0.40 and 0.50 send saved datasets to `ApplyFeatureService`. Their features are text,
+/// where those of a feature service are messages, which begin with the number of a field.
+fn kind_meant(kind: Kind, object: &[u8]) -> Kind {
+    if kind != Kind::FeatureService {
+        return kind;
+    }
+    let dataset = proto::SavedDataset::decode(object).ok();
+    let is_dataset = dataset.and_then(|it| it.spec).is_some_and(|spec| {
+        let is_text =
+            |feature: &String| feature.contains(':') && !feature.contains(char::is_control);
+        spec.storage.is_some() && !spec.features.is_empty() && spec.features.iter().all(is_text)
+    });
+    if is_dataset { SAVED_DATASET } else { kind }
 }
 
 async fn apply(
@@ -284,6 +312,14 @@ async fn list(
     Ok(ListResponse { items })
 }
 
+/// Whether a saved dataset is in the namespace and the collection that are asked for, if any.
+fn is_within(dataset: &[u8], asked: &WithinRequest) -> bool {
+    let dataset = proto::SavedDataset::decode(dataset).unwrap_or_default();
+    let spec = dataset.spec.unwrap_or_default();
+    let within = |asked: &String, own: &String| asked.is_empty() || asked == own;
+    within(&asked.namespace, &spec.namespace) && within(&asked.collection, &spec.collection)
+}
+
 fn has_tags(kind: Kind, row: &ObjectRow, wanted: &HashMap<String, String>) -> Result<bool, Error> {
     let bytes = row.spec.as_slice();
     let tags = match kind {
@@ -302,6 +338,25 @@ fn has_tags(kind: Kind, row: &ObjectRow, wanted: &HashMap<String, String>) -> Re
                 .tags
         }
         Kind::DataSource => proto::DataSource::decode(bytes)?.tags,
+        LABEL => {
+            proto::LabelView::decode(bytes)?
+                .spec
+                .unwrap_or_default()
+                .tags
+        }
+        SAVED_DATASET => {
+            proto::SavedDataset::decode(bytes)?
+                .spec
+                .unwrap_or_default()
+                .tags
+        }
+        VALIDATION => proto::ValidationReference::decode(bytes)?.tags,
+        PERMISSION => {
+            proto::Permission::decode(bytes)?
+                .spec
+                .unwrap_or_default()
+                .tags
+        }
         other => {
             return Err(Error::Unsupported(format!(
                 "{other} cannot be listed by tags here"
@@ -367,6 +422,10 @@ async fn whole(store: &FeatureStore) -> Result<Whole, Error> {
             (Kind::DataSource, &mut whole.data_sources),
             (ON_DEMAND, &mut whole.on_demand),
             (STREAM, &mut whole.stream),
+            (LABEL, &mut whole.labels),
+            (SAVED_DATASET, &mut whole.saved_datasets),
+            (VALIDATION, &mut whole.validation_references),
+            (PERMISSION, &mut whole.permissions),
         ] {
             into.extend(
                 store
@@ -378,4 +437,41 @@ async fn whole(store: &FeatureStore) -> Result<Whole, Error> {
         }
     }
     Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_dataset_is_told_from_a_feature_service() {
+        let projection = proto::Projection {
+            feature_view_name: "orders".to_owned(),
+            feature_view_name_alias: "orders:of_buyers".to_owned(),
+            ..proto::Projection::default()
+        };
+        let spec = proto::FeatureServiceSpec {
+            name: "churn".to_owned(),
+            features: vec![projection],
+            ..proto::FeatureServiceSpec::default()
+        };
+        let service = proto::FeatureService {
+            spec: Some(spec),
+            meta: None,
+        };
+        let service = service.encode_to_vec();
+        assert_eq!(
+            kind_meant(Kind::FeatureService, &service),
+            Kind::FeatureService
+        );
+        let spec = proto::SavedDatasetSpec {
+            features: vec!["orders:total_orders".to_owned()],
+            storage: Some(Vec::new()),
+            ..proto::SavedDatasetSpec::default()
+        };
+        let dataset = proto::SavedDataset { spec: Some(spec) };
+        let dataset = dataset.encode_to_vec();
+        assert_eq!(kind_meant(Kind::FeatureService, &dataset), SAVED_DATASET);
+        assert_eq!(kind_meant(Kind::Entity, &dataset), Kind::Entity);
+    }
 }

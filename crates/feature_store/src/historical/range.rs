@@ -1,0 +1,200 @@
+//! Features without entity rows: what the tables hold between two times.
+//!
+//! Of one view: each of its rows, as it stands in the table, so that the answer may be longer than
+//! memory. Of several: each time at which one of them has a row, once for each entity, with the
+//! features of all as they were known then (the SQL stores of Feast do the same).
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
+
+use super::columns::Columns;
+use super::read::Historical;
+use super::request::{HistoricalRequest, ViewUse, Views};
+use super::scan::{Only, Scan, Times};
+use super::spine;
+use crate::FeatureStore;
+use crate::dtype::UTC;
+use crate::error::Error;
+use crate::table;
+
+/// The names that Feast gives the times of rows.
+pub(super) const EVENT_TIMESTAMP: &str = "event_timestamp";
+const CREATED_TIMESTAMP: &str = "created_timestamp";
+
+/// How far back a read without a start goes when no view has a ttl: as Feast's, 30 days.
+const DEFAULT_SPAN_US: i64 = 30 * 24 * 3600 * 1_000_000;
+
+/// A read of all that lies between two times, both inclusive, in microseconds.
+#[derive(Debug, Clone)]
+pub struct RangeRequest {
+    pub views: Views,
+    /// Absent: the longest ttl of the views before the end.
+    pub start_us: Option<i64>,
+    pub end_us: i64,
+    pub full_feature_names: bool,
+}
+
+/// The answer of such a read, whose rows come one batch after the other.
+pub struct HistoricalRange {
+    pub batches: BoxStream<'static, Result<RecordBatch, Error>>,
+    /// What was read, without rows.
+    pub about: Historical,
+}
+
+impl HistoricalRange {
+    /// The columns of every batch.
+    pub fn schema(&self) -> SchemaRef {
+        self.about.rows.schema()
+    }
+}
+
+impl RangeRequest {
+    /// The times that are read.
+    fn span(&self) -> Result<(i64, i64), Error> {
+        let ttls = self.views.views.iter().filter_map(|used| used.view.ttl_us);
+        let start = self.start_us.unwrap_or_else(|| {
+            let back = ttls.max().unwrap_or(DEFAULT_SPAN_US);
+            self.end_us.saturating_sub(back)
+        });
+        if start > self.end_us {
+            return Err(Error::Invalid(
+                "start_date is later than end_date".to_owned(),
+            ));
+        }
+        Ok((start, self.end_us))
+    }
+}
+
+impl FeatureStore {
+    /// Reads the features of all rows between two times.
+    ///
+    /// # Errors
+    /// When no view is named, the views are of different entities, or a table cannot be read.
+    pub async fn historical_range(&self, request: RangeRequest) -> Result<HistoricalRange, Error> {
+        let span = request.span()?;
+        let full_feature_names = request.full_feature_names;
+        let mut views = request.views;
+        match views.views.as_slice() {
+            [] => return Err(Error::nothing_asked()),
+            [only] if views.on_demand.is_empty() => {
+                return self.rows_between(only, span, full_feature_names).await;
+            }
+            _ => {}
+        }
+        let entities = spine::between(self, &mut views.views, span).await?;
+        let request = HistoricalRequest {
+            entities,
+            views,
+            full_feature_names,
+        };
+        let mut about = self.historical(request).await?;
+        let none = RecordBatch::new_empty(about.rows.schema());
+        let rows = std::mem::replace(&mut about.rows, none);
+        Ok(HistoricalRange {
+            batches: stream::iter([Ok(rows)]).boxed(),
+            about,
+        })
+    }
+
+    /// The rows of one view, one after the other.
+    async fn rows_between(
+        &self,
+        used: &ViewUse,
+        (first, last): (i64, i64),
+        full: bool,
+    ) -> Result<HistoricalRange, Error> {
+        let name = used.view.table()?;
+        let table = self.catalogs.table(name).await?;
+        let columns = Columns::find(used, name, &table::columns(&table))?;
+        let times = Times {
+            column: &columns.timestamp,
+            first,
+            last,
+        };
+        let only = Only {
+            snapshot: used.snapshot,
+            files: None,
+        };
+        let scan = Scan::plan(name, &table, &columns.all(), Some(&times), only).await?;
+        let answer = Arc::new(Answer::new(used, &columns, full)?);
+        let about = Historical {
+            rows: RecordBatch::new_empty(answer.schema.clone()),
+            snapshots: vec![(used.alias.clone(), name.clone(), scan.snapshot_id)],
+            views: vec![(used.view.project.clone(), used.view.name.clone())],
+        };
+        let batches = scan.into_stream().map(move |batch| answer.of(&batch?));
+        Ok(HistoricalRange {
+            batches: batches.boxed(),
+            about,
+        })
+    }
+}
+
+/// What becomes of a view's rows: which column of the table stands where, under which name.
+struct Answer {
+    schema: SchemaRef,
+    columns: Vec<String>,
+}
+
+impl Answer {
+    fn new(used: &ViewUse, columns: &Columns, full: bool) -> Result<Self, Error> {
+        let view = &used.view;
+        let time = DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()));
+        let mut found = vec![(EVENT_TIMESTAMP.to_owned(), time.clone(), &columns.timestamp)];
+        if let Some(created) = &columns.created {
+            found.push((CREATED_TIMESTAMP.to_owned(), time, created));
+        }
+        let keys = view.join_keys.iter().zip(&columns.keys);
+        for ((key, column), kind) in keys.zip(&columns.key_types) {
+            found.push((used.key_name(key).clone(), kind.clone(), column));
+        }
+        for (feature, column) in used.features.iter().zip(&columns.features) {
+            let there = columns.schema.field_with_name(feature)?.data_type();
+            let kind = view.feature(feature)?.dtype.arrow_type();
+            let mut name = used.answer_name(feature, full);
+            if found.iter().any(|(taken, ..)| *taken == name) {
+                name.push_str("__");
+            }
+            found.push((name, kind.unwrap_or_else(|| there.clone()), column));
+        }
+        let fields = found
+            .iter()
+            .map(|(name, kind, _)| Field::new(name, kind.clone(), true));
+        Ok(Self {
+            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            columns: found.iter().map(|(.., column)| (*column).clone()).collect(),
+        })
+    }
+
+    fn of(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        // A value that its declared type cannot hold is an error of the read, never a null.
+        let options = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
+        let columns = self
+            .columns
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(from, field)| {
+                let column = batch.column_by_name(from).ok_or_else(|| {
+                    arrow_schema::ArrowError::SchemaError(format!(
+                        "the scan gave no column {from:?}"
+                    ))
+                })?;
+                cast_with_options(column, field.data_type(), &options).map_err(Error::value(
+                    format!(
+                        "{:?} holds a value that its declared type cannot",
+                        field.name()
+                    ),
+                ))
+            });
+        let columns: Vec<ArrayRef> = columns.collect::<Result<_, Error>>()?;
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}

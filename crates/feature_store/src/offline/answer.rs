@@ -1,0 +1,69 @@
+//! What a command answers: rows, one batch after the other.
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use web::{Identity, Timestamp};
+
+use super::{Command, named_utc};
+use crate::FeatureStore;
+use crate::error::Error;
+use crate::historical::RangeRequest;
+
+/// Rows in a batch of an answer.
+const BATCH_ROWS: usize = 65_536;
+
+/// Rows that may be more than memory holds.
+pub(crate) struct Answer {
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: BoxStream<'static, Result<RecordBatch, Error>>,
+}
+
+impl Answer {
+    /// A table that is there.
+    pub(crate) fn whole(rows: RecordBatch) -> Self {
+        let schema = rows.schema();
+        let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
+        let parts: Vec<_> = starts
+            .map(|start| Ok(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start))))
+            .collect();
+        Self {
+            schema,
+            batches: stream::iter(parts).boxed(),
+        }
+    }
+}
+
+impl FeatureStore {
+    /// `get_historical_features` without entity rows.
+    pub(super) async fn offline_range(
+        &self,
+        command: &Command,
+        caller: &Identity,
+    ) -> Result<Answer, Error> {
+        if command.entity_df_sql.is_some() {
+            return Err(Error::Unsupported(
+                "entity_df as SQL is not supported, since no SQL engine is here: give a DataFrame, or leave entity_df out and give start_date and end_date; over REST, \"entity_table\" takes the rows of a table"
+                    .to_owned(),
+            ));
+        }
+        let now = Timestamp::now().0;
+        let (start_us, end_us) = command.times()?;
+        let request = RangeRequest {
+            views: self.views_of(command, None).await?,
+            start_us,
+            end_us: end_us.unwrap_or(now.saturating_mul(1000)),
+            full_feature_names: command.full_feature_names,
+        };
+        let found = self.historical_range(request).await?;
+        self.note_read(caller, &found.about, now).await?;
+        Ok(Answer {
+            schema: named_utc(found.about.rows)?.schema(),
+            batches: found
+                .batches
+                .and_then(|rows| std::future::ready(named_utc(rows)))
+                .boxed(),
+        })
+    }
+}
