@@ -40,9 +40,15 @@ def address():
         try:
             # Nothing is sent: the kernel only chooses the way.
             probe.connect(("192.0.2.1", 9))
-            return probe.getsockname()[0]
+            found = probe.getsockname()[0]
         except OSError as error:
             pytest.skip(f"SKIPPED: this machine has no address beside loopback: {error}")
+    with pytest.MonkeyPatch.context() as patch:
+        # Of the tests, and of what they start: no proxy stands before this machine.
+        direct = ",".join([found, "127.0.0.1", "localhost"])
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, ",".join(filter(None, [os.environ.get(name), direct])))
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,7 @@ def moto(place, address, certificates):
     try:
         deadline = time.monotonic() + 120
         while True:
-            with contextlib.suppress(requests.ConnectionError):
+            with contextlib.suppress(requests.RequestException):
                 requests.get(url + "/moto-api/", verify=str(certificates / "ca.pem"), timeout=60)
                 break
             assert process.poll() is None and time.monotonic() < deadline, (place / "moto.log").read_text()
@@ -101,6 +107,7 @@ def build(place, host, certificates):
     base_image.layout(place / "base", place / "root", {})
 
     def build(repository, **variables):
+        # NO_PROXY among them: the registry and moto are this machine.
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
         settings = {"ASGARD__IMAGES__REGISTRY": f"{host}/team", "ASGARD__IMAGES__ECR_REGION": REGION}
         command = [BINARY, "image", "build", "--self", "--json", "--data-dir", place / "data"]
