@@ -1,24 +1,22 @@
 //! Copies of models whose files are elsewhere, in a folder of this machine that is kept within a
 //! size: beyond it those go that were used longest ago. One that is held stays.
 //!
-//! A copy is whole or does not exist: it is made under another name and renamed. Whoever uses one
-//! holds a shared lock on its folder, whose time of change tells when it was last used.
+//! A copy is whole or does not exist: it is made under another name and renamed. Whoever makes or
+//! uses one holds a shared lock on its folder, whose time of change tells when it was last used.
 
 use std::fs::{self, File};
 use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 /// How the names of folders begin that are no copies yet, or no more.
 const PART: &str = "part-";
-/// No download takes as long: what is older was left behind by a server that was killed.
-const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 
 /// A model's folder on this machine, which stays there for as long as this or a clone of it does.
 #[derive(Debug, Clone)]
@@ -66,17 +64,37 @@ impl AsRef<Path> for Folder {
     }
 }
 
+/// A folder that becomes a copy; removed unless it is published.
+#[derive(Debug)]
+pub(crate) struct Part {
+    folder: TempDir,
+    /// Locked, so that nobody takes it for one that a killed server left behind.
+    lock: File,
+}
+
+impl Part {
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 /// The folder of copies.
 #[derive(Debug, Clone)]
 pub(crate) struct Copies {
     root: PathBuf,
     /// 0: without end.
     limit_bytes: u64,
+    /// Held while a copy is moved to its place or away from it.
+    moving: Arc<Mutex<()>>,
 }
 
 impl Copies {
     pub(crate) fn new(root: PathBuf, limit_bytes: u64) -> Self {
-        Self { root, limit_bytes }
+        Self {
+            root,
+            limit_bytes,
+            moving: Arc::default(),
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -90,36 +108,41 @@ impl Copies {
         // Held by others who use it, or by who removes it.
         flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
         // It may have been moved away just before it was held.
-        let (held, there) = (file.metadata().ok()?, fs::metadata(&path).ok()?);
-        if held.ino() != there.ino() {
-            return None;
-        }
-        let hold = Hold(file);
-        hold.note_use();
-        Some(Folder {
-            path,
-            _hold: Some(Arc::new(hold)),
-        })
+        is_at(&file, &path).ok()?.then(|| held(path, file))
     }
 
-    /// A folder to bring files into; removed unless it is published.
-    pub(crate) fn begin(&self) -> io::Result<TempDir> {
+    /// A folder to bring files into.
+    pub(crate) fn begin(&self) -> io::Result<Part> {
         fs::create_dir_all(&self.root)?;
-        TempDir::with_prefix_in(PART, &self.root)
+        loop {
+            let folder = TempDir::with_prefix_in(PART, &self.root)?;
+            // Before it is locked somebody may take it for one that was left behind.
+            let Some(lock) = there(File::open(folder.path()))? else {
+                continue;
+            };
+            flock(&lock, FlockOperation::LockShared)?;
+            if is_at(&lock, folder.path())? {
+                return Ok(Part { folder, lock });
+            }
+        }
     }
 
     /// Makes what has been brought the copy of this name, unless another request was quicker.
-    pub(crate) fn publish(&self, part: TempDir, name: &str) -> io::Result<Folder> {
+    pub(crate) fn publish(&self, part: Part, name: &str) -> io::Result<Folder> {
         let place = self.root.join(name);
-        let renamed = fs::rename(part.path(), &place);
-        if renamed.is_ok() {
-            let _ = part.keep();
+        let _moving = self.moving();
+        match fs::rename(part.path(), &place) {
+            Ok(()) => {
+                let _ = part.folder.keep();
+                // Its lock is on the folder, not on the name: it is held without a gap.
+                Ok(held(place, part.lock))
+            }
+            Err(error) => self.find(name).ok_or(error),
         }
-        match (self.find(name), renamed) {
-            (Some(copy), _) => Ok(copy),
-            (None, Err(error)) => Err(error),
-            (None, Ok(())) => Err(io::Error::other("it cannot be read back")),
-        }
+    }
+
+    fn moving(&self) -> MutexGuard<'_, ()> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes copies that nobody holds, those used longest ago first, until the rest is within
@@ -133,15 +156,19 @@ impl Copies {
             if self.limit_bytes == 0 || bytes <= self.limit_bytes {
                 break;
             }
-            if self.remove(&copy.path)? {
-                bytes -= copy.bytes;
-                removed += 1;
-                tracing::info!(
-                    folder = %copy.path.display(),
-                    bytes = copy.bytes,
-                    "the copy of a model that was used longest ago is removed"
-                );
+            match self.remove(&copy.path)? {
+                Removal::Held => continue,
+                Removal::Gone => {}
+                Removal::Done => {
+                    removed += 1;
+                    tracing::info!(
+                        folder = %copy.path.display(),
+                        bytes = copy.bytes,
+                        "the copy of a model that was used longest ago is removed"
+                    );
+                }
             }
+            bytes -= copy.bytes;
         }
         Ok(removed)
     }
@@ -162,25 +189,80 @@ impl Copies {
             let used = found.modified()?;
             let path = entry.path();
             if !entry.file_name().to_string_lossy().starts_with(PART) {
-                let bytes = size_bytes(&path)?;
-                copies.push(Copy { path, used, bytes });
-            } else if used.elapsed().is_ok_and(|age| age > LEFT_BEHIND) {
-                fs::remove_dir_all(&path)?;
+                // Another request may be removing it.
+                if let Some(bytes) = there(size_bytes(&path))? {
+                    copies.push(Copy { path, used, bytes });
+                }
+            } else if let Some(_lock) = self.left_behind(&path)? {
+                there(fs::remove_dir_all(&path))?;
             }
         }
         Ok(copies)
     }
 
+    /// The lock on an unfinished copy that nobody makes any more.
+    fn left_behind(&self, part: &Path) -> io::Result<Option<File>> {
+        let _moving = self.moving();
+        let Some(file) = there(File::open(part))? else {
+            return Ok(None);
+        };
+        let free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        Ok((free && is_at(&file, part)?).then_some(file))
+    }
+
     /// Removes a copy unless somebody holds it: from its place at once, from the disk in its time.
-    fn remove(&self, path: &Path) -> io::Result<bool> {
-        let file = File::open(path)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Ok(false);
-        }
+    fn remove(&self, path: &Path) -> io::Result<Removal> {
         let doomed = self.begin()?;
-        fs::rename(path, doomed.path().join("it"))?;
-        doomed.close()?;
-        Ok(true)
+        {
+            let _moving = self.moving();
+            let Some(file) = there(File::open(path))? else {
+                return Ok(Removal::Gone);
+            };
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                return Ok(Removal::Held);
+            }
+            if !is_at(&file, path)? {
+                return Ok(Removal::Gone);
+            }
+            fs::rename(path, doomed.path().join("it"))?;
+        }
+        doomed.folder.close()?;
+        Ok(Removal::Done)
+    }
+}
+
+/// What came of removing a copy.
+#[derive(Debug, PartialEq, Eq)]
+enum Removal {
+    Done,
+    /// Somebody uses it.
+    Held,
+    /// Somebody else has removed it.
+    Gone,
+}
+
+fn held(path: PathBuf, lock: File) -> Folder {
+    let hold = Hold(lock);
+    hold.note_use();
+    Folder {
+        path,
+        _hold: Some(Arc::new(hold)),
+    }
+}
+
+/// Whether an open folder is what has this name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let named = there(fs::metadata(path))?;
+    let ino = file.metadata()?.ino();
+    Ok(named.is_some_and(|named| named.ino() == ino))
+}
+
+/// None where there is nothing any more.
+fn there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -206,6 +288,8 @@ fn size_bytes(folder: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const SIZE: u64 = 64 * 1024;
@@ -270,17 +354,51 @@ mod tests {
         let copies = copies(dir.path(), 0);
         assert_eq!(copies.prune().unwrap(), 0, "there is no folder yet");
         drop(bring(&copies, "a"));
-        let parts = ["part-old", "part-new"];
-        for part in parts {
-            fs::create_dir(copies.root().join(part)).unwrap();
-        }
-        age(&copies, "part-old", 30);
+        let left = copies.root().join("part-left");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("model.pkl"), "half a model").unwrap();
+        let part = copies.begin().unwrap();
         assert_eq!(copies.prune().unwrap(), 0);
         assert!(copies.find("a").is_some());
-        assert_eq!(
-            parts.map(|part| copies.root().join(part).exists()),
-            [false, true]
-        );
+        assert!(!left.exists() && part.path().exists());
+    }
+
+    #[test]
+    fn a_copy_that_another_request_removed_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let copies = copies(dir.path(), SIZE);
+        let held = bring(&copies, "a");
+        let place = copies.root().join("a");
+        assert_eq!(copies.remove(&place).unwrap(), Removal::Held);
+        drop(held);
+        assert_eq!(copies.remove(&place).unwrap(), Removal::Done);
+        assert_eq!(copies.remove(&place).unwrap(), Removal::Gone);
+    }
+
+    #[test]
+    fn what_is_brought_stays_whole_while_others_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let copies = copies(dir.path(), 1);
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let pruning = || {
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    copies.prune().unwrap();
+                }
+            };
+            let (first, second) = (scope.spawn(pruning), scope.spawn(pruning));
+            let bringing = || {
+                for _ in 0..200 {
+                    let copy = bring(&copies, "a");
+                    assert!(copy.join("data/model.pkl").is_file());
+                }
+            };
+            let brought = [scope.spawn(bringing), scope.spawn(bringing)].map(|one| one.join());
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            for done in brought.into_iter().chain([first.join(), second.join()]) {
+                done.unwrap();
+            }
+        });
     }
 
     #[test]

@@ -38,6 +38,8 @@ const REST_AFTER: Duration = Duration::from_secs(60);
 pub(crate) struct Loader {
     pub(crate) registry: Registry,
     pub(crate) maker: Maker,
+    /// The copies of models whose files are not on this machine.
+    pub(crate) copies: Copies,
 }
 
 /// Makes running models of folders.
@@ -117,8 +119,7 @@ impl Loader {
     /// The model's folder on this machine, where it may have to be brought to.
     async fn folder(&self, version: &ModelVersion, location: &Location) -> Result<Folder, Error> {
         let after = self.maker.config.load_timeout();
-        let copies = self.copies();
-        let brought = folder::of(&self.registry, location, &copies);
+        let brought = folder::of(&self.registry, location, &self.copies);
         match tokio::time::timeout(after, brought).await {
             Ok(folder) => folder,
             Err(_) => Err(Error::LoadTimeout {
@@ -126,12 +127,6 @@ impl Loader {
                 after,
             }),
         }
-    }
-
-    /// The copies of models whose files are not on this machine.
-    pub(crate) fn copies(&self) -> Copies {
-        let limit_bytes = self.maker.config.copies_limit_bytes;
-        Copies::new(self.maker.home.join("models"), limit_bytes)
     }
 
     /// Has all on this machine that a process needs to serve a version.

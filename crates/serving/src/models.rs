@@ -154,7 +154,7 @@ impl Models {
 
     /// Sweeps until `shutdown`, then stops every model.
     pub(crate) async fn work(&self, shutdown: CancellationToken) {
-        folder::make_room(&self.loader.copies()).await;
+        folder::make_room(&self.loader.copies).await;
         let mut generation = self.loader.registry.generation();
         let mut ticks = tokio::time::interval(SWEEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

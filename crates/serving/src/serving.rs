@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::count;
 use crate::config::Config;
+use crate::copies::Copies;
 use crate::error::Error;
 use crate::features_from::{Filled, OnlineFeatures, explain};
 use crate::inference::{Inference, Prediction};
@@ -42,13 +43,15 @@ impl Serving {
         data_dir: &Path,
         online: Option<OnlineFeatures>,
     ) -> Self {
+        let home = data_dir.join("serving");
         let loader = Loader {
             registry: registry.clone(),
+            copies: Copies::new(home.join("models"), config.copies_limit_bytes),
             maker: Maker {
                 environments: Some(environments),
                 sandbox,
                 config: config.clone(),
-                home: data_dir.join("serving"),
+                home,
             },
         };
         Self(Arc::new(Inner {
