@@ -1,6 +1,7 @@
 //! Deployments in a cluster: leading one there, and looking after all of them. Any server that
 //! shares the database may do either; a lease tells which one leads.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -25,20 +26,19 @@ const UNMADE: &str = "MADE-WHEN-DEPLOYED";
 /// How long a server that does not say that it lives is taken to lead.
 const LEASE_MS: i64 = 30_000;
 
-/// What keeps the cluster from being rid of deployments that are gone.
+/// What keeps the cluster from being rid of deployments that are gone: by deployment, the problem
+/// and how often it was met.
 #[derive(Default)]
-pub(crate) struct Trouble {
-    problem: String,
-    times: u32,
-}
+pub(crate) struct Trouble(HashMap<String, (String, u32)>);
 
 impl Trouble {
     /// The longest pause before the cluster is asked again.
     const LONGEST_S: u64 = 30;
 
-    /// Tells a problem once, however often it is met; how long to wait after it.
+    /// Tells a problem of a deployment once, however often it is met; how long to wait after it.
     fn meets(&mut self, id: &str, problem: String) -> Duration {
-        if self.problem == problem {
+        let (known, times) = self.0.entry(id.to_owned()).or_default();
+        if *known == problem {
             tracing::debug!(deployment_id = id, problem, "still in the cluster");
         } else {
             tracing::error!(
@@ -46,10 +46,15 @@ impl Trouble {
                 problem,
                 "a removed deployment is still in the cluster"
             );
-            *self = Self { problem, times: 0 };
+            (*known, *times) = (problem, 0);
         }
-        self.times += 1;
-        Duration::from_secs((1 << self.times.min(5)).min(Self::LONGEST_S))
+        *times += 1;
+        Duration::from_secs((1 << (*times).min(5)).min(Self::LONGEST_S))
+    }
+
+    /// Forgets the deployments that are no longer among these.
+    fn retain(&mut self, there: &[Deployment]) {
+        self.0.retain(|id, _| there.iter().any(|one| one.id == *id));
     }
 }
 
@@ -255,6 +260,7 @@ impl Deployments {
         let Ok(mut clearing) = clearing.try_lock_owned() else {
             return;
         };
+        clearing.retain(&vain);
         if vain.is_empty() {
             return;
         }
@@ -262,7 +268,7 @@ impl Deployments {
         tasks.spawn(async move {
             for deployment in vain {
                 match deployments.clear(&deployment).await {
-                    Ok(()) => *clearing = Trouble::default(),
+                    Ok(()) => _ = clearing.0.remove(&deployment.id),
                     Err(problem) => {
                         let pause = clearing.meets(&deployment.id, problem);
                         let paused = shutdown.run_until_cancelled(tokio::time::sleep(pause));
@@ -307,5 +313,15 @@ mod tests {
         assert_eq!([meet("a"), meet("a"), meet("a")], [2, 4, 8]);
         assert_eq!([meet("b"), meet("b")], [2, 4]);
         assert_eq!((0..9).map(|_| meet("b")).max(), Some(30));
+    }
+
+    #[test]
+    fn each_deployment_has_its_own_trouble() {
+        let mut trouble = Trouble::default();
+        let mut meet = |id, problem: &str| trouble.meets(id, problem.to_owned()).as_secs();
+        assert_eq!([meet("d", "a"), meet("e", "b")], [2, 2]);
+        assert_eq!([meet("d", "a"), meet("e", "b")], [4, 4]);
+        trouble.retain(&[]);
+        assert!(trouble.0.is_empty());
     }
 }
