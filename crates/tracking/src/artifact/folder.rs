@@ -11,6 +11,9 @@ use super::ArtifactEntry;
 /// The file that a running server holds locked in its folder of uploads.
 const LOCK: &str = "lock";
 
+/// After which the kernel has long written what nobody told it to keep: it does after 30 seconds.
+const SETTLING: Duration = Duration::from_secs(120);
+
 /// Starting takes no longer.
 const STARTING: Duration = Duration::from_secs(60);
 
@@ -40,26 +43,41 @@ pub(super) async fn without_links(
     kept.await
 }
 
-/// Has the disk keep what was written into a file, also through a loss of power. Gives the folder,
-/// of those around its place to be, that is there already.
-pub(super) async fn keep_content(file: PathBuf, place: PathBuf) -> std::io::Result<PathBuf> {
+/// Has the disk keep what was written into a file, also through a loss of power.
+pub(super) async fn keep_content(file: PathBuf) -> std::io::Result<()> {
+    blocking(move || File::open(file)?.sync_data()).await
+}
+
+/// Has the disk keep the name of a file below the root, and those of the folders that are new.
+pub(super) async fn keep_name(root: PathBuf, file: PathBuf) -> std::io::Result<()> {
     blocking(move || {
-        File::open(file)?.sync_data()?;
-        let mut around = place.ancestors().skip(1);
-        let there = around.find(|folder| folder.is_dir());
-        Ok(there.unwrap_or(Path::new("/")).to_owned())
+        let changed = changed(&root, &file, is_new);
+        changed
+            .iter()
+            .try_for_each(|folder| File::open(folder)?.sync_all())
     })
     .await
 }
 
-/// Has the disk keep the name of a file, and those of the folders that are new: all below `there`.
-pub(super) async fn keep_name(there: PathBuf, file: PathBuf) -> std::io::Result<()> {
-    blocking(move || {
-        let around = file.ancestors().skip(1);
-        let mut changed = around.take_while(|folder| folder.starts_with(&there));
-        changed.try_for_each(|folder| File::open(folder)?.sync_all())
-    })
-    .await
+/// The folders around a file up to the first that is not new. One that was made for another upload
+/// a moment ago is new too: nobody may have had the disk keep its name yet.
+fn changed<'a>(root: &Path, file: &'a Path, is_new: impl Fn(&Path) -> bool) -> Vec<&'a Path> {
+    let around = file.ancestors().skip(1);
+    let mut changed = Vec::new();
+    for folder in around.take_while(|folder| folder.starts_with(root)) {
+        changed.push(folder);
+        if !is_new(folder) {
+            break;
+        }
+    }
+    changed
+}
+
+/// Whether the disk may not have kept a folder's name by itself yet. Unknown counts as new.
+fn is_new(folder: &Path) -> bool {
+    let made = std::fs::metadata(folder).and_then(|meta| meta.created());
+    let age = made.ok().and_then(|at| at.elapsed().ok());
+    age.is_none_or(|age| age < SETTLING)
 }
 
 async fn blocking<T: Send + 'static>(
@@ -164,4 +182,21 @@ fn remove_left(all: &Path) -> std::io::Result<()> {
 fn is_young(path: &Path) -> bool {
     let modified = std::fs::symlink_metadata(path).and_then(|meta| meta.modified());
     modified.is_ok_and(|at| at.elapsed().unwrap_or_default() < STARTING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_folders_that_another_upload_has_just_made_are_kept_too() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("run/model/data");
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("f");
+        let around = |is_new: fn(&Path) -> bool| changed(root.path(), &file, is_new).len();
+        assert_eq!(around(is_new), 4, "data, model, run, root");
+        assert_eq!(around(|folder: &Path| folder.ends_with("data")), 2);
+        assert_eq!(around(|_: &Path| false), 1);
+    }
 }

@@ -116,31 +116,28 @@ impl Artifacts {
         let Some(root) = &self.folder else {
             return Ok(());
         };
-        let renamed = self.place(root, staged, target).await;
-        if renamed.is_err()
+        let placed = self.place(root, staged, target).await;
+        if placed.is_err()
             && let Err(error) = self.store.delete(staged).await
         {
             tracing::warn!(%error, upload = %staged, "an upload that failed could not be removed");
         }
-        renamed
+        placed?;
+        let name = folder::keep_name(root.to_path_buf(), root.join(target.as_ref()));
+        name.await.map_err(keeping)
     }
 
-    /// Shows a file that is written whole under its name. It is on the disk when this is done.
+    /// Shows a file that is written whole under its name. Its content is on the disk then, its
+    /// name may not be.
     async fn place(
         &self,
         root: &Path,
         staged: &Key,
         target: &Key,
     ) -> Result<(), object_store::Error> {
-        let kept = |source: std::io::Error| object_store::Error::Generic {
-            store: "LocalFileSystem",
-            source: source.into(),
-        };
-        let file = root.join(target.as_ref());
-        let there = folder::keep_content(root.join(staged.as_ref()), file.clone());
-        let there = there.await.map_err(kept)?;
-        self.store.rename(staged, target).await?;
-        folder::keep_name(there, file).await.map_err(kept)
+        let content = folder::keep_content(root.join(staged.as_ref()));
+        content.await.map_err(keeping)?;
+        self.store.rename(staged, target).await
     }
 
     /// Where an upload gathers until it is whole: a bucket does that by itself.
@@ -179,6 +176,13 @@ impl Drop for Unfinished {
                 }
             });
         }
+    }
+}
+
+fn keeping(source: std::io::Error) -> object_store::Error {
+    object_store::Error::Generic {
+        store: "LocalFileSystem",
+        source: source.into(),
     }
 }
 
