@@ -17,6 +17,7 @@ mlflow = pytest.importorskip("mlflow")
 from mlflow import MlflowClient  # noqa: E402
 
 from conftest import ROOT, Server  # noqa: E402
+from training import LONGEST_S  # noqa: E402
 
 pytestmark = pytest.mark.mlflow
 
@@ -32,7 +33,7 @@ def stores():
 def run_import(data_dir, *args):
     binary = os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard")
     command = [binary, "import", "mlflow", "--data-dir", data_dir, *args]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=LONGEST_S)
 
 
 def report(done):
@@ -147,8 +148,6 @@ def look(here, there, made, tmp_path):
         assert root.attributes["a"] == 1 and root.outputs == root.inputs["x"] + 1
     ids = {getattr(t.info, "trace_id", None) or t.info.request_id for t in found}
     assert ids == set(made["traces"])
-
-
     look_at_evaluation(here, there, made)
 
 
@@ -190,7 +189,9 @@ def test_artifacts_come_from_a_bucket(store, bucket, tmp_path):
     def imported(*more, environment=environment):
         binary = os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard")
         command = [binary, "import", "mlflow", "--data-dir", data, *args, *more]
-        return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+        return subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, env=environment, timeout=LONGEST_S
+        )
 
     found = len([path for path in kept.rglob("*") if path.is_file()])
     dry = report(imported("--dry-run"))
