@@ -88,7 +88,7 @@ class StandInCluster:
 
         self.api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.api.serve_forever, daemon=True).start()
-        self.controller = threading.Thread(target=self.control)
+        self.controller = threading.Thread(target=self.control, daemon=True)
         self.controller.start()
         self.kubeconfig = folder / "kubeconfig"
         config = {
