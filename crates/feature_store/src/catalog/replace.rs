@@ -26,7 +26,8 @@ impl Catalogs {
     }
 
     /// Makes a table of these rows: it is there with all of them, or not at all. With `overwrite`
-    /// it takes the place of one that is there, whose readers see either the one or the other.
+    /// it takes the place of one that is there: a read that begins sees either the one or the other,
+    /// and one that is under way may break off, since the old files go at once.
     ///
     /// # Errors
     /// When there are no rows, one fails, or the table is there and must not be overwritten.
