@@ -14,6 +14,9 @@ use crate::store::statement::Statement;
 /// Runs that are looked at one by one as quickly as they are found by an index.
 const FEW: i64 = 1_000;
 
+/// The same where the other way may be to sort all runs that go on: by a metric.
+const FEW_TO_RANK: i64 = 2_000;
+
 /// Tags and params no longer than this are in the indexes of values.
 const INDEXED_CHARS: usize = 64;
 
@@ -35,10 +38,11 @@ pub(super) async fn choose(conn: &mut Conn, plan: &Plan) -> Result<Access, Error
     if (indexed.is_empty() && !ranked) || count_runs(conn, plan).await? <= FEW {
         return Ok(Access::Along);
     }
+    let few = if ranked { FEW_TO_RANK } else { FEW };
     let mut fewest = None;
     for (place, condition) in indexed {
-        let count = count_matching(conn, condition).await?;
-        if count <= FEW && fewest.is_none_or(|(least, _)| count < least) {
+        let count = count_matching(conn, condition, few).await?;
+        if count <= few && fewest.is_none_or(|(least, _)| count < least) {
             fewest = Some((count, place));
         }
     }
@@ -120,21 +124,22 @@ fn push_experiments(sql: &mut Statement, ids: &[i64]) {
 
 /// How many runs there are to look at; more than [`FEW`] are not counted.
 async fn count_runs(conn: &mut Conn, plan: &Plan) -> Result<i64, Error> {
-    count(conn, |sql| {
+    count(conn, FEW, |sql| {
         sql.push("SELECT 1 FROM runs r WHERE ");
         push_scope(sql, plan);
     })
     .await
 }
 
-async fn count_matching(conn: &mut Conn, condition: &Condition) -> Result<i64, Error> {
-    count(conn, |sql| push_matching(sql, condition)).await
+async fn count_matching(conn: &mut Conn, condition: &Condition, few: i64) -> Result<i64, Error> {
+    count(conn, few, |sql| push_matching(sql, condition)).await
 }
 
-async fn count(conn: &mut Conn, push: impl FnOnce(&mut Statement)) -> Result<i64, Error> {
+/// How many rows there are; more than `few` are not counted.
+async fn count(conn: &mut Conn, few: i64, push: impl FnOnce(&mut Statement)) -> Result<i64, Error> {
     let mut sql = Statement::new(conn.backend(), "SELECT COUNT(*) FROM (");
     push(&mut sql);
-    let most = sql.bind(FEW + 1);
+    let most = sql.bind(few + 1);
     sql.push(&format!(" LIMIT {most}) few"));
     Ok(sql.fetch_one(conn).await?.get(0))
 }
