@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, pin_mut};
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
@@ -36,13 +36,12 @@ impl Artifacts {
     {
         let target = self.check_target(file).await?;
         let staged = self.staged(&target)?;
-        let full = match self.bucket {
-            Some(_) => BUCKET_PART_BYTES,
-            None => PART_BYTES,
+        let (mut part, full) = match self.bucket {
+            Some(_) => (Part::Joined(BytesMut::new()), BUCKET_PART_BYTES),
+            None => (Part::Chunks(Vec::new()), PART_BYTES),
         };
         let mut upload = Unfinished(None);
         let mut size_bytes = 0;
-        let mut part = Vec::new();
         let mut part_bytes = 0;
         pin_mut!(content);
         while let Some(chunk) = content.next().await {
@@ -53,7 +52,7 @@ impl Artifacts {
             if part_bytes < full {
                 continue;
             }
-            let payload = PutPayload::from_iter(std::mem::take(&mut part));
+            let payload = part.take();
             part_bytes = 0;
             if let Err(source) = self.put_part(&staged, &mut upload, payload).await {
                 // A client that still sends reads no answer.
@@ -64,8 +63,7 @@ impl Artifacts {
                 return Err(writing(file, source));
             }
         }
-        let rest = PutPayload::from_iter(part);
-        self.finish(&staged, &target, upload, rest)
+        self.finish(&staged, &target, upload, part.take())
             .await
             .map_err(|source| writing(file, source))?;
         Ok(size_bytes)
@@ -157,6 +155,31 @@ impl Artifacts {
         }
         self.refuse_links(file).await?;
         key(file)
+    }
+}
+
+/// What came of the next part of a file.
+enum Part {
+    /// As it came: nothing is copied.
+    Chunks(Vec<Bytes>),
+    /// In one buffer, which the next part takes over when this one is sent. A chunk keeps all of
+    /// what its connection read into, several times its own size: a large part cannot hold many.
+    Joined(BytesMut),
+}
+
+impl Part {
+    fn push(&mut self, chunk: Bytes) {
+        match self {
+            Part::Chunks(chunks) => chunks.push(chunk),
+            Part::Joined(buffer) => buffer.extend_from_slice(&chunk),
+        }
+    }
+
+    fn take(&mut self) -> PutPayload {
+        match self {
+            Part::Chunks(chunks) => PutPayload::from_iter(std::mem::take(chunks)),
+            Part::Joined(buffer) => buffer.split().freeze().into(),
+        }
     }
 }
 
