@@ -1,4 +1,5 @@
-//! The few calls that Rust cannot check: running code between fork and exec, and reaping with usage.
+//! The few calls that Rust cannot check: running code between fork and exec, reaping with usage, and
+//! setting up the allocator.
 
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -163,3 +164,30 @@ pub(crate) fn status_parts(status: i32) -> (Option<i32>, Option<i32>) {
         libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
     )
 }
+
+/// Bounds how much of what it freed stays with this process. glibc makes up to eight arenas for a
+/// core, and each keeps its own: after a large read that is several times what was ever in use
+/// (mallopt(3)). Call it before other threads are there.
+#[cfg(target_env = "gnu")]
+#[expect(
+    unsafe_code,
+    reason = "the C library's allocator is set up by a foreign function"
+)]
+pub fn bound_own_memory() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let arenas = libc::c_int::try_from(cores.max(2)).unwrap_or(libc::c_int::MAX);
+    // SAFETY: sets a number of the allocator. What it does not take stays as it is.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, arenas);
+        // A fixed bound: the allocator else raises it to the largest block that was ever freed.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+    }
+}
+
+/// Blocks of this size go back to the system when they are freed.
+#[cfg(target_env = "gnu")]
+const LARGE_BYTES: libc::c_int = 4 << 20;
+
+/// Other C libraries keep little.
+#[cfg(not(target_env = "gnu"))]
+pub fn bound_own_memory() {}
