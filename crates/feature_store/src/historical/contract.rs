@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray};
+use arrow_array::{
+    ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, TimestampNanosecondArray,
+};
 use arrow_schema::{DataType, Field, Schema};
 use proptest::prelude::*;
 
@@ -96,23 +98,25 @@ fn joined(
     let rows = EntityRows::new(batch.unwrap()).unwrap();
     let columns = [("id".to_owned(), keys)];
     let (keys, numbers) = Keys::new(&columns, &[DataType::Int64], entities.len()).unwrap();
-    let slots = Arc::new(Slots::new(&numbers, &rows.moments, ttl));
+    let slots = Arc::new(Slots::new(&numbers, &rows.moments));
     let schema = Arc::new(Schema::new(vec![Field::new(
         "value",
         DataType::Int64,
         true,
     )]));
-    let mut workers = [0, 1].map(|_| AsOf::new(slots.clone(), schema.clone()));
+    let mut workers = [0, 1].map(|_| AsOf::new(slots.clone(), ttl, schema.clone()));
     for file in 0..3u32 {
         let of_file: Vec<&ViewRow> = view.iter().filter(|row| row.file == file).collect();
         let worker = &mut workers[(file as usize + usize::from(turn)) % 2];
         for rows in of_file.chunks(batch_rows) {
             let keys_of: ArrayRef = Arc::new(rows.iter().map(|r| r.key).collect::<Int64Array>());
             let values: ArrayRef = Arc::new(rows.iter().map(|r| r.value).collect::<Int64Array>());
+            let us: TimestampMicrosecondArray = rows.iter().map(|r| r.us).collect();
+            let created: TimestampMicrosecondArray = rows.iter().map(|r| r.created).collect();
             let pushed = worker.push(&Rows {
                 numbers: &keys.find(&[keys_of], rows.len()).unwrap(),
-                us: &|row| rows[row].us,
-                created: &|row| rows[row].created,
+                us: &us,
+                created: Some(&created),
                 features: RecordBatch::try_new(schema.clone(), vec![values]).unwrap(),
                 file,
             });

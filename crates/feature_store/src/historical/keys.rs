@@ -17,6 +17,11 @@ pub(crate) enum Keys {
     /// A view without entities: all rows are about the same.
     One,
     Whole(HashMap<i64, u32, ahash::RandomState>),
+    /// Whole numbers close together, such as ids that were counted: a list finds them sooner.
+    Counted {
+        first: i64,
+        numbers: Vec<Option<u32>>,
+    },
     Rows {
         converter: RowConverter,
         numbers: HashMap<Box<[u8]>, u32, ahash::RandomState>,
@@ -82,6 +87,15 @@ impl Keys {
                     .map(|key| numbers.get(&key?).copied())
                     .collect()
             }
+            Self::Counted { first, numbers } => {
+                let column = widened(&columns[0])?;
+                let column = column.as_primitive::<Int64Type>();
+                let number = |key: i64| {
+                    let place = usize::try_from(key.checked_sub(*first)?).ok()?;
+                    *numbers.get(place)?
+                };
+                column.iter().map(|key| number(key?)).collect()
+            }
             Self::Rows { converter, numbers } => {
                 let columns = columns.iter().map(widened).collect::<Result<Vec<_>, _>>()?;
                 let encoded = converter.convert_columns(&columns)?;
@@ -103,7 +117,28 @@ fn whole(column: &ArrayRef) -> (Keys, Vec<Option<u32>>) {
         Some(*numbers.entry(key?).or_insert(next))
     });
     let of_rows = of_rows.collect();
-    (Keys::Whole(numbers), of_rows)
+    let keys = counted(&numbers).unwrap_or(Keys::Whole(numbers));
+    (keys, of_rows)
+}
+
+/// The most places of a list for each key in it: one of half that size is as large as a map.
+const PLACES_A_KEY: usize = 8;
+
+fn counted(numbers: &HashMap<i64, u32, ahash::RandomState>) -> Option<Keys> {
+    let first = *numbers.keys().min()?;
+    let last = *numbers.keys().max()?;
+    let places = usize::try_from(last.checked_sub(first)?).ok()?;
+    if places / PLACES_A_KEY >= numbers.len() {
+        return None;
+    }
+    let mut list = vec![None; places + 1];
+    for (key, number) in numbers {
+        list[(key - first) as usize] = Some(*number);
+    }
+    Some(Keys::Counted {
+        first,
+        numbers: list,
+    })
 }
 
 /// Whole numbers as 64 bits, all else as it is.
@@ -182,6 +217,21 @@ mod tests {
         assert_eq!(rows, [Some(0), Some(1), Some(0)]);
         let table: ArrayRef = Arc::new(Int64Array::from(vec![Some(8), None, Some(9)]));
         assert_eq!(keys.find(&[table], 3).unwrap(), [Some(1), None, None]);
+    }
+
+    #[test]
+    fn keys_far_from_each_other_are_found_as_those_close_together() {
+        let extremes = vec![i64::MIN, 0, i64::MAX];
+        for given in [vec![5, 6, 9], vec![-3, -1], extremes] {
+            let (keys, rows) =
+                one(Arc::new(Int64Array::from(given.clone())), DataType::Int64).unwrap();
+            let asked = [given, vec![4, 7, i64::MIN + 1, i64::MAX - 1]].concat();
+            let count = asked.len();
+            let found = keys
+                .find(&[Arc::new(Int64Array::from(asked))], count)
+                .unwrap();
+            assert_eq!(found, [rows, vec![None; 4]].concat());
+        }
     }
 
     #[test]

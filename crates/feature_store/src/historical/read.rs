@@ -1,20 +1,23 @@
 //! The read itself: each view's table once, its newest values beside the entity rows.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array as _, ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow_array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{ArrowError, Field, Schema};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::Semaphore;
 
 use super::as_of::{AsOf, Rows, Slots};
 use super::columns::Columns;
+use super::entities::Moments;
 use super::keys::Keys;
 use super::request::{HistoricalRequest, ViewUse};
-use super::scan::{Only, Scan, Times};
+use super::scan::{self, Only, Scan, Times};
 use crate::FeatureStore;
 use crate::error::Error;
 use crate::table::{self, TableRef};
@@ -43,8 +46,14 @@ impl FeatureStore {
         let mut snapshots = Vec::new();
         let mut views = Vec::new();
         let mut sources = Vec::new();
-        for used in &request.views.views {
-            let (found, snapshot) = self.read_view(used, &request).await?;
+        let shared = Shared::default();
+        let reads = request.views.views.iter();
+        let reads: Vec<_> = reads
+            .map(|used| self.read_view(used, &request, &shared))
+            .collect();
+        let reads = stream::iter(reads).buffered(VIEWS_AT_ONCE);
+        let found: Vec<_> = reads.try_collect().await?;
+        for (used, (found, snapshot)) in request.views.views.iter().zip(found) {
             for (feature, column) in used.features.iter().zip(&found) {
                 sources.push((used.view.name.clone(), feature.clone(), column.clone()));
             }
@@ -78,15 +87,15 @@ impl FeatureStore {
         &self,
         used: &ViewUse,
         request: &HistoricalRequest,
+        shared: &Shared,
     ) -> Result<(Vec<ArrayRef>, Option<i64>), Error> {
         let name = used.view.table()?;
         let table = self.catalogs.table(name).await?;
         let columns = Columns::find(used, name, &table::columns(&table))?;
-        let key_columns = entity_keys(used, request)?;
         let moments = &request.entities.moments;
-        let (keys, numbers) = Keys::new(&key_columns, &columns.key_types, moments.us.len())?;
-        let slots = Arc::new(Slots::new(&numbers, moments, used.view.ttl_us));
-        let times = slots.range().map(|(first, last)| Times {
+        let keyed = shared.keyed(entity_keys(used, request)?, &columns.key_types, moments)?;
+        let ttl_us = used.view.ttl_us;
+        let times = keyed.slots.range(ttl_us).map(|(first, last)| Times {
             column: &columns.timestamp,
             first,
             last,
@@ -98,9 +107,10 @@ impl FeatureStore {
         let scan = Scan::plan(name, &table, &columns.all(), times.as_ref(), only).await?;
         let snapshot = scan.snapshot_id;
         let found = if times.is_some() {
-            join(scan, Arc::new(keys), slots, columns.clone()).await?
+            let scan = scan.with_readers(shared.readers.clone());
+            join(scan, keyed, ttl_us, columns.clone()).await?
         } else {
-            AsOf::new(slots, columns.schema.clone())
+            AsOf::new(keyed.slots, ttl_us, columns.schema.clone())
         };
         let found = found.finish(moments)?;
         let found = found
@@ -120,6 +130,64 @@ impl FeatureStore {
                 )))
             });
         Ok((found.collect::<Result<_, _>>()?, snapshot))
+    }
+}
+
+/// How many views are read at once: while what was found in one is put together, by one core, the
+/// others read the next.
+const VIEWS_AT_ONCE: usize = 2;
+
+/// What the reads of a request's views share.
+struct Shared {
+    readers: Arc<Semaphore>,
+    keyed: Mutex<Vec<(KeyColumns, Keyed)>>,
+}
+
+/// Which columns of the entity rows are the keys, and the types that the view's table has for them.
+#[derive(PartialEq)]
+struct KeyColumns {
+    names: Vec<String>,
+    types: Vec<DataType>,
+}
+
+/// The entity rows as the views about the same keys look for them.
+#[derive(Clone)]
+struct Keyed {
+    keys: Arc<Keys>,
+    slots: Arc<Slots>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            readers: scan::readers(),
+            keyed: Mutex::default(),
+        }
+    }
+}
+
+impl Shared {
+    fn keyed(
+        &self,
+        columns: Vec<(String, ArrayRef)>,
+        types: &[DataType],
+        moments: &Moments,
+    ) -> Result<Keyed, Error> {
+        let about = KeyColumns {
+            names: columns.iter().map(|(name, _)| name.clone()).collect(),
+            types: types.to_vec(),
+        };
+        let mut all = self.keyed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, keyed)) = all.iter().find(|(known, _)| *known == about) {
+            return Ok(keyed.clone());
+        }
+        let (keys, numbers) = Keys::new(&columns, types, moments.us.len())?;
+        let keyed = Keyed {
+            keys: Arc::new(keys),
+            slots: Arc::new(Slots::new(&numbers, moments)),
+        };
+        all.push((about, keyed.clone()));
+        Ok(keyed)
     }
 }
 
@@ -173,12 +241,12 @@ fn output_names(request: &HistoricalRequest) -> Result<Vec<String>, Error> {
 /// Reads a table, and keeps of its rows those that are the newest for some entity row.
 async fn join(
     scan: Scan,
-    keys: Arc<Keys>,
-    slots: Arc<Slots>,
+    Keyed { keys, slots }: Keyed,
+    ttl_us: Option<i64>,
     columns: Columns,
 ) -> Result<AsOf, Error> {
     let schema = columns.schema.clone();
-    let new = move || AsOf::new(slots.clone(), schema.clone());
+    let new = move || AsOf::new(slots.clone(), ttl_us, schema.clone());
     let each = move |found: &mut AsOf, batch, piece| push(found, &batch, &keys, &columns, piece);
     let mut parts = scan.in_parallel(new.clone(), each).await?.into_iter();
     let mut all = parts.next().unwrap_or_else(new);
@@ -216,11 +284,10 @@ fn push(
         .map(column)
         .collect::<Result<Vec<_>, _>>()?;
     let features = RecordBatch::try_new(columns.schema.clone(), features)?;
-    let at = |array: &TimestampMicrosecondArray, row| array.is_valid(row).then(|| array.value(row));
     found.push(&Rows {
         numbers: &keys.find(&key_columns, batch.num_rows())?,
-        us: &|row| at(us, row),
-        created: &|row| created.and_then(|created| at(created, row)),
+        us,
+        created,
         features,
         file,
     })

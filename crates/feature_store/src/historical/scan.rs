@@ -13,6 +13,7 @@ use iceberg::expr::Reference;
 use iceberg::scan::FileScanTask;
 use iceberg::spec::{Datum, PrimitiveType, TableMetadata, Type};
 use iceberg::table::Table;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::error::Error;
@@ -31,6 +32,17 @@ pub(crate) struct Scan {
     pieces: Arc<Vec<FileScanTask>>,
     pub(crate) snapshot_id: Option<i64>,
     name: TableRef,
+    /// How many pieces are read at once: each keeps a core busy, and a row group in memory.
+    readers: Arc<Semaphore>,
+}
+
+/// As many readers as there are processors.
+pub(crate) fn readers() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(processors()))
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What a read is limited to.
@@ -118,7 +130,14 @@ impl Scan {
             pieces: Arc::new(pieces),
             snapshot_id,
             name: name.clone(),
+            readers: readers(),
         })
+    }
+
+    /// Reads with these readers, which other scans use too.
+    pub(crate) fn with_readers(mut self, readers: Arc<Semaphore>) -> Self {
+        self.readers = readers;
+        self
     }
 
     /// Reads all pieces, as many at once as there are processors: each worker begins with what
@@ -132,8 +151,7 @@ impl Scan {
         new: impl Fn() -> S,
         each: impl Fn(&mut S, RecordBatch, u32) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Vec<S>, Error> {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = workers.min(self.pieces.len());
+        let workers = processors().min(self.pieces.len());
         let (scan, each) = (Arc::new(self), Arc::new(each));
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks: JoinSet<Result<S, Error>> = JoinSet::new();
@@ -146,6 +164,7 @@ impl Scan {
                     if piece >= scan.pieces.len() {
                         return Ok(state);
                     }
+                    let _reader = scan.readers.acquire().await;
                     let take = |batch| each(&mut state, batch, piece as u32);
                     scan.read(piece, take).await?;
                 }

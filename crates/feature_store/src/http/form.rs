@@ -9,9 +9,7 @@ use arrow_schema::{ArrowError, Schema};
 use arrow_select::concat::concat_batches;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, header};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::Value;
 use web::{ApiError, Code};
 
 use crate::error::Error;
@@ -112,38 +110,6 @@ impl Form {
                     .build(Cursor::new(&body))
                     .map_err(failed)?;
                 gather("CSV", schema, reader)
-            }
-        }
-    }
-
-    /// A table in this form; JSON is written by who knows what goes around it.
-    pub(super) fn write(self, rows: &RecordBatch) -> Result<Vec<u8>, Error> {
-        match self {
-            Self::Json => Ok(Value::from(crate::json::from_batch(rows)?)
-                .to_string()
-                .into_bytes()),
-            Self::Csv => {
-                let mut body = Vec::new();
-                arrow_csv::Writer::new(&mut body).write(rows)?;
-                Ok(body)
-            }
-            Self::Parquet => {
-                let failed = |source| not_readable("Parquet", source);
-                let mut body = Vec::new();
-                let mut writer =
-                    ArrowWriter::try_new(&mut body, rows.schema(), None).map_err(failed)?;
-                writer.write(rows).map_err(failed)?;
-                writer.close().map_err(failed)?;
-                Ok(body)
-            }
-            Self::Arrow => {
-                let mut body = Vec::new();
-                let schema: &Schema = &rows.schema();
-                let mut writer = arrow_ipc::writer::StreamWriter::try_new(&mut body, schema)?;
-                writer.write(rows)?;
-                writer.finish()?;
-                drop(writer);
-                Ok(body)
             }
         }
     }

@@ -9,8 +9,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
@@ -110,6 +110,9 @@ impl EntityTableBody {
     }
 }
 
+/// How many rows are coded at once.
+const SENT_ROWS: usize = 65_536;
+
 /// Joins features to entity rows as they were known at the rows' times. Every row comes back
 /// once and in its place. The header `x-asgard-snapshots` (in JSON answers also a field) tells
 /// which snapshot of each view was read.
@@ -166,7 +169,22 @@ async fn historical(
     };
     let found = store.historical(request).await?;
     store.note_read(&caller, &found, Timestamp::now().0).await?;
-    in_background(move || respond(answer, &found)).await
+    if answer == Form::Json {
+        return in_background(move || respond(&found)).await;
+    }
+    let snapshots = snapshots(&found);
+    let body = stream::body(answer, found.rows.schema(), pieces(found.rows)).await?;
+    Ok(response(answer, body, &snapshots))
+}
+
+/// Rows in parts that are coded one after the other, so that no whole file is in memory.
+fn pieces(rows: RecordBatch) -> BoxStream<'static, Result<RecordBatch, Error>> {
+    let starts = (0..rows.num_rows()).step_by(SENT_ROWS);
+    let piece = move |start| {
+        let length = SENT_ROWS.min(rows.num_rows() - start);
+        Ok(rows.slice(start, length))
+    };
+    futures_util::stream::iter(starts.map(piece)).boxed()
 }
 
 /// Coding a table takes a core for as long as it is: not one of those that answer requests.
@@ -244,7 +262,7 @@ async fn between(
     if form == Form::Json {
         found.about.rows = gather(found.schema(), found.batches).await?;
         let found = found.about;
-        return in_background(move || respond(form, &found)).await;
+        return in_background(move || respond(&found)).await;
     }
     let body = stream::body(form, found.schema(), found.batches).await?;
     Ok(response(form, body, &snapshots(&found.about)))
@@ -283,23 +301,22 @@ fn snapshots(found: &Historical) -> serde_json::Map<String, Value> {
         .collect()
 }
 
-fn respond(form: Form, found: &Historical) -> Result<Response, ApiError> {
+/// An answer in JSON.
+fn respond(found: &Historical) -> Result<Response, ApiError> {
     let snapshots = snapshots(found);
-    let body = match form {
-        Form::Json => {
-            let schema = found.rows.schema();
-            let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            let body = json!({
-                "columns": columns,
-                "data": json::from_batch(&found.rows)?,
-                "row_count": found.rows.num_rows(),
-                "snapshots": snapshots,
-            });
-            body.to_string().into_bytes()
-        }
-        table => table.write(&found.rows)?,
-    };
-    Ok(response(form, Body::from(body), &snapshots))
+    let schema = found.rows.schema();
+    let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    let body = json!({
+        "columns": columns,
+        "data": json::from_batch(&found.rows)?,
+        "row_count": found.rows.num_rows(),
+        "snapshots": snapshots,
+    });
+    Ok(response(
+        Form::Json,
+        Body::from(body.to_string()),
+        &snapshots,
+    ))
 }
 
 fn response(form: Form, body: Body, snapshots: &serde_json::Map<String, Value>) -> Response {

@@ -6,6 +6,8 @@ use axum::body::{Body, Bytes};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
 use super::form::{Form, not_readable};
 use crate::error::Error;
@@ -80,7 +82,8 @@ impl Coder {
                 schema,
             )?),
             Form::Parquet => {
-                let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None);
+                let writer =
+                    ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties(schema)));
                 Self::Parquet(Box::new(
                     writer.map_err(|source| not_readable("Parquet", source))?,
                 ))
@@ -129,4 +132,18 @@ impl Coder {
                 .map_err(|source| not_readable("Parquet", source))?,
         })
     }
+}
+
+/// Fractions hardly repeat: a dictionary of them is made for nothing.
+fn properties(schema: &SchemaRef) -> WriterProperties {
+    let floating = schema
+        .fields()
+        .iter()
+        .filter(|f| f.data_type().is_floating());
+    floating
+        .fold(WriterProperties::builder(), |properties, field| {
+            let path = ColumnPath::from(vec![field.name().clone()]);
+            properties.set_column_dictionary_enabled(path, false)
+        })
+        .build()
 }
