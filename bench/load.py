@@ -217,10 +217,12 @@ def wrk(address, requests, connections, seconds):
         raise RuntimeError("wrk: " + refused.group(0))
     quantile = dict(re.findall(r"^ +(\d+)% +([\d.]+[a-z]+)$", said, re.MULTILINE))
     per_second = float(re.search(r"Requests/sec: +([\d.]+)", said).group(1))
-    return per_second, _wrk_ms(quantile["50"]), _wrk_ms(quantile["99"])
+    return per_second, _wrk_ms(quantile.get("50")), _wrk_ms(quantile.get("99"))
 
 
 def _wrk_ms(text):
+    if text is None:  # too few answers to tell
+        return float("nan")
     number, unit = re.fullmatch(r"([\d.]+)([a-z]+)", text).groups()
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60000}[unit]
 

@@ -108,7 +108,7 @@ def asgard(*arguments, environment_variables=None, database=None, folder=None, b
 def mlflow(*arguments, database=None):
     command = [
         str(mlflow_python().parent / "mlflow"), "server", "--host", "127.0.0.1", "--port", "{port}",
-        "--backend-store-uri", (database or "sqlite:///{folder}/mlflow.db").replace("postgres://", "postgresql://"),
+        "--backend-store-uri", (database or "sqlite:///{folder}/mlflow.db").replace("postgres://", "postgresql+psycopg2://"),
         "--artifacts-destination", "{folder}/artifacts",
         *arguments,
     ]  # fmt: skip
