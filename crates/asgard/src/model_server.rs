@@ -30,6 +30,8 @@ pub struct Start {
     pub listen: Listen,
     /// A complete environment; absent: one is made of the model's requirements.
     pub environment: Option<PathBuf>,
+    /// What was proven about the model before.
+    pub proof: Option<PathBuf>,
     pub drain_delay: Duration,
 }
 
@@ -134,6 +136,7 @@ async fn load(
         version: start.version,
         folder: start.folder.clone().into(),
         environment,
+        proof: start.proof.clone(),
     };
     let home = data_dir.join("serving");
     let loaded = ModelServer::load(model, environments, sandbox, settings.serving.clone(), home);

@@ -51,15 +51,16 @@ struct Call {
 }
 
 impl Queue {
-    /// Puts a started worker behind a queue, and a task between them.
-    pub(crate) fn new(worker: Worker, launch: Launch, rules: Rules) -> Self {
+    /// Puts a worker behind a queue, and a task between them. Without one, the first call that
+    /// needs it starts it.
+    pub(crate) fn new(worker: Option<Worker>, launch: Launch, rules: Rules) -> Self {
         let (calls, waiting) = mpsc::channel(rules.queue_length.max(1));
-        let meter = Arc::new(Mutex::new(Some(worker.meter())));
+        let meter = Arc::new(Mutex::new(worker.as_ref().map(Worker::meter)));
         let label: Arc<str> = launch.label.as_str().into();
         let dispatcher = Dispatcher {
             waiting,
             held: None,
-            worker: Some(worker),
+            worker,
             launch,
             rules,
             deaths: 0,

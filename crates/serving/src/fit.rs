@@ -16,7 +16,7 @@ use columns::{
 };
 
 /// What a loaded model itself knows about its inputs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub(crate) struct Features {
     /// The columns that it was trained with, when they had names.

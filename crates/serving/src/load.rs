@@ -13,7 +13,7 @@ use tracking::Location;
 use crate::config::Config;
 use crate::copies::{Copies, Folder};
 use crate::dispatch::{Queue, Rules, start};
-use crate::engine::{Native, Proof};
+use crate::engine::{Native, Proof, Proofs, Subject};
 use crate::error::Error;
 use crate::example;
 use crate::fit::fit;
@@ -51,6 +51,7 @@ pub(crate) struct Maker {
     pub(crate) config: Config,
     /// A folder for what loading writes.
     pub(crate) home: PathBuf,
+    pub(crate) proofs: Proofs,
 }
 
 /// The files of a model on this machine, and what it is called.
@@ -140,11 +141,13 @@ impl Loader {
             Some(known) => known.clone(),
             None => self.maker.environment(&files, &described).await?,
         };
+        let subject = self.maker.subject(&files, &described, &environment).await;
         Ok(ModelFolder {
             name: files.name,
             version: files.version,
             folder: files.folder,
             environment: Some(environment),
+            proof: subject.and_then(|subject| self.maker.proofs.file(&subject)),
         })
     }
 }
@@ -161,6 +164,7 @@ impl Maker {
             Some(known) => known.clone(),
             None => self.environment(&files, &described).await?,
         };
+        let subject = self.subject(&files, &described, &environment).await;
         let launch = Launch {
             sandbox: self.sandbox.clone(),
             environment,
@@ -171,26 +175,13 @@ impl Maker {
             flavors: flavors(&described),
             label: label(&files.name, files.version),
         };
-        let (mut worker, facts) = start(&launch, self.config.load_timeout()).await?;
-        if let Some(example) = input_example(&files.folder, &described).await?
-            && !warm_up(&mut worker, example, &described.signature, &facts).await
-        {
-            (worker, _) = start(&launch, self.config.load_timeout()).await?;
-        }
-        let native = if self.config.native {
-            match Native::prove(&mut worker, &described.signature, &facts.features).await {
-                Proof::Proven(native) => Some(Arc::from(native)),
-                Proof::Python(reason) => {
-                    tracing::debug!(model = %launch.label, reason, "Python answers for a model");
-                    None
-                }
-                Proof::Lost => {
-                    (worker, _) = start(&launch, self.config.load_timeout()).await?;
-                    None
-                }
-            }
-        } else {
-            None
+        let proven = match &subject {
+            Some(subject) => self.proofs.find(subject, &described.signature).await,
+            None => None,
+        };
+        let (worker, facts, native) = match proven {
+            Some((facts, native)) => (None, facts, Some(Arc::new(native))),
+            None => self.started(&launch, &described, subject.as_ref()).await?,
         };
         let rules = Rules {
             queue_length: self.config.queue_length,
@@ -208,7 +199,7 @@ impl Maker {
             class = %facts.class,
             flavor = %facts.flavor,
             native = native.is_some(),
-            python_ms = facts.load_ms as u64,
+            python_ms = worker.as_ref().map(|_| facts.load_ms as u64),
             total_ms = load_time.as_millis() as u64,
             "a model is ready"
         );
@@ -221,6 +212,55 @@ impl Maker {
             born: Instant::now(),
             used_ms: AtomicU64::new(0),
         })
+    }
+
+    /// A worker that has answered once, and the engine if it is proven to do the same.
+    async fn started(
+        &self,
+        launch: &Launch,
+        described: &MlModel,
+        subject: Option<&Subject>,
+    ) -> Result<(Option<Worker>, Facts, Option<Arc<Native>>), Error> {
+        let after = self.config.load_timeout();
+        let (mut worker, facts) = start(launch, after).await?;
+        if let Some(example) = input_example(&launch.folder, described).await?
+            && !warm_up(&mut worker, example, &described.signature, &facts).await
+        {
+            (worker, _) = start(launch, after).await?;
+        }
+        if !self.config.native {
+            return Ok((Some(worker), facts, None));
+        }
+        let native = match Native::prove(&mut worker, &described.signature, &facts.features).await {
+            Proof::Proven(native, dump) => {
+                if let Some(subject) = subject {
+                    self.proofs.keep(subject, &facts, &native, dump).await;
+                }
+                Some(Arc::from(native))
+            }
+            Proof::Python(reason) => {
+                tracing::debug!(model = %launch.label, reason, "Python answers for a model");
+                None
+            }
+            Proof::Lost => {
+                (worker, _) = start(launch, after).await?;
+                None
+            }
+        };
+        Ok((Some(worker), facts, native))
+    }
+
+    /// What a proof of the model is about; `None` where nothing is to be proven.
+    async fn subject(
+        &self,
+        files: &Files,
+        described: &MlModel,
+        environment: &Environment,
+    ) -> Option<Subject> {
+        match self.config.native {
+            true => Subject::of(&files.folder, described, environment).await,
+            false => None,
+        }
     }
 
     /// An environment made of the model's own requirements.

@@ -11,6 +11,7 @@ use sandbox::Sandbox;
 use crate::answer::count;
 use crate::config::Config;
 use crate::copies::Folder;
+use crate::engine::Proofs;
 use crate::error::Error;
 use crate::inference::{Inference, Prediction};
 use crate::load::{Files, Maker, Model};
@@ -24,6 +25,9 @@ pub struct ModelFolder {
     pub folder: Folder,
     /// The Python environment to load it in; absent: one made of its own requirements.
     pub environment: Option<Environment>,
+    /// What was proven about it by the process that hands it over: with it the model may answer
+    /// before its worker has been started.
+    pub proof: Option<PathBuf>,
 }
 
 /// A loaded model that answers until it is dropped; cheap to clone.
@@ -55,6 +59,7 @@ impl ModelServer {
             environments,
             sandbox,
             config: config.clone(),
+            proofs: Proofs::new(home.join("proofs"), model.proof),
             home,
         };
         let (name, version) = (model.name.clone(), model.version);

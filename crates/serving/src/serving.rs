@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::count;
 use crate::config::Config;
 use crate::copies::Copies;
+use crate::engine::Proofs;
 use crate::error::Error;
 use crate::features_from::{Filled, OnlineFeatures, explain};
 use crate::inference::{Inference, Prediction};
@@ -51,6 +52,7 @@ impl Serving {
                 environments: Some(environments),
                 sandbox,
                 config: config.clone(),
+                proofs: Proofs::new(home.join("proofs"), None),
                 home,
             },
         };

@@ -177,6 +177,7 @@ async fn model(settings: &Settings, data_dir: &Path, found: &Found) -> anyhow::R
         version: found.version,
         folder: found.folder.clone().into(),
         environment: known,
+        proof: None,
     };
     let folder = folder.with_environment(&environments).await;
     let folder = folder.map_err(|error| {

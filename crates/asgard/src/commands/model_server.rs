@@ -39,6 +39,9 @@ pub(crate) struct ModelServerArgs {
     /// A complete Python environment of asgard [default: one made of the model's requirements]
     #[arg(long, value_name = "DIR")]
     environment: Option<PathBuf>,
+    /// What another asgard has proven about the model, and kept as a file
+    #[arg(long, value_name = "FILE", hide = true)]
+    proof: Option<PathBuf>,
     /// Where environments are kept, and what loading writes [default: as for asgard up]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -73,6 +76,7 @@ pub(crate) fn run(context: &Context<'_>, args: &ModelServerArgs) -> anyhow::Resu
         version: args.model_version,
         listen,
         environment: args.environment.clone(),
+        proof: args.proof.clone(),
         drain_delay: Duration::from_secs(args.drain_delay),
     };
     serve(model_server::run(settings, context.surroundings, start))

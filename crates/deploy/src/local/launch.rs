@@ -13,6 +13,7 @@ use serving::ModelFolder;
 /// Where a replica's sandbox holds its parts, where it has private files.
 const PROGRAM: &str = "/asgard/asgard";
 const MODEL: &str = "/model";
+const PROOF: &str = "/asgard/proof";
 const WORK: &str = "/work";
 /// The name of the socket in its folder.
 const NAME: &str = "http";
@@ -124,6 +125,7 @@ impl Launcher {
             mounts.extend(model.environment.iter().flat_map(|e| e.mounts()));
             mounts.push(mount(&self.program, PROGRAM));
             mounts.push(mount(&model.folder, MODEL));
+            mounts.extend(model.proof.iter().map(|proof| mount(proof, PROOF)));
             (PROGRAM.as_ref(), MODEL.as_ref(), WORK.as_ref())
         } else {
             (self.program.as_path(), &*model.folder, work)
@@ -147,6 +149,14 @@ impl Launcher {
             "--listen".into(),
             listen.into(),
         ]);
+        if let Some(proof) = &model.proof {
+            let proof = if private {
+                PROOF.as_ref()
+            } else {
+                proof.as_path()
+            };
+            args.extend(["--proof".into(), proof.into()]);
+        }
         if let Some(environment) = &model.environment {
             args.extend(["--environment".into(), environment.root.clone().into()]);
         }

@@ -6,11 +6,13 @@
 
 mod numbers;
 mod probe;
+mod proofs;
 mod walk;
 
 use std::time::Duration;
 
 use numbers::Numbers;
+pub(crate) use proofs::{Proofs, Subject};
 
 use crate::fit::{Features, fit};
 use crate::frame::{Buffer, Form, Frame, Layout};
@@ -36,7 +38,8 @@ pub(crate) struct Native {
 
 /// What came of the attempt.
 pub(crate) enum Proof {
-    Proven(Box<Native>),
+    /// With the numbers as the worker dumped them.
+    Proven(Box<Native>, Vec<u8>),
     /// The worker answers, for this reason.
     Python(String),
     /// The worker did not survive the attempt.
@@ -51,10 +54,21 @@ impl Native {
         features: &Features,
     ) -> Proof {
         match tokio::time::timeout(PATIENCE, compare(worker, signature, features)).await {
-            Ok(Ok(native)) => Proof::Proven(Box::new(native)),
+            Ok(Ok((native, dump))) => Proof::Proven(Box::new(native), dump),
             Ok(Err(Some(reason))) => Proof::Python(reason),
             Ok(Err(None)) | Err(_) => Proof::Lost,
         }
+    }
+
+    /// Of numbers that were compared before. `None` when they do not fit the model.
+    fn of(dump: &[u8], signature: &Signature, features: &Features, missing: bool) -> Option<Self> {
+        let numbers = Numbers::read(dump, features.count)?;
+        let layout = frame(&numbers, signature, features, false)?.layout;
+        Some(Self {
+            numbers,
+            layout,
+            missing,
+        })
     }
 
     /// Answers, if this frame is one of those that were compared.
@@ -110,17 +124,15 @@ async fn compare(
     worker: &mut Worker,
     signature: &Signature,
     features: &Features,
-) -> Result<Native, Option<String>> {
+) -> Result<(Native, Vec<u8>), Option<String>> {
     let dump = worker.dump().await?;
     let numbers = Numbers::read(&dump, features.count)
         .ok_or_else(|| Some("its trees are not understood".to_owned()))?;
-    let frame = |missing| {
-        let inputs = probe::inputs(&numbers, signature, features.names.as_deref(), missing)?;
-        Some(fit(inputs, signature, features).ok()?.frame)
+    let rows = |missing| {
+        frame(&numbers, signature, features, missing)
+            .ok_or_else(|| Some("its columns are not all numbers".to_owned()))
     };
-    let unsuitable = || Some("its columns are not all numbers".to_owned());
-    let whole = frame(false).ok_or_else(unsuitable)?;
-    let holed = frame(true).ok_or_else(unsuitable)?;
+    let (whole, holed) = (rows(false)?, rows(true)?);
     let native = Native {
         layout: whole.layout.clone(),
         numbers,
@@ -132,7 +144,18 @@ async fn compare(
     }
     let (same_bits, mut native) = same(worker, native, holed).await?;
     native.missing = same_bits;
-    Ok(native)
+    Ok((native, dump))
+}
+
+/// Rows to compare, as the worker gets them.
+fn frame(
+    numbers: &Numbers,
+    signature: &Signature,
+    features: &Features,
+    missing: bool,
+) -> Option<Frame> {
+    let inputs = probe::inputs(numbers, signature, features.names.as_deref(), missing)?;
+    Some(fit(inputs, signature, features).ok()?.frame)
 }
 
 /// Whether both answer the same bits; a worker that raises an exception answers nothing.

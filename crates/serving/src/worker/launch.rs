@@ -10,7 +10,7 @@ use sandbox::{Limits, Mount, Network, Sandbox, Spec};
 use crate::copies::Folder;
 
 /// The worker's program.
-const PROGRAM: &str = include_str!("../../python/worker.py");
+pub(crate) const PROGRAM: &str = include_str!("../../python/worker.py");
 
 const MODEL_INSIDE: &str = "/model";
 const PROGRAM_INSIDE: &str = "/asgard/worker.py";

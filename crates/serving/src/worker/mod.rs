@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 
-pub(crate) use launch::{Launch, write_program};
+pub(crate) use launch::{Launch, PROGRAM, write_program};
 pub use protocol::Raised;
 pub(crate) use protocol::{Answer, Facts};
 use protocol::{

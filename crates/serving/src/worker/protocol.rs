@@ -1,6 +1,6 @@
 //! The frames between asgard and a worker; `python/worker.py` has their description.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::fit::Features;
@@ -20,7 +20,7 @@ const LAYOUT: u8 = b'T';
 const PREDICT: u8 = b'P';
 
 /// What a worker says about the model that it has loaded.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Facts {
     /// Which loader took it.
     pub(crate) flavor: String,

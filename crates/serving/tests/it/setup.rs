@@ -131,6 +131,7 @@ impl Stage {
             version: 7,
             folder: self.folder(model).into(),
             environment: Environment::at(&self.environment.root),
+            proof: None,
         };
         let home = self.data_dir.path().join("model-server");
         ModelServer::load(folder, None, sandbox, Config::default(), home)
