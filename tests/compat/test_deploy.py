@@ -17,6 +17,34 @@ from training import LONGEST_S, ROOT
 
 INPUTS = {f"x{n}": [0.1 * n, -0.2 * n] for n in range(20)}
 
+# Its code reads variables when it is trained, loaded and asked. Its environment is that of TEST_TRAIN.
+GREETER = """
+import os
+import mlflow
+import mlflow.sklearn
+import sklearn
+
+class Greeter(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.loaded_with = os.environ.get("GREETING")
+
+    def predict(self, context, model_input, params=None):
+        return [self.loaded_with, os.environ.get("GREETING"), os.environ.get("ASGARD_MODEL_VARIABLES")]
+
+with mlflow.start_run():
+    mlflow.log_param("greeting", os.environ["GREETING"])
+    mlflow.pyfunc.log_model(name="model", python_model=Greeter())
+"""
+
+
+def greeting(url):
+    """What the model finds in its environment; the platform's own variables are not there."""
+    answer = requests.post(url + "/predict", json={"inputs": {"x": [1, 2, 3]}}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    loaded_with, asked_with, names = answer.json()["predictions"]
+    assert loaded_with == asked_with and names is None, answer.text
+    return asked_with
+
 
 def predict(url, **more):
     response = requests.post(url + "/predict", json={"inputs": INPUTS, **more}, timeout=60)
@@ -127,6 +155,33 @@ def test_a_failing_script_is_the_deployments_failure(server):
     assert answer.status_code == 422, answer.text
     assert "no data today" in answer.text
     assert answer.json()["details"]["training_job_id"]
+
+
+def test_the_models_code_finds_the_variables_of_its_deployment(server):
+    def deploy(status=200, **fields):
+        body = {"model_name": "greeter", "replicas": 1, **fields}
+        answer = requests.post(server.url + "/mlops/deploy", json=body, timeout=LONGEST_S)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    secret = {"GREETING": "hello", "API_KEY": "hunter22 & more"}
+    first = deploy(script_content=GREETER, environment=secret)
+    url = first["inference_url"]
+    assert greeting(url) == "hello"
+    canary = deploy(model_version=1, environment={"GREETING": "$(HOME) $$5"}, canary_percent=50)
+    answers = [greeting(url) for _ in range(100)]
+    assert (answers.count("hello"), answers.count("$(HOME) $$5")) == (50, 50), answers
+    path = f"{server.url}/mlops/deployments/{canary['deployment_id']}"
+    back = requests.post(path + "/rollback", json={"to": first["deployment_id"]}, timeout=LONGEST_S)
+    assert back.status_code == 200, back.text
+    assert greeting(url) == "hello"
+    for shown in ("", "/logs"):
+        text = requests.get(f"{server.url}/mlops/deployments/{first['deployment_id']}{shown}", timeout=60).text
+        assert "hunter22" not in text, text
+    assert "hunter22" not in server.log.read_text()
+    refused = deploy(422, model_version=1, environment={"PYTHONPATH": "/tmp", "GREETING": "x"})
+    assert refused["detail"][0]["loc"] == ["body", "environment", "PYTHONPATH"], refused
+    remove(server, back.json())
 
 
 def left_over(data_dir):

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use environments::{Environment, Environments};
 use sandbox::Sandbox;
-use serving::{ModelFolder, ModelServer};
+use serving::{ModelFolder, ModelServer, Variables};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use web::{Authenticate, Code, Door, Identity};
@@ -139,7 +139,9 @@ async fn load(
         proof: start.proof.clone(),
     };
     let home = data_dir.join("serving");
-    let loaded = ModelServer::load(model, environments, sandbox, settings.serving.clone(), home);
+    let variables = Variables::of_environment(&surroundings.host);
+    let config = settings.serving.clone();
+    let loaded = ModelServer::load(model, variables, environments, sandbox, config, home);
     Ok(loaded.await.map_err(told)?)
 }
 

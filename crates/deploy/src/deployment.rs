@@ -61,7 +61,7 @@ pub struct Order {
     /// An image that is there already.
     #[serde(default)]
     pub image: Option<String>,
-    /// Variables of its replicas.
+    /// Variables of the model's code in its replicas.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
     /// Bounds in which the cluster chooses the number of replicas.

@@ -41,11 +41,14 @@ pub use error::Error;
 pub use http::openapi;
 pub use job::{Facts, Job, JobRequest, Phase, Problem, Reason, Status};
 pub use listing::{Filter, Page};
-pub use log::{Chunk, Excerpt, Stream};
+pub use log::{Chunk, Excerpt, Stream, cover_text as cover_secrets};
 pub use memory::parse as parse_memory;
 pub use script::ScriptEncoding;
 pub use store::MIGRATIONS;
 pub use submission::Submission;
+pub use variables::{
+    check as check_variables, redacted as redact_variables, secrets as find_secrets,
+};
 
 use std::collections::HashMap;
 use std::net::TcpListener;

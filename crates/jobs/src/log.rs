@@ -6,6 +6,7 @@
 mod pump;
 mod writer;
 
+pub use pump::cover_text;
 pub(crate) use pump::{Line, ScriptFailure, pump};
 pub(crate) use writer::{Limits, LogWriter};
 

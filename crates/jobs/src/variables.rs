@@ -1,4 +1,4 @@
-//! The environment variables that a caller may give to a job.
+//! The environment variables that a caller may give to a job, or to a deployed model.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ const ALLOWED: [&str; 5] = [
 ];
 
 /// Finds what is wrong with a caller's variables: pairs of a name and a sentence.
-pub(crate) fn check(variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
+pub fn check(variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     let mut total = 0;
     for (name, value) in variables {
@@ -91,7 +91,7 @@ fn is_refused(name: &str) -> bool {
 ///
 /// A value can be a secret; its name often says so, and a long or random-looking value may be one
 /// too. Numbers, booleans and paths are what settings are made of.
-pub(crate) fn redacted(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub fn redacted(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     variables
         .iter()
         .map(|(name, value)| {
@@ -108,7 +108,7 @@ pub(crate) fn redacted(variables: &BTreeMap<String, String>) -> BTreeMap<String,
 /// Values that must not be seen in a log, as they are and as programs usually write them, the
 /// longest first: one may hold another. Shorter ones than six bytes are left out, as covering them
 /// would make the log unreadable.
-pub(crate) fn secrets(variables: &BTreeMap<String, String>) -> Vec<String> {
+pub fn secrets(variables: &BTreeMap<String, String>) -> Vec<String> {
     let mut secrets: Vec<String> = variables
         .iter()
         .filter(|(name, value)| value.len() >= 6 && is_secret(name, value))

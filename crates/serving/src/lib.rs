@@ -33,6 +33,7 @@ mod signature;
 mod tabular;
 mod tensor;
 mod values;
+mod variables;
 mod worker;
 
 pub use config::Config;
@@ -46,4 +47,5 @@ pub use inputs::Inputs;
 pub use model_server::{ModelFolder, ModelServer};
 pub use serving::Serving;
 pub use values::Values;
+pub use variables::Variables;
 pub use worker::{Death, Raised};

@@ -22,6 +22,7 @@ use crate::inputs::Inputs;
 use crate::mlmodel::{self, MlModel};
 use crate::model_server::ModelFolder;
 use crate::signature::Signature;
+use crate::variables::Variables;
 use crate::worker::{Facts, Failure, Launch, Worker, write_program};
 
 /// No MLmodel or requirements file is larger.
@@ -51,6 +52,8 @@ pub(crate) struct Maker {
     pub(crate) config: Config,
     /// A folder for what loading writes.
     pub(crate) home: PathBuf,
+    /// The variables of the models' code.
+    pub(crate) variables: Variables,
     pub(crate) proofs: Proofs,
 }
 
@@ -173,6 +176,7 @@ impl Maker {
             scratch: self.home.join("work"),
             memory_bytes: self.config.worker_memory_bytes(),
             flavors: flavors(&described),
+            variables: self.variables.clone(),
             label: label(&files.name, files.version),
         };
         let proven = match &subject {

@@ -15,6 +15,7 @@ use crate::engine::Proofs;
 use crate::error::Error;
 use crate::inference::{Inference, Prediction};
 use crate::load::{Files, Maker, Model};
+use crate::variables::Variables;
 
 /// A model's folder, and under which name and version it answers.
 #[derive(Debug, Clone)]
@@ -43,13 +44,15 @@ struct Inner {
 }
 
 impl ModelServer {
-    /// Loads the model of a folder. `home` is a folder for what that writes; without
-    /// `environments` nothing is built, and the folder's environment must be given.
+    /// Loads the model of a folder, whose code finds `variables` in its environment. `home` is a
+    /// folder for what that writes; without `environments` nothing is built, and the folder's
+    /// environment must be given.
     ///
     /// # Errors
     /// What is missing, in words that name the model.
     pub async fn load(
         model: ModelFolder,
+        variables: Variables,
         environments: Option<Environments>,
         sandbox: Sandbox,
         config: Config,
@@ -61,6 +64,7 @@ impl ModelServer {
             config: config.clone(),
             proofs: Proofs::new(home.join("proofs"), model.proof),
             home,
+            variables,
         };
         let (name, version) = (model.name.clone(), model.version);
         let files = Files {

@@ -20,6 +20,7 @@ use crate::load::{Loader, Maker, Model};
 use crate::model_server::ModelFolder;
 use crate::models::Models;
 use crate::resolve::Resolutions;
+use crate::variables::Variables;
 
 /// Answers for registered models; cheap to clone.
 #[derive(Clone)]
@@ -54,6 +55,7 @@ impl Serving {
                 config: config.clone(),
                 proofs: Proofs::new(home.join("proofs"), None),
                 home,
+                variables: Variables::default(),
             },
         };
         Self(Arc::new(Inner {

@@ -11,7 +11,7 @@ use super::deployments::{DEPLOYMENT, get, print_plan};
 use super::follow::{View, conclude_deployment, follow_deployment};
 use super::model_name;
 use super::output::{Format, line};
-use super::script::ScriptArgs;
+use super::script::{ScriptArgs, map, pair};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -52,6 +52,9 @@ pub(crate) struct DeployArgs {
     /// How many CPUs one replica may use
     #[arg(long, value_name = "N")]
     cpu: Option<f64>,
+    /// Variables that the model's code finds in each replica; a script's job has them too
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    model_env: Vec<(String, String)>,
     #[command(flatten)]
     training: ScriptArgs,
     /// The experiment of a script [default: the model's name]
@@ -124,6 +127,9 @@ fn body(args: &DeployArgs) -> anyhow::Result<Map<String, Value>> {
         if let Some(value) = value {
             body.insert(key.to_owned(), value);
         }
+    }
+    if !args.model_env.is_empty() {
+        body.insert("environment".to_owned(), map(&args.model_env));
     }
     if args.memory.is_some() || args.cpu.is_some() {
         let resources = json!({ "memory": args.memory, "cpus": args.cpu });

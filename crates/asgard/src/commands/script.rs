@@ -68,12 +68,12 @@ pub(super) fn stem(script: &Path) -> String {
     stem.to_string_lossy().into_owned()
 }
 
-fn map(pairs: &[(String, String)]) -> Value {
+pub(super) fn map(pairs: &[(String, String)]) -> Value {
     let pairs = pairs.iter().map(|(k, v)| (k.clone(), json!(v)));
     Value::Object(pairs.collect())
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} is not NAME=VALUE")),

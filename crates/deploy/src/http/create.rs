@@ -66,7 +66,9 @@ pub(crate) struct DeployRequest {
         example = "registry.example.com/iris@sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
     )]
     image: Option<String>,
-    /// Variables of the replicas in the cluster; a script's job gets them too.
+    /// What the model's code finds in `os.environ`, in every replica; a script's job gets them too. Names
+    /// that the platform sets, or that change which code runs, are refused.
+    #[schema(example = json!({"GREETING": "hello"}))]
     environment: Option<BTreeMap<String, String>>,
     /// Lets the cluster choose the number of replicas; for `kubernetes`.
     autoscale: Option<Autoscale>,

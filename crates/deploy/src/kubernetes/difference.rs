@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-/// The fields that differ, each as `path: is X, should be Y`.
+/// The fields that differ, each as `path: is X, should be Y`; of variables only where they differ,
+/// for a value may be a secret.
 pub(super) fn differences(should: &Value, is: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare("", should, is, &mut found);
@@ -28,15 +29,46 @@ fn compare(path: &str, should: &Value, is: &Value, found: &mut Vec<String>) {
         // The API server leaves empty lists out.
         (Value::Array(should), Value::Null) if should.is_empty() => {}
         (should, is) if should == is => {}
-        (should, is) => found.push(format!("{path}: is {}, should be {should}", shown(is))),
+        _ if hides(path) => found.push(format!("{path}: is not as it should be")),
+        (should, is) => found.push(format!(
+            "{path}: is {}, should be {}",
+            shown(is),
+            shown(should)
+        )),
     }
+}
+
+/// Whether a field holds the variables of a container, or a part of one.
+fn hides(path: &str) -> bool {
+    path.ends_with(".env") || path.contains(".env[")
 }
 
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "not set".to_owned(),
-        value => value.to_string(),
+        value => covered(value.clone()).to_string(),
     }
+}
+
+/// A value without the variables in it.
+fn covered(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                *field = match key.as_str() {
+                    "env" => Value::from("***"),
+                    _ => covered(field.take()),
+                };
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                *item = covered(item.take());
+            }
+        }
+        _ => {}
+    }
+    value
 }
 
 #[cfg(test)]
@@ -56,6 +88,28 @@ mod tests {
                 "spec.ports: is [], should be [{\"port\":80}]",
                 "spec.replicas: is 5, should be 2"
             ]
+        );
+    }
+
+    #[test]
+    fn values_of_variables_are_not_shown() {
+        let with = |env: Value| json!({ "spec": { "containers": [{ "env": env }] } });
+        let should = with(json!([{ "name": "A", "value": "hunter22" }]));
+        let other = with(json!([{ "name": "A", "value": "hunter23" }]));
+        assert_eq!(
+            differences(&should, &other),
+            ["spec.containers[0].env[0].value: is not as it should be"]
+        );
+        let more = with(json!([{ "name": "A", "value": "hunter22" }, {}]));
+        assert_eq!(
+            differences(&should, &more),
+            ["spec.containers[0].env: is not as it should be"]
+        );
+        // Neither where what holds them is not there.
+        let bare = json!({ "spec": { "containers": [] } });
+        assert_eq!(
+            differences(&should, &bare),
+            ["spec.containers: is [], should be [{\"env\":\"***\"}]"]
         );
     }
 }

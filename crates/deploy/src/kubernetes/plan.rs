@@ -6,7 +6,8 @@ use super::object::{Object, is_ours};
 use crate::deployment::{Deployment, Failure, Plan};
 
 impl Kubernetes {
-    /// The objects of an endpoint with these members, and how the cluster differs from them.
+    /// The objects of an endpoint with these members, and how the cluster differs from them; neither
+    /// shows a value that may be a secret.
     ///
     /// # Errors
     /// When the cluster cannot be read.
@@ -14,8 +15,10 @@ impl Kubernetes {
         let mut plan = Plan::default();
         for object in self.inner.shape.endpoint(members) {
             plan.differences.extend(self.compare(&object).await?);
-            plan.objects.push(object.body);
         }
+        let shown: Vec<Deployment> = members.iter().map(shown).collect();
+        let objects = self.inner.shape.endpoint(&shown).into_iter();
+        plan.objects.extend(objects.map(|object| object.body));
         Ok(plan)
     }
 
@@ -42,4 +45,11 @@ impl Kubernetes {
             .map(|difference| format!("{what}: {difference}"))
             .collect())
     }
+}
+
+/// A deployment without the values that may be secrets.
+fn shown(deployment: &Deployment) -> Deployment {
+    let mut shown = deployment.clone();
+    shown.order.environment = jobs::redact_variables(&deployment.order.environment);
+    shown
 }

@@ -86,7 +86,7 @@ impl Kubernetes {
         let over = stands == Rollout::Late || Instant::now() >= late;
         if let Some(cause) = cause {
             if over || watch.is_final(&cause, self.inner.config.fault_patience()) {
-                return Err(self.of_cause(namespace, cause).await);
+                return Err(self.of_cause(deployment, cause).await);
             }
             watch.tell(format!("waiting: {}", cause.message)).await;
             return Ok(false);
@@ -107,7 +107,7 @@ impl Kubernetes {
         Ok(false)
     }
 
-    async fn of_cause(&self, namespace: &str, cause: Cause) -> Failure {
+    async fn of_cause(&self, deployment: &Deployment, cause: Cause) -> Failure {
         let fault = match cause.code {
             "oom" | "crash_loop" | "container_config" => Fault::Script,
             _ => Fault::Outside,
@@ -120,7 +120,10 @@ impl Kubernetes {
             Some(cause.help),
         );
         if let (Some((pod, restarted)), Ok(api)) = (cause.log, self.api().await) {
-            failure.problem.details = api.log(namespace, &pod, restarted).await;
+            let order = &deployment.order;
+            let log = api.log(&order.namespace, &pod, restarted).await;
+            let secrets = jobs::find_secrets(&order.environment);
+            failure.problem.details = log.map(|log| jobs::cover_secrets(&log, &secrets));
         }
         failure
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serving::ModelFolder;
+use serving::{ModelFolder, Variables};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,9 @@ pub(crate) struct Group {
     deployment_id: String,
     launcher: Launcher,
     model: Arc<ModelFolder>,
+    variables: Variables,
+    /// What its log does not show of them.
+    secrets: Arc<[String]>,
     bounds: Bounds,
     start_timeout: Duration,
     stop: CancellationToken,
@@ -48,6 +51,8 @@ impl Group {
             deployment_id: deployment.id.clone(),
             launcher,
             model: Arc::new(model),
+            variables: deployment.order.environment.clone().into(),
+            secrets: jobs::find_secrets(&deployment.order.environment).into(),
             bounds: Bounds {
                 memory_bytes: deployment.order.memory_bytes,
                 cpus: deployment.order.cpus,
@@ -70,6 +75,8 @@ impl Group {
                 deployment_id: self.deployment_id.clone(),
                 launcher: self.launcher.clone(),
                 model: Arc::clone(&self.model),
+                variables: self.variables.clone(),
+                secrets: Arc::clone(&self.secrets),
                 bounds: self.bounds,
                 start_timeout: self.start_timeout,
                 index,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sandbox::{Level, Limits, Mount, Network, Process, Sandbox, Spec};
-use serving::ModelFolder;
+use serving::{ModelFolder, Variables};
 
 /// Where a replica's sandbox holds its parts, where it has private files.
 const PROGRAM: &str = "/asgard/asgard";
@@ -67,6 +67,7 @@ impl Launcher {
         &self,
         replica: &str,
         model: &ModelFolder,
+        variables: &Variables,
         bounds: Bounds,
     ) -> Result<Process, String> {
         let socket = self.socket(replica);
@@ -87,7 +88,11 @@ impl Launcher {
         });
         let listener = listener.await.map_err(|e| e.to_string())?.map_err(failed)?;
         let (sandbox, isolation) = self.outer().await?;
-        let spec = self.spec(listener.into(), &work, model, bounds, isolation);
+        let mut spec = self.spec(listener.into(), &work, model, bounds, isolation);
+        // The last of a name counts.
+        let own = variables.to_environment().into_iter();
+        let own = own.map(|(name, value)| (name.into(), value.into()));
+        spec.env = own.chain(std::mem::take(&mut spec.env)).collect();
         sandbox.spawn(spec).await.map_err(|error| {
             let source = std::error::Error::source(&error).map(|s| format!(": {s}"));
             format!("{error}{}", source.unwrap_or_default())

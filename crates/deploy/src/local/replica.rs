@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox::{Exit, Process};
-use serving::ModelFolder;
+use serving::{ModelFolder, Variables};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -58,6 +58,9 @@ pub(crate) struct Runner {
     pub(crate) deployment_id: String,
     pub(crate) launcher: Launcher,
     pub(crate) model: Arc<ModelFolder>,
+    pub(crate) variables: Variables,
+    /// What its log does not show.
+    pub(crate) secrets: Arc<[String]>,
     pub(crate) bounds: Bounds,
     pub(crate) start_timeout: Duration,
     pub(crate) index: u32,
@@ -137,7 +140,10 @@ impl Runner {
 
     /// Runs one process to its end; `None` when it was stopped.
     async fn once(&self, replica: &Replica) -> Option<Failure> {
-        let starting = self.launcher.start(&self.name, &self.model, self.bounds);
+        let (model, variables) = (&self.model, &self.variables);
+        let starting = self
+            .launcher
+            .start(&self.name, model, variables, self.bounds);
         let mut process = match starting.await {
             Ok(process) => process,
             Err(message) => return Some(self.failed(Fault::Server, message, None)),
@@ -205,10 +211,14 @@ impl Runner {
         }
         let (deployments, id) = (self.deployments.clone(), self.deployment_id.clone());
         let source = format!("replica {}", self.index);
+        let secrets = Arc::clone(&self.secrets);
         tokio::spawn(async move {
             let mut last: Vec<String> = Vec::new();
             let mut stored = Instant::now() - BATCH;
             while let Some(batch) = next_batch(&mut written, stored + BATCH).await {
+                let covered = batch.iter();
+                let covered = covered.map(|line| jobs::cover_secrets(line, &secrets));
+                let batch: Vec<String> = covered.collect();
                 last.extend(batch.iter().cloned());
                 let beyond = last.len().saturating_sub(LAST_LINES);
                 last.drain(..beyond);

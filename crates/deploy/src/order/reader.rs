@@ -41,6 +41,9 @@ const TRAINING: [&str; 11] = [
     "require_model",
 ];
 
+/// The most variables: their names have to fit into one of their own.
+const VARIABLES: usize = 200;
+
 /// Takes fields out of a body and collects what is wrong with them.
 pub(super) struct Reader {
     pub(super) body: Map<String, Value>,
@@ -159,24 +162,28 @@ impl Reader {
         Some(image)
     }
 
-    /// Variables of the replicas. The job that trains a script gets them too.
+    /// Variables of the model's code. The job that trains a script gets them too.
     pub(super) fn environment(&mut self) -> BTreeMap<String, String> {
         let Some(variables) = self.body.get("environment").filter(|v| !v.is_null()) else {
             return BTreeMap::new();
         };
         let read: Result<BTreeMap<String, String>, _> = serde_json::from_value(variables.clone());
+        let refused = self.wrong.len();
         let variables = read.unwrap_or_else(|error| {
-            self.refuse("environment", error.to_string());
+            self.refuse("environment", json_mistake(&error));
             BTreeMap::new()
         });
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        let name = |name: &str| {
-            !name.is_empty()
-                && name.bytes().all(plain)
-                && !name.starts_with(|c: char| c.is_ascii_digit())
-        };
-        if let Some(wrong) = variables.keys().find(|key| !name(key)) {
-            self.refuse("environment", format!("{wrong:?} is no name of a variable"));
+        if variables.len() > VARIABLES {
+            self.refuse("environment", format!("at most {VARIABLES} variables"));
+        }
+        for (name, problem) in jobs::check_variables(&variables) {
+            let told = format!("{name} {problem}").trim_start().to_owned();
+            let path = ["environment", name.as_str()];
+            self.wrong.push(FieldError::body(path, told));
+        }
+        if self.wrong.len() > refused {
+            // Told once: what trains the script is not to refuse it again.
+            self.body.remove("environment");
         }
         variables
     }
@@ -295,9 +302,8 @@ impl Reader {
             }
         }
         if let Some(Value::Object(variables)) = self.body.remove("environment") {
-            training
-                .entry("environment_vars")
-                .or_insert(Value::Object(variables));
+            let own = training.remove("environment_vars").unwrap_or_default();
+            training.insert("environment_vars".to_owned(), with_own(variables, own));
         }
         if let Some(resources) = self.body.remove("training_resources") {
             training.insert("resources".to_owned(), resources);
@@ -311,4 +317,15 @@ impl Reader {
         training.insert("require_model".to_owned(), Value::Bool(true));
         training
     }
+}
+
+/// The variables of a deployment as its script's job gets them: those that are its own count more.
+fn with_own(mut variables: Map<String, Value>, own: Value) -> Value {
+    match own {
+        Value::Object(own) => variables.extend(own),
+        Value::Null => {}
+        // No object: the job refuses it.
+        wrong => return wrong,
+    }
+    Value::Object(variables)
 }

@@ -19,6 +19,13 @@ async fn what_cannot_be_deployed_is_refused_with_its_cause() {
         let wrong = json!({"model_name": "m", "replicas": 99, "namespace": "Not This"});
         let wrong = server.post("/mlops/deploy", wrong).await.expect(422);
         assert_eq!(wrong["detail"].as_array().unwrap().len(), 2, "{wrong:#}");
+        let variables = json!({"model_name": "m", "environment": {"A": "1", "LD_PRELOAD": "x"}});
+        let variables = server.post("/mlops/deploy", variables).await.expect(422);
+        assert_eq!(
+            variables["detail"][0]["loc"],
+            json!(["body", "environment", "LD_PRELOAD"]),
+            "{variables:#}"
+        );
         let script = json!({"model_name": "m", "script_content": "print('no model')"});
         let script = server.post("/mlops/deploy", script).await.expect(422);
         assert_eq!(script["code"], "no_mlflow");

@@ -309,7 +309,8 @@ async fn what_is_in_the_way_in_a_cluster_is_told() {
 
         let image = format!("registry.test/m@sha256:{:064x}", 9);
         let scale = json!({"min_replicas": 2, "max_replicas": 4});
-        let body = json!({"image": image, "autoscale": scale, "environment": {"A": "b"}});
+        let variables = json!({"A": "b", "API_KEY": "hunter22"});
+        let body = json!({"image": image, "autoscale": scale, "environment": variables});
         let mut dry = body.clone();
         dry["model_name"] = json!("m");
         let plan = server
@@ -324,10 +325,34 @@ async fn what_is_in_the_way_in_a_cluster_is_told() {
                 .all(|d| d.as_str().unwrap().ends_with("is not there")),
             "{plan:#}"
         );
+        let shown = plan.to_string();
+        assert!(
+            shown.contains(r#"{"name":"API_KEY","value":"***"}"#) && !shown.contains("hunter22"),
+            "{shown}"
+        );
         assert!(cluster.is_empty());
 
         let deployed = deploy(body).await.expect(200);
         assert_eq!(deployed["image"], image);
+        let name = cluster.names("deployments").remove(0);
+        let container = "/spec/template/spec/containers/0/env";
+        let made = cluster.get("deployments", &name);
+        let variable = |name: &str, value: &str| json!({"name": name, "value": value});
+        let own = [
+            variable("HOME", "/tmp"),
+            variable("A", "b"),
+            variable("API_KEY", "hunter22"),
+            variable("ASGARD_MODEL_VARIABLES", "A,API_KEY"),
+        ];
+        assert_eq!(made.pointer(container), Some(&json!(own)));
+        let other = format!("{container}/2/value");
+        cluster.edit("deployments", &name, &other, json!("hunter23"));
+        let drift = server.get(&at(&deployed["deployment_id"], "/drift")).await;
+        let drift = drift.expect(200).to_string();
+        assert!(
+            drift.contains("env[2].value: is not as it should be") && !drift.contains("hunter"),
+            "{drift}"
+        );
         let name = cluster.names("horizontalpodautoscalers").remove(0);
         let scaler = cluster.get("horizontalpodautoscalers", &name);
         assert_eq!(scaler["spec"]["minReplicas"], 2);

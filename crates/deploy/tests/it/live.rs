@@ -144,3 +144,49 @@ async fn a_canary_gets_its_share_and_is_promoted() {
         worker.stop().await;
     }
 }
+
+#[tokio::test]
+async fn each_deployment_has_variables_of_its_own() {
+    for server in both().await {
+        let worker = server.work();
+        let variables = |greeting| json!({"GREETING": greeting, "API_KEY": "hunter22 & more"});
+        let variables_of = async |url: &Value| {
+            let (status, answer) = ask(url, &json!({})).await;
+            assert_eq!(status, 200, "{answer:#}");
+            (answer["version"].clone(), answer["variables"].clone())
+        };
+        let first = json!({"environment": variables("one")});
+        let first = server.deploy("m", first).await;
+        let (id, url) = (&first["deployment_id"], &first["inference_url"]);
+        let one = (json!("1"), variables("one"));
+        assert_eq!(variables_of(url).await, one);
+
+        let canary = json!({"environment": {"GREETING": "two"}, "canary_percent": 50});
+        let canary = server.deploy("m", canary).await;
+        let two = (json!("2"), json!({"GREETING": "two"}));
+        let mut seen = Vec::new();
+        for _ in 0..100 {
+            seen.push(variables_of(url).await);
+        }
+        let count = |wanted| seen.iter().filter(|one| *one == wanted).count();
+        assert_eq!((count(&one), count(&two)), (50, 50), "{}", server.name);
+
+        worker.stop().await;
+        let server = server.restarted();
+        let worker = server.work();
+        for id in [id, &canary["deployment_id"]] {
+            server.wait(id, |d| d["ready_replicas"] == 1).await;
+        }
+        let path = at(&canary["deployment_id"], "/rollback");
+        let back = server.post(&path, json!({"to": id})).await.expect(200);
+        assert_eq!(variables_of(url).await, one, "{}", server.name);
+
+        let back = &back["deployment_id"];
+        server.log_has(back, "'API_KEY': '***'", 1).await;
+        for path in [at(back, ""), at(back, "/logs"), at(id, "/logs")] {
+            let shown = server.get(&path).await.expect(200).to_string();
+            assert!(!shown.contains("hunter22"), "{shown}");
+        }
+        worker.stop().await;
+    }
+}

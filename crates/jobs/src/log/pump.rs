@@ -174,7 +174,8 @@ fn take_markers(lines: Vec<u8>, line_begins: bool, said: &impl Fn(Line)) -> Vec<
     shown
 }
 
-fn cover_text(text: &str, secrets: &[String]) -> String {
+/// Puts stars in the place of known secret values.
+pub fn cover_text(text: &str, secrets: &[String]) -> String {
     secrets
         .iter()
         .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))

@@ -8,6 +8,7 @@ use environments::Environment;
 use sandbox::{Limits, Mount, Network, Sandbox, Spec};
 
 use crate::copies::Folder;
+use crate::variables::Variables;
 
 /// The worker's program.
 pub(crate) const PROGRAM: &str = include_str!("../../python/worker.py");
@@ -33,6 +34,8 @@ pub(crate) struct Launch {
     pub(crate) memory_bytes: u64,
     /// The flavors of the MLmodel file.
     pub(crate) flavors: serde_json::Value,
+    /// What its code finds in its environment beside what every worker has.
+    pub(crate) variables: Variables,
     /// `name version`, for logs.
     pub(crate) label: String,
 }
@@ -82,11 +85,7 @@ impl Launch {
     }
 
     fn variables(&self, home: &Path) -> Vec<(OsString, OsString)> {
-        let mut path = self.environment.bin().into_os_string();
-        path.push(":/usr/bin:/bin");
         let mut variables: Vec<(OsString, OsString)> = vec![
-            ("PATH".into(), path),
-            ("HOME".into(), home.into()),
             ("LANG".into(), "C.UTF-8".into()),
             ("MPLCONFIGDIR".into(), home.into()),
             ("MLFLOW_DISABLE_TELEMETRY".into(), "true".into()),
@@ -97,6 +96,12 @@ impl Launch {
         if !self.wants_threads() {
             variables.push(("OMP_NUM_THREADS".into(), "1".into()));
         }
+        // The last of a name counts: whoever deploys chooses, but for what the worker stands on.
+        let own = self.variables.iter();
+        variables.extend(own.map(|(name, value)| (name.into(), value.into())));
+        let mut path = self.environment.bin().into_os_string();
+        path.push(":/usr/bin:/bin");
+        variables.extend([("PATH".into(), path), ("HOME".into(), home.into())]);
         variables
     }
 

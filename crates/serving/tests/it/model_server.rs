@@ -1,9 +1,11 @@
 //! One model without a registry, through the routes of a model server.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
-use serving::{Config, ModelServer};
+use serving::{Config, ModelServer, Variables};
 use web::testing::{request, send};
 use web::{Door, Identity};
 
@@ -69,6 +71,30 @@ async fn every_protocol_gives_the_answer_of_python() {
         assert_eq!(answer["id"], "a");
         assert_eq!(answer["outputs"][0]["data"], expected["predictions"]);
     }
+}
+
+#[tokio::test]
+async fn the_models_code_finds_its_variables() {
+    let stage = Stage::new(Config::default()).await;
+    let body = json!({ "inputs": { "what": ["variables"], "x": [1.0] } });
+    let mut homes = Vec::new();
+    for greeting in [None, Some("good morning")] {
+        let pairs = greeting.map(|greeting| [("GREETING", greeting), ("LANG", "C"), ("HOME", "/")]);
+        let pairs = pairs.into_iter().flatten();
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let variables = Variables::from(BTreeMap::from_iter(pairs));
+        let server = stage.model_server_with("custom", variables).await;
+        let (status, mut answer) = post(&router(&server), "/predict", &body).await;
+        assert_eq!(status, StatusCode::OK, "{answer:#}");
+        homes.push(answer["predictions"][3].take());
+        let lang = greeting.map_or("C.UTF-8", |_| "C");
+        let expected = json!([greeting, greeting, lang, null, null]);
+        assert_eq!(answer["predictions"], expected, "{answer:#}");
+    }
+    assert!(
+        !homes.contains(&json!("/")),
+        "where the worker lives is not the model's choice: {homes:?}"
+    );
 }
 
 #[tokio::test]

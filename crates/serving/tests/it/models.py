@@ -156,13 +156,20 @@ keep("lightgbm_iris", named, light_three.predict(iris.data[::10]), light_three.p
 
 # A model of one's own.
 class Custom(mlflow.pyfunc.PythonModel):
-    """Greets, raises, ends its process, sleeps or takes too much, as the first column says."""
+    """Greets, raises, ends its process, sleeps, takes too much or tells variables, as the first column says."""
+
+    def load_context(self, context):
+        import os
+
+        self.loaded_with = os.environ.get("GREETING")
 
     def predict(self, context, model_input, params=None):
         import os
         import time
 
         print("a model prints what it likes")
+        if "variables" in list(model_input["what"]):
+            return [self.loaded_with, *map(os.environ.get, ("GREETING", "LANG", "HOME", "ASGARD_MODEL_VARIABLES"))]
         if "end" in list(model_input["what"]):
             os._exit(7)
         if "raise" in list(model_input["what"]):

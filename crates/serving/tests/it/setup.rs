@@ -11,7 +11,7 @@ use environments::{Environment, EnvironmentRequest, Environments, HostEnvironmen
 use registry::{NewVersion, Registry};
 use sandbox::Sandbox;
 use serde_json::Value;
-use serving::{Config, ModelFolder, ModelServer, Serving};
+use serving::{Config, ModelFolder, ModelServer, Serving, Variables};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tracking::{Artifacts, Location, NewRun, Tracking};
@@ -125,6 +125,11 @@ impl Stage {
 
     /// A trained model as a model server has it, under its own name as version 7.
     pub(crate) async fn model_server(&self, model: &str) -> ModelServer {
+        self.model_server_with(model, Variables::default()).await
+    }
+
+    /// As [`Self::model_server`], with variables for the model's code.
+    pub(crate) async fn model_server_with(&self, model: &str, variables: Variables) -> ModelServer {
         let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
         let folder = ModelFolder {
             name: model.to_owned(),
@@ -134,7 +139,7 @@ impl Stage {
             proof: None,
         };
         let home = self.data_dir.path().join("model-server");
-        ModelServer::load(folder, None, sandbox, Config::default(), home)
+        ModelServer::load(folder, variables, None, sandbox, Config::default(), home)
             .await
             .unwrap()
     }

@@ -62,7 +62,10 @@ fn everything_that_can_be_set_behind_an_ingress() {
     let mut member = deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 100);
     member.order.memory_bytes = Some(2 << 30);
     member.order.cpus = Some(1.5);
-    member.order.environment = BTreeMap::from([("LOG".to_owned(), "debug".to_owned())]);
+    member.order.environment = BTreeMap::from([
+        ("LOG".to_owned(), "debug".to_owned()),
+        ("PRICE".to_owned(), "$(HOME) $5".to_owned()),
+    ]);
     member.order.autoscale = Some(Autoscale {
         min_replicas: 2,
         max_replicas: 6,

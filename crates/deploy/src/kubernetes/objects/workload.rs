@@ -1,6 +1,7 @@
 //! What runs one deployment: a Deployment, its disruption budget, and its autoscaler if it has one.
 
 use serde_json::{Map, Value, json};
+use serving::Variables;
 
 use super::{DEPLOYMENT, Shape, deployment_labels, object, object_map, workload_name};
 use crate::deployment::Deployment;
@@ -64,8 +65,11 @@ impl Shape {
     fn container(&self, deployment: &Deployment, image: &str) -> Value {
         let health = json!({ "path": "/health", "port": "http" });
         let mut variables = vec![json!({ "name": "HOME", "value": "/tmp" })];
-        let asked = deployment.order.environment.iter();
-        variables.extend(asked.map(|(name, value)| json!({ "name": name, "value": value })));
+        let asked = Variables::from(deployment.order.environment.clone()).to_environment();
+        // A cluster puts other variables in for `$(NAME)`, and takes `$$` for one `$`.
+        let plain = |value: String| value.replace('$', "$$");
+        let asked = asked.into_iter();
+        variables.extend(asked.map(|(name, value)| json!({ "name": name, "value": plain(value) })));
         json!({
             "name": "model",
             "image": image,
