@@ -169,7 +169,7 @@ def test_asgard_takes_its_settings(objects, tmp_path):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", ["load_balancer", "ingress"])
+@pytest.mark.parametrize("name", ["load_balancer", "ingress", "pull_secret"])
 def test_the_schemas_accept_what_asgard_deploys(name, version):
     [file] = (ROOT / "crates/deploy/src/kubernetes/objects/snapshots").glob(f"*__{name}.snap")
     _, _, snapshot = file.read_text().split("---\n", 2)
@@ -177,6 +177,17 @@ def test_the_schemas_accept_what_asgard_deploys(name, version):
     assert {"Deployment", "Service", "NetworkPolicy"} <= {thing["kind"] for thing in objects}
     for thing in objects:
         kubernetes_validate.validate(thing, version, strict=True)
+
+
+def test_the_role_reads_no_secret_but_the_one_that_asgard_makes(objects):
+    rules = of_kind(objects, "Role")["asgard-deployer"]["rules"]
+    [secrets] = [rule for rule in rules if "secrets" in rule["resources"]]
+    assert secrets["resources"] == ["secrets"] and secrets["resourceNames"] == ["asgard-pull"]
+    # list and watch would go around the name.
+    assert secrets["verbs"] == ["get", "create", "patch", "delete"]
+    snapshot = ROOT / "crates/deploy/src/kubernetes/objects/snapshots/deploy__kubernetes__objects__tests__pull_secret.snap"
+    made = json.loads(snapshot.read_text().split("---\n", 2)[2])
+    assert [thing["metadata"]["name"] for thing in made if thing["kind"] == "Secret"] == secrets["resourceNames"]
 
 
 def test_the_role_allows_what_asgard_deploys(objects):

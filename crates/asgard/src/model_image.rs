@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use deploy::{Failure, Fault, ImageStep, MakeImage};
+use deploy::{Failure, Fault, FindLogin, ImageStep, MakeImage, PullLogin};
 use images::{Images, Model, Progress, Purpose};
 use registry::ModelVersion;
 use serving::Serving;
@@ -67,6 +67,20 @@ impl ModelImages {
                 made.map_err(|error| failure(&error))
             })
         })
+    }
+
+    /// What the nodes of a cluster pull these images with, where there is a login for their registry.
+    pub fn pull_login(&self) -> Option<PullLogin> {
+        let hosts = self.images.login_hosts();
+        let images = self.images.clone();
+        let find: FindLogin = Arc::new(move || {
+            let images = images.clone();
+            Box::pin(async move {
+                let login = images.login().await.map_err(|error| no_login(&error))?;
+                Ok(login.map(|login| login.expose().to_owned()))
+            })
+        });
+        (!hosts.is_empty()).then_some(PullLogin { hosts, find })
     }
 
     /// Builds the image of a version and pushes it to the configured registry: its name by digest.
@@ -144,4 +158,21 @@ fn failure(error: &Error) -> Failure {
         _ => ("model_not_servable", "Model cannot be served"),
     };
     Failure::new(fault, code, title, chain(error), error.help())
+}
+
+/// Why nodes get no login.
+fn no_login(error: &images::Error) -> Failure {
+    let fault = match error.is_registry() {
+        true => Fault::Outside,
+        false => Fault::Server,
+    };
+    let message = format!("nodes cannot be let into the registry: {}", chain(error));
+    let help = error.help().unwrap_or("see deploy.kubernetes.pull_secret and make_pull_secret");
+    Failure::new(
+        fault,
+        "pull_login",
+        "No login for the nodes",
+        message,
+        Some(help.to_owned()),
+    )
 }

@@ -153,6 +153,7 @@ impl Platform {
             serving: serving.clone(),
             tracking: tracking.clone(),
         };
+        let pull = making.pull_login();
         let image = settings.images.registry.is_some().then(|| making.maker());
         let deployment_server = ground.deployment_server;
         let parts = deploy::Parts {
@@ -166,6 +167,7 @@ impl Platform {
                 deployment_server.serve(listener, routes, stop)
             }),
             image,
+            pull,
         };
         let deployments = Deployments::open(parts, settings.deploy.clone(), data_dir)
             .context("cannot prepare deployments")?;

@@ -34,8 +34,10 @@ pub struct Cluster {
     pub ingress_tls_secret: Option<String>,
     /// Annotations of these, for cert-manager or a controller.
     pub ingress_annotations: BTreeMap<String, String>,
-    /// The secret by which nodes pull images; absent: what the nodes have.
+    /// The secret by which nodes pull images; absent: one that asgard makes, or what the nodes have.
     pub pull_secret: Option<String>,
+    /// Whether asgard makes one of its own login for `images.registry`, where none is named.
+    pub make_pull_secret: bool,
     /// The service account of the pods, for a workload identity; absent: the namespace's default.
     pub service_account: Option<String>,
     /// Whether pods are fenced by a NetworkPolicy.
@@ -90,6 +92,7 @@ impl Default for Cluster {
             ingress_tls_secret: None,
             ingress_annotations: BTreeMap::new(),
             pull_secret: None,
+            make_pull_secret: true,
             service_account: None,
             network_policy: true,
             egress: false,

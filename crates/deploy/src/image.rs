@@ -31,6 +31,9 @@ pub enum ImageStep {
     Pushing,
 }
 
+/// What stands for an image that is made when the model is deployed.
+pub(crate) const UNMADE: &str = "MADE-WHEN-DEPLOYED";
+
 /// Nothing makes images here, and the request names none.
 pub(crate) fn none() -> Failure {
     Failure::new(

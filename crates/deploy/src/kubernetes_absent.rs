@@ -5,6 +5,7 @@ use tokio_util::task::TaskTracker;
 use crate::Deployments;
 use crate::config::Config;
 use crate::deployment::{Deployment, Failure, Health, Plan};
+use crate::pull::PullLogin;
 
 /// No cluster: there is no value of this type.
 #[derive(Clone)]
@@ -13,8 +14,11 @@ pub(crate) enum Kubernetes {}
 /// Nothing is held.
 pub(crate) enum Held {}
 
+/// Nothing is held.
+pub(crate) enum PullHeld {}
+
 impl Kubernetes {
-    pub(crate) fn new(_: &Config) -> Option<Self> {
+    pub(crate) fn new(_: &Config, _: Option<&PullLogin>) -> Option<Self> {
         None
     }
 
@@ -49,6 +53,14 @@ impl Kubernetes {
     }
 
     pub(crate) async fn clear(&self, _: &Deployment, _: bool) -> Result<(), Failure> {
+        match *self {}
+    }
+
+    pub(crate) async fn hold_pull_secrets(&self) -> PullHeld {
+        match *self {}
+    }
+
+    pub(crate) async fn clear_pull_secret(&self, _: PullHeld, _: &str) -> Result<(), Failure> {
         match *self {}
     }
 

@@ -24,6 +24,7 @@ mod manage;
 mod order;
 mod pipeline;
 mod place;
+mod pull;
 mod retention;
 mod store;
 mod work;
@@ -34,6 +35,7 @@ pub use deployment::{Autoscale, Deployment, Failure, Fault, State, Target, Timin
 pub use error::Error;
 pub use http::openapi;
 pub use image::{ImageMade, ImageOrder, ImageStep, MakeImage};
+pub use pull::{FindLogin, LoginFound, PullLogin};
 pub use store::MIGRATIONS;
 
 use std::collections::HashMap;
@@ -59,6 +61,8 @@ pub struct Parts {
     pub serve: Serve,
     /// Makes images; absent where no registry is configured.
     pub image: Option<MakeImage>,
+    /// What nodes of the cluster pull these with; absent where no login is configured.
+    pub pull: Option<PullLogin>,
 }
 
 /// Serves routes on a bound address until the token is cancelled, or says why it may not.
@@ -107,7 +111,7 @@ impl Deployments {
         let home = home.join("deploy");
         let machine = local::machine(&home)?;
         let local = local::Local::new(&parts, &config, &home);
-        let kubernetes = kubernetes::Kubernetes::new(&config);
+        let kubernetes = kubernetes::Kubernetes::new(&config, parts.pull.as_ref());
         Ok(Self {
             inner: Arc::new(Inner {
                 parts,

@@ -20,9 +20,6 @@ use crate::pipeline::{Address, Stop};
 use crate::{Deployments, store};
 use registry::ModelVersion;
 
-/// What stands for an image that is made when the model is deployed.
-const UNMADE: &str = "MADE-WHEN-DEPLOYED";
-
 /// How long a server that does not say that it lives is taken to lead.
 const LEASE_MS: i64 = 30_000;
 
@@ -99,7 +96,7 @@ impl Deployments {
             )]));
         }
         let version = self.version(&request.model_name, wanted.as_deref()).await?;
-        let image = request.image.clone().unwrap_or_else(|| UNMADE.to_owned());
+        let image = request.image.clone().unwrap_or_else(|| image::UNMADE.to_owned());
         let deployment = Deployment {
             image: Some(image),
             ..Deployment::asked_for(request.order(Some(version)), Timestamp::now().0)
@@ -291,10 +288,30 @@ impl Deployments {
         let alone = !beside.map_err(|e| e.to_string())?;
         let cleared = kubernetes.clear(deployment, alone).await;
         cleared.map_err(|failure| failure.problem.message)?;
+        self.clear_pull_secret(kubernetes, deployment).await?;
         let mut tx = self.db().begin().await.map_err(|e| e.to_string())?;
         let stored = store::changes::set_placed(&mut tx, &deployment.id, false).await;
         stored.map_err(|e| e.to_string())?;
         tx.commit().await.map_err(|e| e.to_string())
+    }
+
+    /// Removes what nodes pull images with, when the namespace has no other deployment.
+    async fn clear_pull_secret(
+        &self,
+        kubernetes: &Kubernetes,
+        deployment: &Deployment,
+    ) -> Result<(), String> {
+        // Whoever comes now is seen below, or makes it anew afterwards.
+        let held = kubernetes.hold_pull_secrets().await;
+        let mut conn = self.db().acquire().await.map_err(|e| e.to_string())?;
+        let others = store::deployments::has_placed_in_namespace(&mut conn, deployment).await;
+        drop(conn);
+        if others.map_err(|e| e.to_string())? {
+            return Ok(());
+        }
+        let namespace = &deployment.order.namespace;
+        let cleared = kubernetes.clear_pull_secret(held, namespace).await;
+        cleared.map_err(|failure| failure.problem.message)
     }
 }
 

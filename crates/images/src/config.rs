@@ -54,7 +54,8 @@ pub struct Config {
 pub struct Secret(String);
 
 impl Secret {
-    pub(crate) fn expose(&self) -> &str {
+    /// The text, for whoever has to send it.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -36,7 +36,7 @@ use tokio::sync::OnceCell;
 
 use memory::Memory;
 use reference::canonical_host;
-use registry::Registries;
+use registry::{Registries, login_hosts};
 
 /// The builder of images of one data directory. Cheap to clone.
 #[derive(Clone)]
@@ -91,5 +91,20 @@ impl Images {
             tag: Some(version.to_string()),
             digest: None,
         })
+    }
+
+    /// The hosts, as names of images have them, that [`Images::login`] is for; none where the settings
+    /// have no credentials for the configured registry.
+    pub fn login_hosts(&self) -> Vec<String> {
+        login_hosts(&self.config)
+    }
+
+    /// What others may pull from the configured registry with, valid now: the text of a file as
+    /// `docker login` writes it. An ECR's ends within half a day.
+    ///
+    /// # Errors
+    /// When the credentials cannot be read, or ECR gives none.
+    pub async fn login(&self) -> Result<Option<Secret>, Error> {
+        self.registries.login().await
     }
 }

@@ -86,6 +86,7 @@ impl Kubernetes {
         for (key, members) in members {
             self.keep_endpoint(deployments, key, members, tasks);
         }
+        self.keep_pull_secrets(live, tasks);
         self.look_after(live, tasks);
     }
 

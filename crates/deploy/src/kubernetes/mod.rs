@@ -10,6 +10,7 @@ mod health;
 mod object;
 mod objects;
 mod plan;
+mod pull_secret;
 mod refusal;
 mod rollout;
 mod shares;
@@ -24,6 +25,7 @@ use tokio::sync::OnceCell;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deployment::{Failure, Health};
+use crate::pull::PullLogin;
 use api::Api;
 use arrange::{Key, Known};
 use objects::Shape;
@@ -44,21 +46,31 @@ struct Inner {
     /// How deployments were found to be, and when they were last looked at.
     healths: Mutex<HashMap<String, Health>>,
     looked: Mutex<Option<Instant>>,
+    /// What nodes pull images with, where asgard is to see to it.
+    pull: Option<PullLogin>,
+    pull_secrets: Arc<tokio::sync::Mutex<pull_secret::Made>>,
+    looked_at_secrets: Mutex<Option<Instant>>,
 }
 
 impl Kubernetes {
     /// The cluster of the settings, if there is one; it is not spoken to before there is something
     /// to do.
-    pub(crate) fn new(config: &Config) -> Option<Self> {
-        config.kubernetes.is_set().then(|| Self {
+    pub(crate) fn new(config: &Config, pull: Option<&PullLogin>) -> Option<Self> {
+        let cluster = &config.kubernetes;
+        let makes = cluster.make_pull_secret && cluster.pull_secret.is_none();
+        let pull = pull.filter(|_| makes);
+        cluster.is_set().then(|| Self {
             inner: Arc::new(Inner {
-                config: config.kubernetes.clone(),
+                config: cluster.clone(),
                 start_timeout_s: config.start_timeout_s,
-                shape: Shape::new(config),
+                shape: Shape::new(config, pull.cloned()),
                 api: OnceCell::new(),
                 endpoints: Mutex::default(),
                 healths: Mutex::default(),
                 looked: Mutex::default(),
+                pull: pull.cloned(),
+                pull_secrets: Arc::default(),
+                looked_at_secrets: Mutex::default(),
             }),
         })
     }

@@ -17,6 +17,7 @@ pub(super) enum Kind {
     Service,
     Ingress,
     NetworkPolicy,
+    Secret,
 }
 
 /// An object as it should be.
@@ -37,6 +38,7 @@ impl Kind {
             Self::Service => "Service",
             Self::Ingress => "Ingress",
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::Secret => "Secret",
         }
     }
 
@@ -49,6 +51,7 @@ impl Kind {
             Self::Service => ("", "v1", "services"),
             Self::Ingress => ("networking.k8s.io", "v1", "ingresses"),
             Self::NetworkPolicy => ("networking.k8s.io", "v1", "networkpolicies"),
+            Self::Secret => ("", "v1", "secrets"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a deployment would be in the cluster, and what is otherwise there.
 
 use super::Kubernetes;
+use super::pull_secret;
 use super::difference::differences;
 use super::object::{Object, is_ours};
 use crate::deployment::{Deployment, Failure, Plan};
@@ -13,6 +14,10 @@ impl Kubernetes {
     /// When the cluster cannot be read.
     pub(crate) async fn plan(&self, members: &[Deployment]) -> Result<Plan, Failure> {
         let mut plan = Plan::default();
+        if let Some(secret) = self.pull_secret_of(members) {
+            plan.differences.extend(self.compare(&secret).await?);
+            plan.objects.push(pull_secret::shown(secret));
+        }
         for object in self.inner.shape.endpoint(members) {
             plan.differences.extend(self.compare(&object).await?);
         }
@@ -20,6 +25,17 @@ impl Kubernetes {
         let objects = self.inner.shape.endpoint(&shown).into_iter();
         plan.objects.extend(objects.map(|object| object.body));
         Ok(plan)
+    }
+
+    /// The Secret by which the images of these members are pulled, without the login in it: another
+    /// server may have put in one of its own.
+    fn pull_secret_of(&self, members: &[Deployment]) -> Option<Object> {
+        let by_secret = |member: &&Deployment| {
+            let image = member.image.as_deref();
+            image.is_some_and(|image| self.inner.shape.pulls_by_secret(image))
+        };
+        let first = members.iter().find(by_secret)?;
+        Some(pull_secret::pull_secret(&first.order.namespace))
     }
 
     async fn compare(&self, object: &Object) -> Result<Vec<String>, Failure> {

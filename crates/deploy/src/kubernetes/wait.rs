@@ -41,6 +41,7 @@ impl Kubernetes {
             .inner
             .shape
             .workload(deployment, image, deployment.replicas);
+        self.let_pull(deployment, image).await?;
         self.apply(&objects).await?;
         let name = workload_name(&deployment.order.model_name, &deployment.id);
         let mut watch = Watch {

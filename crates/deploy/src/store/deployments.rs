@@ -180,6 +180,22 @@ pub(crate) async fn has_placed_beside(
     Ok(row.is_some())
 }
 
+/// Whether another deployment of the same namespace has objects in a cluster.
+pub(crate) async fn has_placed_in_namespace(
+    conn: &mut Conn,
+    deployment: &Deployment,
+) -> Result<bool, Error> {
+    let row = query(
+        "SELECT 1 FROM deployments
+         WHERE placed = 1 AND namespace = $1 AND deployment_id <> $2 LIMIT 1",
+    )
+    .bind(&deployment.order.namespace)
+    .bind(&deployment.id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.is_some())
+}
+
 async fn of_machine(
     conn: &mut Conn,
     machine: &str,

@@ -107,15 +107,15 @@ impl Cluster {
     }
 
     pub(crate) fn get(&self, plural: &str, name: &str) -> Value {
+        let found = self.find(plural, name);
+        found.unwrap_or_else(|| panic!("no {plural} {name}"))
+    }
+
+    pub(crate) fn find(&self, plural: &str, name: &str) -> Option<Value> {
         let world = self.world();
-        let found = world
-            .objects
-            .iter()
-            .find(|(key, _)| key.0 == plural && key.2 == name);
-        found
-            .unwrap_or_else(|| panic!("no {plural} {name}"))
-            .1
-            .clone()
+        let mut objects = world.objects.iter();
+        let found = objects.find(|(key, _)| key.0 == plural && key.2 == name);
+        found.map(|(_, object)| object.clone())
     }
 
     /// Changes an object as somebody else would.

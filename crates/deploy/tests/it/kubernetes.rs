@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use axum::http::Method;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Fault};
@@ -143,6 +145,60 @@ async fn a_new_version_takes_over_in_the_cluster_and_can_be_taken_back() {
             )
             .await;
         assert_eq!(local.expect(409)["code"], "other_target");
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nodes_pull_with_the_login_that_asgard_has_now() {
+    in_clusters(async |server, cluster| {
+        let worker = server.work();
+        let login = || {
+            let secret = cluster.find("secrets", "asgard-pull")?;
+            assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
+            let encoded = secret["data"][".dockerconfigjson"].as_str().unwrap();
+            Some(String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap())
+        };
+        let pull_secrets = |name: &str| {
+            let deployment = cluster.get("deployments", name);
+            deployment["spec"]["template"]["spec"]["imagePullSecrets"].clone()
+        };
+        let first = server.deploy("m", json!({})).await;
+        assert_eq!(login().as_deref(), Some("first"));
+        let name = cluster.names("deployments").remove(0);
+        assert_eq!(pull_secrets(&name), json!([{ "name": "asgard-pull" }]));
+        for path in ["", "/logs", "/drift"] {
+            let path = at(&first["deployment_id"], path);
+            let shown = server.get(&path).await.expect(200).to_string();
+            assert!(!shown.contains(&STANDARD.encode("first")), "{shown}");
+        }
+        let drift = server.get(&at(&first["deployment_id"], "/drift")).await;
+        assert_eq!(drift.expect(200)["differences"], json!([]));
+
+        // A password ends, and somebody removes things.
+        server.log_in_as("second");
+        until("it is renewed", || login().as_deref() == Some("second")).await;
+        cluster.put("secrets", "asgard-pull", None);
+        until("it is there again", || login().is_some()).await;
+
+        // What others pushed is not pulled with it.
+        let image = format!("elsewhere.test/m@sha256:{:064x}", 9);
+        let other = server.deploy("other", json!({ "image": image })).await;
+        let names = cluster.names("deployments");
+        let others = names.iter().find(|name| name.contains("other")).unwrap();
+        assert_eq!(pull_secrets(others), Value::Null);
+
+        let remove = async |deployment: &Value| {
+            let path = at(&deployment["deployment_id"], "");
+            let removed = server.send(Method::DELETE, &path, &[], None).await;
+            removed.expect(200);
+        };
+        remove(&other).await;
+        until("one is left", || cluster.names("deployments").len() == 1).await;
+        assert!(login().is_some(), "the other deployment needs it");
+        remove(&first).await;
+        until("nothing is left", || cluster.is_empty()).await;
         worker.stop().await;
     })
     .await;
@@ -317,7 +373,7 @@ async fn what_is_in_the_way_in_a_cluster_is_told() {
             .post("/mlops/deploy?dry_run=true", dry)
             .await
             .expect(200);
-        assert_eq!(plan["objects"].as_array().unwrap().len(), 5, "{plan:#}");
+        assert_eq!(plan["objects"].as_array().unwrap().len(), 6, "{plan:#}");
         let missing = plan["differences"].as_array().unwrap();
         assert!(
             missing

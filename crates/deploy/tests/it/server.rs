@@ -3,14 +3,14 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method};
 use db::testing::TestDb;
-use deploy::{Config, Deployments, Failure, ImageOrder, ImageStep, Parts};
+use deploy::{Config, Deployments, Failure, ImageOrder, ImageStep, Parts, PullLogin};
 use environments::{Environments, HostEnvironment};
 use jobs::{JobDoor, Jobs};
 use registry::{NewVersion, Registry};
@@ -32,6 +32,8 @@ pub(crate) struct Server {
     deployments: Deployments,
     config: Config,
     parts: Parts,
+    /// What the nodes of a cluster pull images with.
+    login: Arc<Mutex<String>>,
     dir: TempDir,
     _db: TestDb,
 }
@@ -117,6 +119,7 @@ impl Server {
             jobs::Config::default(),
             dir.path(),
         );
+        let login = Arc::new(Mutex::new("first".to_owned()));
         let parts = Parts {
             db: (*db).clone(),
             jobs,
@@ -126,6 +129,7 @@ impl Server {
             program: stand_in(&dir),
             serve: Arc::new(serve),
             image: Some(Arc::new(|order| Box::pin(make_image(order)))),
+            pull: Some(pull_login(Arc::clone(&login))),
         };
         let deployments = Deployments::open(parts.clone(), config.clone(), dir.path()).unwrap();
         Self {
@@ -134,9 +138,15 @@ impl Server {
             deployments,
             config,
             parts,
+            login,
             dir,
             _db: db,
         }
+    }
+
+    /// Changes what nodes pull images with.
+    pub(crate) fn log_in_as(&self, login: &str) {
+        *self.login.lock().unwrap() = login.to_owned();
     }
 
     /// Starts to carry deployments out.
@@ -301,6 +311,16 @@ async fn make_image(order: ImageOrder) -> Result<String, Failure> {
     let _ = order.steps.send(ImageStep::Pushing);
     let version = order.version.version;
     Ok(format!("registry.test/model@sha256:{version:064x}"))
+}
+
+fn pull_login(login: Arc<Mutex<String>>) -> PullLogin {
+    PullLogin {
+        hosts: vec!["registry.test".to_owned()],
+        find: Arc::new(move || {
+            let login = login.lock().unwrap().clone();
+            Box::pin(async { Ok(Some(login)) })
+        }),
+    }
 }
 
 fn stand_in(dir: &TempDir) -> PathBuf {

@@ -95,8 +95,8 @@ fn from_file(path: &Path, host: &str) -> Result<Option<Credentials>, Error> {
     }))
 }
 
-/// How such a file may call a host.
-fn names(host: &str) -> Vec<&str> {
+/// How such a file, and names of images, may call a host.
+pub(super) fn names(host: &str) -> Vec<&str> {
     match host {
         "registry-1.docker.io" => vec![
             "https://index.docker.io/v1/",

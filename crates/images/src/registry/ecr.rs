@@ -47,7 +47,7 @@ struct Authorization {
 }
 
 /// The region of a host that is an ECR, by its name or by the settings.
-fn region<'a>(config: &'a Config, host: &'a str) -> Option<&'a str> {
+pub(super) fn region<'a>(config: &'a Config, host: &'a str) -> Option<&'a str> {
     if config.own_host() == Some(host) && config.ecr_region.is_some() {
         return config.ecr_region.as_deref();
     }

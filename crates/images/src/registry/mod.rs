@@ -8,6 +8,7 @@ mod auth;
 mod blobs;
 mod credentials;
 mod ecr;
+mod login;
 mod manifests;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
 pub(crate) use blobs::Mounted;
+pub(crate) use login::hosts as login_hosts;
 
 use crate::config::Config;
 use crate::error::Error;

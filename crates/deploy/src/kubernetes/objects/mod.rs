@@ -11,6 +11,7 @@ use super::shares;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deployment::Deployment;
+use crate::pull::PullLogin;
 
 pub(super) use name::{endpoint_name, workload_name};
 use workload::{autoscaler, disruption_budget};
@@ -24,15 +25,24 @@ pub(super) struct Shape {
     cluster: Cluster,
     start_timeout_s: u64,
     request_timeout_s: u64,
+    /// Whose images are pulled by a Secret that asgard makes.
+    pull: Option<PullLogin>,
 }
 
 impl Shape {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, pull: Option<PullLogin>) -> Self {
         Self {
             cluster: config.kubernetes.clone(),
             start_timeout_s: config.start_timeout_s,
             request_timeout_s: config.request_timeout_ms.div_ceil(1_000),
+            pull,
         }
+    }
+
+    /// Whether an image is pulled by a Secret that asgard makes.
+    pub(super) fn pulls_by_secret(&self, image: &str) -> bool {
+        let pull = self.pull.as_ref();
+        pull.is_some_and(|pull| pull.is_for(image))
     }
 
     /// The objects of one deployment with this many pods.

@@ -2,6 +2,7 @@
 //! Kubernetes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,8 @@ use super::Shape;
 use crate::cluster::ServiceType;
 use crate::config::Config;
 use crate::deployment::{Autoscale, Deployment, Order, Target};
+use crate::kubernetes::pull_secret;
+use crate::pull::{LoginFound, PullLogin};
 
 fn deployment(id: &str, version: i64, traffic: u32) -> Deployment {
     let order = Order {
@@ -36,7 +39,7 @@ fn deployment(id: &str, version: i64, traffic: u32) -> Deployment {
 }
 
 fn bodies(config: &Config, members: &[Deployment]) -> Vec<Value> {
-    let objects = Shape::new(config).endpoint(members);
+    let objects = Shape::new(config, None).endpoint(members);
     objects.into_iter().map(|object| object.body).collect()
 }
 
@@ -78,6 +81,35 @@ fn everything_that_can_be_set_behind_an_ingress() {
         "the autoscaler owns it"
     );
     insta::assert_json_snapshot!("ingress", objects);
+}
+
+#[test]
+fn what_asgard_pushed_is_pulled_by_the_secret_that_it_makes() {
+    let pull = PullLogin {
+        hosts: vec!["registry.example.com".to_owned()],
+        find: Arc::new(|| -> LoginFound { unreachable!("objects are made without the login") }),
+    };
+    let pulled_by = |pull, config: &Config, image: &str| {
+        let mut member = deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 100);
+        member.image = Some(format!("{image}@sha256:{:064x}", 3));
+        let objects = Shape::new(config, pull).endpoint(&[member]);
+        objects.into_iter().map(|o| o.body).collect::<Vec<_>>()
+    };
+    let secrets = "/spec/template/spec/imagePullSecrets";
+    let own = "registry.example.com/churn";
+    let mut config = Config::default();
+    let other = pulled_by(Some(pull.clone()), &config, "registry.example.org/churn");
+    assert_eq!(other[0].pointer(secrets), None);
+
+    let mut objects = pulled_by(Some(pull.clone()), &config, own);
+    let mut secret = pull_secret::pull_secret("asgard").body;
+    secret["data"] = json!({ ".dockerconfigjson": "eyJhdXRocyI6IHt9fQ==" });
+    objects.insert(0, secret);
+    insta::assert_json_snapshot!("pull_secret", objects);
+
+    config.kubernetes.pull_secret = Some("named".to_owned());
+    let named = pulled_by(None, &config, own);
+    assert_eq!(named[0].pointer(secrets), Some(&json!([{ "name": "named" }])));
 }
 
 #[test]

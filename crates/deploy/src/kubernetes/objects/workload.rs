@@ -6,6 +6,7 @@ use serving::Variables;
 use super::{DEPLOYMENT, Shape, deployment_labels, object, object_map, workload_name};
 use crate::deployment::Deployment;
 use crate::kubernetes::object::{Kind, Object};
+use crate::kubernetes::pull_secret;
 
 impl Shape {
     /// The Deployment. Where an autoscaler owns the number of pods, it names none.
@@ -53,7 +54,8 @@ impl Shape {
             }],
             "volumes": [{ "name": "tmp", "emptyDir": {} }],
         });
-        if let Some(secret) = &self.cluster.pull_secret {
+        let made = self.pulls_by_secret(image).then_some(pull_secret::NAME);
+        if let Some(secret) = self.cluster.pull_secret.as_deref().or(made) {
             pod["imagePullSecrets"] = json!([{ "name": secret }]);
         }
         if let Some(account) = &self.cluster.service_account {
