@@ -18,6 +18,10 @@ import requests
 
 from conftest import free_port
 
+# Who may log in to a registry with LOGINS as its htpasswd; also what moto gives as the password of ECR.
+LOGIN = ("AWS", "123456789012-auth-token")
+LOGINS = "AWS:$2b$04$suBGdxLg7Zw/JZCc0rIbneHYr98RDnINGgUbSeiK02kXQmD9YzgOy\n"
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -51,18 +55,25 @@ def registry(folder, address="127.0.0.1", tls="", auth=""):
         process.wait()
 
 
-def pull(reference, store):
+def locked(folder):
+    """The part of a registry's configuration by which only LOGIN is let in."""
+    (folder / "htpasswd").write_text(LOGINS)
+    return f"auth: {{htpasswd: {{realm: tests, path: {folder}/htpasswd}}}}\n"
+
+
+def pull(reference, store, login=None):
     """Brings an image that is named by its digest below the store: its root folder and configuration."""
     host, _, rest = reference.partition("/")
     path, _, digest = rest.partition("@")
     folder = store / digest.removeprefix("sha256:")
     if not folder.exists():
         part = begun(folder)
-        manifest = json.loads(fetched(f"http://{host}/v2/{path}/manifests/{digest}", digest).read())
-        config = fetched(f"http://{host}/v2/{path}/blobs/{manifest['config']['digest']}", manifest["config"]["digest"])
-        (part / "config.json").write_bytes(config.read())
+        repository = f"http://{host}/v2/{path}"
+        manifest = json.loads(fetched(f"{repository}/manifests/{digest}", digest, login).read())
+        config = manifest["config"]["digest"]
+        (part / "config.json").write_bytes(fetched(f"{repository}/blobs/{config}", config, login).read())
         for layer in manifest["layers"]:
-            blob = fetched(f"http://{host}/v2/{path}/blobs/{layer['digest']}", layer["digest"])
+            blob = fetched(f"{repository}/blobs/{layer['digest']}", layer["digest"], login)
             unpack(blob, layer["mediaType"], part / "root")
         part.rename(folder)
     return folder / "root", json.loads((folder / "config.json").read_text())["config"]
@@ -75,10 +86,10 @@ def begun(folder):
     return part
 
 
-def fetched(url, digest):
+def fetched(url, digest, login):
     """What an address gives, in a file; it must be what the digest says."""
     file, found = tempfile.TemporaryFile(), hashlib.sha256()
-    with requests.get(url, headers={"Accept": MANIFEST}, stream=True, timeout=300) as answer:
+    with requests.get(url, headers={"Accept": MANIFEST}, auth=login, stream=True, timeout=300) as answer:
         answer.raise_for_status()
         for piece in answer.iter_content(1 << 20):
             found.update(piece)

@@ -4,10 +4,11 @@ its registry by digest, unpacked, and started as its configuration says. Load ba
 Only what the test needs is here. It runs the same on a real cluster: see test_cluster.py.
 """
 
+import base64
 import contextlib
 import http.server
 import json
-import socket
+import re
 import subprocess
 import threading
 import time
@@ -24,28 +25,54 @@ TOKEN = "t"
 NAMESPACE = "asgard"
 
 
-class Pod:
-    """A started container of an image, or why there is none."""
+# The longest pause before a pod's container is started again.
+LONGEST_PAUSE_S = 10
 
-    def __init__(self, deployment, store):
-        self.template = deployment["spec"]["template"]
+
+class Pod:
+    """A container of an image that is started again when it ends, or why there is none."""
+
+    def __init__(self, cluster, deployment):
+        self.cluster, self.template = cluster, deployment["spec"]["template"]
         self.labels = self.template["metadata"]["labels"]
         self.port, self.process, self.problem = free_port(), None, None
+        self.restarts, self.again = 0, None
+        self.log = open(cluster.folder / f"{self.port}.log", "w+")
+        self.start()
+
+    def start(self):
         container = self.template["spec"]["containers"][0]
         try:
-            root, config = containers.pull(container["image"], store)
+            login = self.cluster.login(self.template["spec"], container["image"])
+            root, config = containers.pull(container["image"], self.cluster.folder, login)
         except (requests.RequestException, AssertionError) as error:
             self.problem = str(error)
             return
+        self.problem = None
         assert self.template["spec"]["securityContext"]["runAsNonRoot"] and int(config["User"].split(":")[0])
-        variables = [f"{one['name']}={one['value']}" for one in container["env"]]
-        command = [*containers.sandbox(root, config, variables), *config["Entrypoint"]]
+        variables = {}
+        for one in container["env"]:
+            variables[one["name"]] = expanded(one["value"], variables)
+        pairs = [f"{name}={value}" for name, value in variables.items()]
+        command = [*containers.sandbox(root, config, pairs), *config["Entrypoint"]]
         command += ["--listen", f"127.0.0.1:{self.port}"]
-        self.log = open(store / f"{self.port}.log", "w+")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
 
+    def runs(self):
+        return self.problem is None and self.process.poll() is None
+
+    def look(self):
+        """What has ended is started again after a pause, as the kubelet does."""
+        if self.runs():
+            self.again = None
+        elif self.again is None:
+            self.again = time.monotonic() + min(2**self.restarts, LONGEST_PAUSE_S)
+        elif time.monotonic() >= self.again:
+            self.restarts, self.again = self.restarts + 1, None
+            self.start()
+
     def ready(self):
-        if self.process is None or self.process.poll() is not None:
+        if not self.runs():
             return False
         with contextlib.suppress(requests.RequestException):
             return requests.get(f"http://127.0.0.1:{self.port}/health", timeout=10).ok
@@ -56,9 +83,10 @@ class Pod:
         state = {}
         if self.problem:
             state = {"waiting": {"reason": "ImagePullBackOff", "message": self.problem}}
-        elif self.process.poll() is not None:
+        elif not self.runs():
             state = {"waiting": {"reason": "CrashLoopBackOff", "message": "Back-off"}}
-        one = {"name": "model", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+        one = {"name": "model", "image": "", "imageID": "", "ready": False, "state": state}
+        one["restartCount"] = self.restarts
         return {"containerStatuses": [one]} if state else {}
 
     def end(self):
@@ -69,7 +97,13 @@ class Pod:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(60)
-            self.log.close()
+        self.log.close()
+
+
+def expanded(value, variables):
+    """A variable's value as containers get it: `$(NAME)` is another one's, `$$` a dollar sign."""
+    known = lambda found: "$" if found[0] == "$$" else variables.get(found[1], found[0])  # noqa: E731
+    return re.sub(r"\$\$|\$\((\w+)\)", known, value)
 
 
 class StandInCluster:
@@ -139,8 +173,10 @@ class StandInCluster:
             if pod in pods:
                 pods.remove(pod)
                 pod.end()
+        for pod in pods:
+            pod.look()
         if len(pods) < wanted and not any(pod.problem for pod in pods):
-            pods.append(Pod(deployment, self.folder))
+            pods.append(Pod(self, deployment))
         ready = 0 if self.slow else sum(pod.ready() for pod in pods)
         status = {
             "observedGeneration": generation, "replicas": len(pods), "updatedReplicas": len(pods),
@@ -149,6 +185,20 @@ class StandInCluster:
         with self.lock:
             if self.objects.get(("deployments", name), {}).get("metadata") == deployment["metadata"]:
                 self.objects["deployments", name] = {**deployment, "status": status}
+
+    def login(self, spec, image):
+        """The name and password by which a pod's image is pulled, of the Secrets that the pod names."""
+        host = image.partition("/")[0]
+        for named in spec.get("imagePullSecrets", []):
+            with self.lock:
+                secret = self.objects.get(("secrets", named["name"]))
+            if secret and secret["type"] == "kubernetes.io/dockerconfigjson":
+                known = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"].get(host)
+                if known:
+                    name, _, password = base64.b64decode(known["auth"]).decode().partition(":")
+                    assert (name, password) == (known["username"], known["password"])
+                    return name, password
+        return None
 
     def balance(self):
         """Gives each Service of the kind an address of its own."""

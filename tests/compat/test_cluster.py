@@ -1,12 +1,14 @@
 """POST /mlops/deploy to a cluster with the real binary: script, image, push, pods, URL; and its crashes.
 
-The cluster is a stand-in whose pods are real (stand_in_cluster.py), its registry a real one. With
+The cluster is a stand-in whose pods are real (stand_in_cluster.py), its registry a real one that lets nobody in
+without a password. The server is this module's own; each test finds it alive and its cluster empty. With
 ASGARD_TEST_KUBECONFIG=FILE the same tests run on that cluster: then settings such as
 ASGARD__IMAGES__REGISTRY (which its nodes pull from) are those of the environment, and kubectl is needed.
 """
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -21,12 +23,14 @@ from conftest import Server
 from documents import TEST_TRAIN, deployed_as_printed
 from gate import Gate
 from stand_in_cluster import NAMESPACE, StandInCluster
-from test_deploy import INPUTS, central, predict
+from test_deploy import GREETER, INPUTS, central, greeting, predict
 from training import LONGEST_S, ROOT, completed, local_answer
 
 KUBECONFIG = os.environ.get("ASGARD_TEST_KUBECONFIG")
 BINARY = str(os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard"))
 MODEL = "cluster_model"
+# What a deployment makes; a real registry may need no secret.
+KINDS = ("deployments", "services", "networkpolicies", "poddisruptionbudgets", "secrets")
 
 
 class RealCluster:
@@ -53,6 +57,8 @@ class StandIn(StandInCluster):
             "ASGARD__DEPLOY__KUBERNETES__SERVICE_PORT": str(self.service_port),
             "ASGARD__IMAGES__REGISTRY": f"{host}/models",
             "ASGARD__IMAGES__BASE": f"{host}/base:{{python}}",
+            "ASGARD__IMAGES__USERNAME": containers.LOGIN[0],
+            "ASGARD__IMAGES__PASSWORD": containers.LOGIN[1],
         }
 
     @contextlib.contextmanager
@@ -74,14 +80,27 @@ class StandIn(StandInCluster):
 
 
 @pytest.fixture(scope="module")
-def cluster(server, tmp_path_factory):
+def trained(tmp_path_factory):
+    """A server on which MODEL is trained, without a cluster yet."""
+    if not KUBECONFIG:
+        containers.needs_bubblewrap()
+    server = Server(tmp_path_factory.mktemp("asgard-cluster") / "data")
+    server.start()
+    completed(server, TEST_TRAIN, MODEL)
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+    shutil.rmtree(server.data_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(trained, tmp_path_factory):
     if KUBECONFIG:
         yield RealCluster()
         return
-    containers.needs_bubblewrap()
     folder = tmp_path_factory.mktemp("cluster")
-    with containers.registry(folder) as registry:
-        push_base(server, folder, registry)
+    with containers.registry(folder, auth=containers.locked(folder)) as registry:
+        push_base(trained, folder, registry)
         cluster = StandIn(folder, registry)
         yield cluster
         cluster.close()
@@ -89,32 +108,42 @@ def cluster(server, tmp_path_factory):
 
 def push_base(server, folder, registry):
     """The base image is there for the Python that this machine's environments are made for."""
-    made = list((server.data_dir / "environments").glob("*/bin/python"))
-    if not made:
-        completed(server, TEST_TRAIN, MODEL)
-        made = list((server.data_dir / "environments").glob("*/bin/python"))
-    python = made[0].resolve()
+    python = next((server.data_dir / "environments").glob("*/bin/python")).resolve()
     base_image.write(folder / "layout", python, [BINARY])
     minor = subprocess.check_output([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], text=True)
-    copy = ["copy", "--insecure-policy", "--dest-tls-verify=false", f"oci:{folder}/layout"]
+    copy = ["copy", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds", ":".join(containers.LOGIN)]
     copied = subprocess.run(
-        [containers.program("skopeo"), *copy, f"docker://{registry}/base:{minor.strip()}"],
+        [containers.program("skopeo"), *copy, f"oci:{folder}/layout", f"docker://{registry}/base:{minor.strip()}"],
         capture_output=True, text=True, timeout=LONGEST_S,
     )  # fmt: skip
     assert copied.returncode == 0, copied.stderr
 
 
 @pytest.fixture(scope="module")
-def server_in_cluster(server, cluster):
-    """The server of all tests with these settings: its environments are made already."""
-    before = dict(server.environment)
-    server.stop()
-    server.environment.update(cluster.settings)
-    server.start()
-    yield server
-    server.stop()
-    server.environment = before
-    server.start()
+def server_in_cluster(trained, cluster):
+    trained.stop()
+    trained.environment.update(cluster.settings)
+    trained.start()
+    yield trained
+    # Before its cluster goes.
+    if trained.process.poll() is None:
+        trained.stop()
+
+
+@pytest.fixture
+def server(server_in_cluster, cluster):
+    """The server, alive, and its cluster with nothing in it; whatever became of the test before."""
+    yield server_in_cluster
+    if server_in_cluster.process.poll() is not None:
+        server_in_cluster.start()
+    empty(server_in_cluster, cluster)
+
+
+def empty(server, cluster):
+    """Removes all deployments of a server, and waits until the cluster has nothing of them."""
+    for deployment in requests.get(server.url + "/mlops/deployments", timeout=60).json()["deployments"]:
+        requests.delete(f"{server.url}/mlops/deployments/{deployment['deployment_id']}", timeout=60)
+    until(lambda: not any(map(cluster.names, KINDS)))
 
 
 def get(server, deployment):
@@ -140,8 +169,7 @@ def kill(server):
     server.process.wait(60)
 
 
-def test_the_documents_script_becomes_a_url_of_the_cluster(server_in_cluster, cluster, tmp_path):
-    server = server_in_cluster
+def test_the_documents_script_becomes_a_url_of_the_cluster(server, cluster, tmp_path):
     deployed = deployed_as_printed(server, tmp_path, MODEL)
     assert deployed["status"] == "deployed", deployed
     document = get(server, deployed)
@@ -154,15 +182,29 @@ def test_the_documents_script_becomes_a_url_of_the_cluster(server_in_cluster, cl
     local = local_answer(server, job, INPUTS, flavor="sklearn")
     assert answer["predictions"] == local["predictions"]
     assert answer["probabilities"] == local["probabilities"]
-    for kind in ("deployments", "services", "networkpolicies", "poddisruptionbudgets"):
+    for kind in KINDS[:-1]:
         assert len(cluster.names(kind)) == 1, kind
+    if not KUBECONFIG:
+        assert cluster.names("secrets") == ["asgard-pull"], "its registry lets nobody in without a password"
     remove(server, deployed)
-    until(lambda: not cluster.names("deployments") and not cluster.names("services"))
+    until(lambda: not any(map(cluster.names, KINDS)))
+
+
+def test_the_models_code_finds_its_variables_in_the_cluster(server):
+    variables = {"GREETING": "$(HOME) $$5", "API_KEY": "hunter22 & more"}
+    body = {"model_name": "greeter", "replicas": 1, "script_content": GREETER, "environment": variables}
+    deployed = requests.post(server.url + "/mlops/deploy", json=body, timeout=LONGEST_S)
+    assert deployed.status_code == 200, deployed.text
+    assert greeting(deployed.json()["inference_url"]) == variables["GREETING"]
+    path = f"{server.url}/mlops/deployments/{deployed.json()['deployment_id']}"
+    for part in ("", "/logs", "/drift"):
+        shown = requests.get(path + part, timeout=60)
+        assert shown.ok and "hunter22" not in shown.text, shown.text
+    assert "hunter22" not in server.log.read_text()
 
 
 @pytest.mark.parametrize("phase", ["training", "building", "pushing", "deploying", "deployed"])
-def test_a_server_killed_in_a_phase_goes_on_and_leaves_nothing_over(server_in_cluster, cluster, phase):
-    server = server_in_cluster
+def test_a_server_killed_in_a_phase_goes_on_and_leaves_nothing_over(server, cluster, phase):
     body = {"model_name": MODEL, "replicas": 1}
     if phase == "training":
         body["script_content"] = TEST_TRAIN
@@ -183,18 +225,17 @@ def test_a_server_killed_in_a_phase_goes_on_and_leaves_nothing_over(server_in_cl
     remove(server, ended)
     kill(server)
     server.start()
-    until(lambda: not cluster.names("deployments") and not cluster.names("services"))
+    until(lambda: not any(map(cluster.names, KINDS)))
 
 
 @pytest.fixture
-def image(server_in_cluster, cluster):
+def image(server, cluster):
     """The name by digest of an image that is in the registry."""
     body = {"model_name": MODEL, "replicas": 1}
-    answer = requests.post(server_in_cluster.url + "/mlops/deploy", json=body, timeout=LONGEST_S)
+    answer = requests.post(server.url + "/mlops/deploy", json=body, timeout=LONGEST_S)
     assert answer.status_code == 200, answer.text
-    image = get(server_in_cluster, answer.json())["image"]
-    remove(server_in_cluster, answer.json())
-    until(lambda: not cluster.names("deployments") and not cluster.names("services"))
+    image = get(server, answer.json())["image"]
+    empty(server, cluster)
     return image
 
 
@@ -220,6 +261,10 @@ def two_servers(cluster, tmp_path):
             servers.append(Server(tmp_path / name / "data", settings))
             servers[-1].start()
         yield servers
+        if all(server.process.poll() is not None for server in servers):
+            servers[0].start()
+        alive = [server for server in servers if server.process.poll() is None]
+        empty(alive[0], cluster)
     finally:
         for server in servers:
             if server.process.poll() is None:
@@ -256,4 +301,4 @@ def test_two_servers_lead_a_deployment_one_at_a_time_and_after_each_other(two_se
     assert predict(ended["inference_url"])["predictions"]
     until(lambda: len(cluster.names("deployments")) == 1)
     remove(second, ended)
-    until(lambda: not cluster.names("deployments") and not cluster.names("services"))
+    until(lambda: not any(map(cluster.names, KINDS)))

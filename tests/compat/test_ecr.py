@@ -18,14 +18,11 @@ import requests
 
 import base_image
 from conftest import ROOT, free_port
-from containers import program, registry
+from containers import LOGIN, locked, program, registry
 from training import LONGEST_S
 
 BINARY = str(os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard"))
 REGION, ROLE = "eu-west-1", "arn:aws:iam::123456789012:role/asgard"
-# What moto gives as the password of AWS, as htpasswd has it: 123456789012-auth-token.
-LOGINS = "AWS:$2b$04$suBGdxLg7Zw/JZCc0rIbneHYr98RDnINGgUbSeiK02kXQmD9YzgOy\n"
-PASSWORD = ("AWS", "123456789012-auth-token")
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +90,8 @@ def moto(place, address, certificates):
 @pytest.fixture(scope="module")
 def host(place, address, certificates):
     """The registry with the blobs."""
-    (place / "htpasswd").write_text(LOGINS)
     tls = f"tls: {{certificate: {certificates}/cert.pem, key: {certificates}/key.pem}}"
-    auth = f"auth: {{htpasswd: {{realm: ecr, path: {place}/htpasswd}}}}\n"
-    with registry(place, address, tls, auth) as host:
+    with registry(place, address, tls, locked(place)) as host:
         yield host
 
 
@@ -161,7 +156,7 @@ def repositories(moto, certificates):
 
 def is_pushed(host, certificates, repository):
     url = f"https://{host}/v2/{repository}/tags/list"
-    answer = requests.get(url, auth=PASSWORD, verify=str(certificates / "ca.pem"), timeout=60)
+    answer = requests.get(url, auth=LOGIN, verify=str(certificates / "ca.pem"), timeout=60)
     return answer.json().get("tags") == ["1"]
 
 
