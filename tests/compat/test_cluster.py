@@ -178,6 +178,10 @@ def test_the_documents_script_becomes_a_url_of_the_cluster(server, cluster, tmp_
     assert phases == ["training", "building", "pushing", "deploying"], document
     answer = predict(deployed["inference_url"], return_probabilities=True)
     assert answer["predictions"] == central(server, MODEL, deployed["model_version"])["predictions"]
+    # Clouds give load balancers names, and people give them others.
+    named = {"Host": "a1b2c3.eu-central-1.elb.amazonaws.com"}
+    by_name = requests.post(deployed["inference_url"] + "/predict", json={"inputs": INPUTS}, headers=named, timeout=60)
+    assert by_name.status_code == 200, by_name.text
     job = requests.get(f"{server.url}/mlops/training/jobs/{document['training_job_id']}", timeout=60).json()
     local = local_answer(server, job, INPUTS, flavor="sklearn")
     assert answer["predictions"] == local["predictions"]

@@ -51,6 +51,7 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     let deployment_server = DeploymentServer::new(
         tasks.clone(),
         config.clone(),
+        settings.deploy.url_host.clone(),
         scripts_inside(&settings),
         keyed,
     );

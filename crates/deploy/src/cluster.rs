@@ -32,7 +32,9 @@ pub struct Cluster {
     pub ingress_class: Option<String>,
     /// The secret with the certificate of these hosts; absent: no TLS.
     pub ingress_tls_secret: Option<String>,
-    /// Annotations of these, for cert-manager or a controller.
+    /// Names by which callers reach models beside those that asgard and the cluster give them.
+    pub allowed_hosts: Vec<String>,
+    /// Annotations of these Ingresses, for cert-manager or a controller.
     pub ingress_annotations: BTreeMap<String, String>,
     /// The secret by which nodes pull images; absent: one that asgard makes, or what the nodes have.
     pub pull_secret: Option<String>,
@@ -90,6 +92,7 @@ impl Default for Cluster {
             ingress_host: None,
             ingress_class: None,
             ingress_tls_secret: None,
+            allowed_hosts: Vec::new(),
             ingress_annotations: BTreeMap::new(),
             pull_secret: None,
             make_pull_secret: true,

@@ -22,8 +22,16 @@ pub struct DeploymentServer {
 }
 
 impl DeploymentServer {
-    /// A server that knows nobody yet.
-    pub fn new(tasks: TaskTracker, config: Config, scripts_inside: bool, keyed: bool) -> Self {
+    /// A server that knows nobody yet. It answers also to `url_host`, which deployments have in their
+    /// URLs.
+    pub fn new(
+        tasks: TaskTracker,
+        mut config: Config,
+        url_host: Option<String>,
+        scripts_inside: bool,
+        keyed: bool,
+    ) -> Self {
+        config.allowed_hosts.extend(url_host);
         Self {
             authenticate: Arc::default(),
             tasks,
@@ -65,5 +73,36 @@ impl DeploymentServer {
         let tasks = self.tasks.clone();
         self.tasks.spawn(serve(listener, router, tasks, stop));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use web::{Permission, Style};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deployment_answers_to_the_host_in_its_url() {
+        let host = Some("models.test".to_owned());
+        let server =
+            DeploymentServer::new(TaskTracker::new(), Config::default(), host, false, false);
+        server.set_authenticate(Arc::new(|_| Box::pin(async { Ok(None) })));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Routes::new(Style::Asgard).get("/", Permission::Public, || async { "here" });
+        let stop = CancellationToken::new();
+        server.serve(listener, routes, stop.clone()).unwrap();
+        for (host, status) in [("models.test:8100", "200"), ("other.test:8100", "403")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
+        }
+        stop.cancel();
     }
 }

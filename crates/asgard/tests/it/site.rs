@@ -48,6 +48,7 @@ impl Site {
             deployment_server: DeploymentServer::new(
                 TaskTracker::new(),
                 settings.server.clone(),
+                None,
                 false,
                 false,
             ),

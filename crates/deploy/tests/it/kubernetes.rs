@@ -396,17 +396,18 @@ async fn what_is_in_the_way_in_a_cluster_is_told() {
         let variable = |name: &str, value: &str| json!({"name": name, "value": value});
         let own = [
             variable("HOME", "/tmp"),
+            variable("ASGARD__SERVER__ALLOWED_HOSTS", "*"),
             variable("A", "b"),
             variable("API_KEY", "hunter22"),
             variable("ASGARD_MODEL_VARIABLES", "A,API_KEY"),
         ];
         assert_eq!(made.pointer(container), Some(&json!(own)));
-        let other = format!("{container}/2/value");
+        let other = format!("{container}/3/value");
         cluster.edit("deployments", &name, &other, json!("hunter23"));
         let drift = server.get(&at(&deployed["deployment_id"], "/drift")).await;
         let drift = drift.expect(200).to_string();
         assert!(
-            drift.contains("env[2].value: is not as it should be") && !drift.contains("hunter"),
+            drift.contains("env[3].value: is not as it should be") && !drift.contains("hunter"),
             "{drift}"
         );
         let name = cluster.names("horizontalpodautoscalers").remove(0);

@@ -80,6 +80,25 @@ impl Shape {
         )
     }
 
+    /// The names that the pods of an endpoint answer to, beside addresses: with other ones a page of
+    /// another site could lead its readers' browsers to them (DNS rebinding). A cloud chooses the names
+    /// of its load balancers afterwards.
+    pub(super) fn names(&self, deployment: &Deployment) -> Vec<String> {
+        if self.service_type() == ServiceType::LoadBalancer {
+            return vec!["*".to_owned()];
+        }
+        let namespace = &deployment.order.namespace;
+        let name = endpoint_name(&deployment.order.model_name);
+        let mut names: Vec<String> = ["", ".svc", ".svc.cluster.local"]
+            .map(|end| format!("{name}.{namespace}{end}"))
+            .into();
+        names.push(name);
+        names.extend(self.host(deployment));
+        names.extend(self.cluster.node_host.clone());
+        names.extend(self.cluster.allowed_hosts.iter().cloned());
+        names
+    }
+
     fn network_policy(&self, first: &Deployment) -> Option<Object> {
         if !self.cluster.network_policy {
             return None;

@@ -113,6 +113,31 @@ fn what_asgard_pushed_is_pulled_by_the_secret_that_it_makes() {
 }
 
 #[test]
+fn pods_answer_to_the_names_that_lead_to_them() {
+    let names = |config: &Config| {
+        let objects = bodies(config, &[deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 100)]);
+        let variables = objects[0].pointer("/spec/template/spec/containers/0/env");
+        let variables = variables.unwrap().as_array().unwrap().iter();
+        let mut named = variables.filter(|one| one["name"] == "ASGARD__SERVER__ALLOWED_HOSTS");
+        named.next().unwrap()["value"].as_str().unwrap().to_owned()
+    };
+    let mut config = Config::default();
+    assert_eq!(names(&config), "*", "the cloud chooses the name");
+    config.kubernetes.service_type = ServiceType::ClusterIp;
+    config.kubernetes.allowed_hosts = vec!["models.example.org".to_owned()];
+    let found = names(&config);
+    let found: Vec<&str> = found.split(',').collect();
+    let service = found[0].split('.').next().unwrap();
+    assert!(found.contains(&"models.example.org"), "{found:?}");
+    for end in ["", ".asgard", ".asgard.svc", ".asgard.svc.cluster.local"] {
+        let name = format!("{service}{end}");
+        assert!(found.contains(&name.as_str()), "{name}: {found:?}");
+    }
+    config.kubernetes.ingress_host = Some("{model}.example.com".to_owned());
+    assert!(names(&config).contains(&format!("{service}.example.com")));
+}
+
+#[test]
 fn a_canary_shares_the_service() {
     let stable = deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 80);
     let canary = deployment("01j9z3k0v8c4m5n6p7q8r9s0t2", 4, 20);

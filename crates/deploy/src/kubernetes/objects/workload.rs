@@ -66,7 +66,10 @@ impl Shape {
 
     fn container(&self, deployment: &Deployment, image: &str) -> Value {
         let health = json!({ "path": "/health", "port": "http" });
-        let mut variables = vec![json!({ "name": "HOME", "value": "/tmp" })];
+        let mut variables = vec![
+            json!({ "name": "HOME", "value": "/tmp" }),
+            json!({ "name": "ASGARD__SERVER__ALLOWED_HOSTS", "value": self.names(deployment).join(",") }),
+        ];
         let asked = Variables::from(deployment.order.environment.clone()).to_environment();
         // A cluster puts other variables in for `$(NAME)`, and takes `$$` for one `$`.
         let plain = |value: String| value.replace('$', "$$");
