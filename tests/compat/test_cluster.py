@@ -8,6 +8,7 @@ ASGARD__IMAGES__REGISTRY (which its nodes pull from) are those of the environmen
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -205,6 +206,33 @@ def test_the_models_code_finds_its_variables_in_the_cluster(server):
         shown = requests.get(path + part, timeout=60)
         assert shown.ok and "hunter22" not in shown.text, shown.text
     assert "hunter22" not in server.log.read_text()
+
+
+def test_pods_ask_for_the_key_of_the_settings(server):
+    key = secrets.token_hex(32)
+    server.stop()
+    server.environment["ASGARD__DEPLOY__KUBERNETES__INFERENCE_KEY"] = key
+    server.start()
+    try:
+        body = {"model_name": MODEL, "replicas": 1}
+        deployed = requests.post(server.url + "/mlops/deploy", json=body, timeout=LONGEST_S)
+        assert deployed.status_code == 200, deployed.text
+        url = deployed.json()["inference_url"]
+        ask = lambda **who: requests.post(url + "/predict", json={"inputs": INPUTS}, timeout=60, **who)  # noqa: E731
+        for stranger in ({}, {"auth": ("me", "x" * 64)}, {"headers": {"Authorization": "Bearer " + "0" * 64}}):
+            assert ask(**stranger).status_code == 401
+        for holder in ({"auth": ("me", key)}, {"headers": {"Authorization": "Bearer " + key}}):
+            answer = ask(**holder)
+            assert answer.status_code == 200, answer.text
+        assert requests.get(url + "/health", timeout=60).ok
+        path = f"{server.url}/mlops/deployments/{deployed.json()['deployment_id']}"
+        for part in ("", "/logs", "/drift"):
+            assert key not in requests.get(path + part, timeout=60).text
+        assert key not in server.log.read_text()
+    finally:
+        server.stop()
+        del server.environment["ASGARD__DEPLOY__KUBERNETES__INFERENCE_KEY"]
+        server.start()
 
 
 @pytest.mark.parametrize("phase", ["training", "building", "pushing", "deploying", "deployed"])

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use environments::{Environment, Environments};
 use sandbox::Sandbox;
-use serving::{ModelFolder, ModelServer, Variables};
+use serving::{ModelFolder, ModelKey, ModelServer, Variables};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use web::{Authenticate, Code, Door, Identity};
+use web::{Authenticate, Code, Credentials, Door, Identity, Role};
 
 use crate::failure::{Exit, Failure};
 use crate::http;
@@ -77,7 +77,8 @@ pub async fn run(
     start: Start,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let exposure = expose(&start.listen, &settings)?;
+    let key = ModelKey::of_environment(&surroundings.host);
+    let exposure = expose(&start.listen, &settings, key.is_some())?;
     let metrics = Metrics::install()?;
     let model = load(&settings, surroundings, &start).await?;
 
@@ -85,7 +86,7 @@ pub async fn run(
     let tasks = TaskTracker::new();
     let routes =
         serving::model_server_routes(model.clone()).merge(http::metrics::routes(metrics.clone()));
-    let door = exposure.open(Door::new(nobody()), &settings.server);
+    let door = exposure.open(Door::new(authenticate(key)), &settings.server);
     let router = door.guard(routes.into_router());
     let (listener, place) = bind(start.listen).await?;
     tasks.spawn(metrics.upkeep(stop.clone()));
@@ -158,24 +159,38 @@ fn told(error: serving::Error) -> Failure {
     }
 }
 
-fn expose(listen: &Listen, settings: &Settings) -> Result<Exposure, Failure> {
+fn expose(listen: &Listen, settings: &Settings, keyed: bool) -> Result<Exposure, Failure> {
     let Listen::Tcp(address) = listen else {
         return Ok(Exposure::Local);
     };
+    // A key counts more than the flag, which every image has.
+    if keyed {
+        return Ok(Exposure::Keyed);
+    }
     Exposure::of(*address, &settings.server, false, false).map_err(|_| {
         let message = format!(
-            "refusing to listen on {}: others can reach that address, and a model server knows no keys",
+            "refusing to listen on {}: others can reach that address, and this model server knows no key",
             address.0
         );
         Failure::new(Exit::Failure, message).help(
-            "listen on 127.0.0.1; or, inside a container or on a closed network, pass --insecure-allow-anonymous",
+            "listen on 127.0.0.1; or set ASGARD_MODEL_KEY_SHA256 to the SHA-256 of a key; or, inside a container or on a closed network, pass --insecure-allow-anonymous",
         )
     })
 }
 
-/// No credentials are known here: who may come in is decided by the address.
-fn nobody() -> Authenticate {
-    Arc::new(|_| Box::pin(async { Ok(Some(Identity::Local)) }))
+/// Without a key no credentials are known: who may come in is decided by the address.
+fn authenticate(key: Option<ModelKey>) -> Authenticate {
+    Arc::new(move |Credentials { token }| {
+        let caller = match &key {
+            None => Some(Identity::Local),
+            Some(key) => key.is(&token).then(|| Identity::Key {
+                id: "model".to_owned(),
+                name: "model".to_owned(),
+                role: Role::Runner,
+            }),
+        };
+        Box::pin(async { Ok(caller) })
+    })
 }
 
 async fn bind(listen: Listen) -> anyhow::Result<(Listener, String)> {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serving::ModelKey;
+use web::Secret;
 
 /// Which cluster models are deployed into, and how they are reached there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub struct Cluster {
     pub make_pull_secret: bool,
     /// The service account of the pods, for a workload identity; absent: the namespace's default.
     pub service_account: Option<String>,
+    /// The key that pods ask whoever wants a prediction for; absent: they ask for none.
+    pub inference_key: Option<Secret>,
     /// Whether pods are fenced by a NetworkPolicy.
     pub network_policy: bool,
     /// Whether that lets pods call out; a model rarely has to.
@@ -97,6 +101,7 @@ impl Default for Cluster {
             pull_secret: None,
             make_pull_secret: true,
             service_account: None,
+            inference_key: None,
             network_policy: true,
             egress: false,
             container_port: 8080,
@@ -124,6 +129,12 @@ impl Cluster {
         if ingress.is_some_and(|host| !host.contains("{model}")) {
             return Some(
                 "deploy.kubernetes.ingress_host must contain {model}: each model has a host of its own",
+            );
+        }
+        let key = self.inference_key.as_ref().map(Secret::expose);
+        if key.is_some_and(|key| key.chars().count() < ModelKey::SHORTEST) {
+            return Some(
+                "deploy.kubernetes.inference_key must have at least 32 characters, and be random: openssl rand -hex 32",
             );
         }
         if self.is_set() && cfg!(not(feature = "kubernetes")) {
@@ -167,6 +178,10 @@ mod tests {
         cluster.service_type = ServiceType::NodePort;
         assert!(cluster.fault().unwrap().contains("node_host"));
         cluster.node_host = Some("node.example".to_owned());
+        assert_eq!(cluster.fault(), None);
+        cluster.inference_key = Some("too short".to_owned().into());
+        assert!(cluster.fault().unwrap().contains("32 characters"));
+        cluster.inference_key = Some("0123456789abcdef".repeat(2).into());
         assert_eq!(cluster.fault(), None);
         cluster.ingress_host = Some("models.example.com".to_owned());
         assert!(cluster.fault().unwrap().contains("{model}"));

@@ -64,7 +64,14 @@ fn shown(value: &Value) -> serde_json::Value {
 /// Whether a setting is a credential by its name.
 fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or_default();
-    ["token", "password", "secret_key", "credential"].contains(&name)
+    let names = [
+        "token",
+        "password",
+        "secret_key",
+        "credential",
+        "inference_key",
+    ];
+    names.contains(&name)
 }
 
 /// Hides the password of every URL that has one.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
 use super::Kubernetes;
@@ -39,6 +40,9 @@ impl Kubernetes {
         };
         if self.inner.config.probe {
             self.probe(&url, late).await?;
+            if self.inner.config.inference_key.is_some() {
+                self.find_closed(&url, late).await?;
+            }
         }
         Ok(url)
     }
@@ -92,13 +96,31 @@ impl Kubernetes {
         })
     }
 
+    /// Asks an address without the key until it refuses: an image that knows of no key would answer
+    /// everyone. Pods that are about to be replaced may still do so.
+    async fn find_closed(&self, url: &str, late: Instant) -> Result<(), Failure> {
+        let client = client(url)?;
+        let patience = Instant::now() + self.inner.config.fault_patience();
+        loop {
+            let asked = client.get(format!("{url}/metadata")).send().await;
+            let problem = match asked {
+                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => return Ok(()),
+                Ok(answer) if answer.status().is_success() && Instant::now() >= patience => {
+                    return Err(open(url));
+                }
+                Ok(answer) => format!("it answers {}", answer.status()),
+                Err(error) => error.without_url().to_string(),
+            };
+            if Instant::now() >= late {
+                return Err(silent(url, &problem));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Asks an address until it answers.
     async fn probe(&self, url: &str, late: Instant) -> Result<(), Failure> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(REQUEST)
-            .build();
-        let client = client.map_err(|e| silent(url, &e.to_string()))?;
+        let client = client(url)?;
         loop {
             let asked = client.get(format!("{url}/health")).send().await;
             let problem = match asked {
@@ -112,6 +134,11 @@ impl Kubernetes {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+fn client(url: &str) -> Result<Client, Failure> {
+    let client = Client::builder().no_proxy().timeout(REQUEST).build();
+    client.map_err(|e| silent(url, &e.to_string()))
 }
 
 /// The host name or address that a load balancer got: an entry without either is none.
@@ -153,6 +180,16 @@ fn no_address(namespace: &str, name: &str, seconds: u64, said: Option<String>) -
             said.unwrap_or_default()
         ),
         Some("a cluster gives addresses only with a load balancer controller (a cloud's own, or MetalLB); else set deploy.kubernetes.service_type to node_port with node_host, or ingress_host".to_owned()),
+    )
+}
+
+fn open(url: &str) -> Failure {
+    Failure::new(
+        Fault::Outside,
+        "address_open",
+        "The model answers without the key",
+        format!("deploy.kubernetes.inference_key is set, but {url} answers a request without it"),
+        Some("the image is of an asgard that knew of no key, or holds another server: deploy the model without 'image', or leave the setting out and have a gateway ask for credentials".to_owned()),
     )
 }
 

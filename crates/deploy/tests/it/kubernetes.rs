@@ -284,6 +284,29 @@ async fn each_fault_of_a_cluster_is_told_with_its_fix_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn an_image_that_answers_without_the_key_is_not_deployed() {
+    let cluster = Cluster::start().await;
+    let [server, _] = both_with(|config| {
+        config.kubernetes.kubeconfig = Some(cluster.kubeconfig.clone());
+        config.kubernetes.service_port = cluster.port;
+        config.kubernetes.fault_patience_s = 0;
+        config.kubernetes.inference_key = Some("0123456789abcdef".repeat(2).into());
+    })
+    .await;
+    let worker = server.work();
+    server.register("m", &[]).await;
+    // The pods of this cluster know of no key.
+    let failed = server
+        .post("/mlops/deploy", json!({"model_name": "m"}))
+        .await;
+    let failed = failed.expect(502);
+    assert_eq!(failed["details"]["reason"], "address_open", "{failed:#}");
+    assert!(!failed.to_string().contains("0123456789abcdef"));
+    until("nothing is left", || cluster.is_empty()).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_ends_in_the_middle_goes_on_and_a_removal_leaves_nothing() {
     in_clusters(async |server, cluster| {
         let worker = server.work();

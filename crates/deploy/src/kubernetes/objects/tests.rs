@@ -62,6 +62,7 @@ fn everything_that_can_be_set_behind_an_ingress() {
     cluster.pull_secret = Some("ecr-credentials".to_owned());
     cluster.service_account = Some("models".to_owned());
     cluster.egress = true;
+    cluster.inference_key = Some("0123456789abcdef".repeat(4).into());
     let mut member = deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 100);
     member.order.memory_bytes = Some(2 << 30);
     member.order.cpus = Some(1.5);

@@ -1,7 +1,7 @@
 //! What runs one deployment: a Deployment, its disruption budget, and its autoscaler if it has one.
 
 use serde_json::{Map, Value, json};
-use serving::Variables;
+use serving::{ModelKey, Variables};
 
 use super::{DEPLOYMENT, Shape, deployment_labels, object, object_map, workload_name};
 use crate::deployment::Deployment;
@@ -70,10 +70,12 @@ impl Shape {
             json!({ "name": "HOME", "value": "/tmp" }),
             json!({ "name": "ASGARD__SERVER__ALLOWED_HOSTS", "value": self.names(deployment).join(",") }),
         ];
+        let key = self.cluster.inference_key.as_ref();
+        let key = key.map(|key| ModelKey::of(key.expose()).to_environment());
         let asked = Variables::from(deployment.order.environment.clone()).to_environment();
         // A cluster puts other variables in for `$(NAME)`, and takes `$$` for one `$`.
         let plain = |value: String| value.replace('$', "$$");
-        let asked = asked.into_iter();
+        let asked = asked.into_iter().chain(key);
         variables.extend(asked.map(|(name, value)| json!({ "name": name, "value": plain(value) })));
         json!({
             "name": "model",
