@@ -167,7 +167,9 @@ fn no_login(error: &images::Error) -> Failure {
         false => Fault::Server,
     };
     let message = format!("nodes cannot be let into the registry: {}", chain(error));
-    let help = error.help().unwrap_or("see deploy.kubernetes.pull_secret and make_pull_secret");
+    let help = error
+        .help()
+        .unwrap_or("see deploy.kubernetes.pull_secret and make_pull_secret");
     Failure::new(
         fault,
         "pull_login",

@@ -96,7 +96,10 @@ impl Deployments {
             )]));
         }
         let version = self.version(&request.model_name, wanted.as_deref()).await?;
-        let image = request.image.clone().unwrap_or_else(|| image::UNMADE.to_owned());
+        let image = request
+            .image
+            .clone()
+            .unwrap_or_else(|| image::UNMADE.to_owned());
         let deployment = Deployment {
             image: Some(image),
             ..Deployment::asked_for(request.order(Some(version)), Timestamp::now().0)

@@ -262,7 +262,7 @@ impl Maker {
         environment: &Environment,
     ) -> Option<Subject> {
         match self.config.native {
-            true => Subject::of(&files.folder, described, environment).await,
+            true => Subject::of(&files.folder, described, environment, &self.variables).await,
             false => None,
         }
     }

@@ -1,9 +1,9 @@
 //! What a deployment would be in the cluster, and what is otherwise there.
 
 use super::Kubernetes;
-use super::pull_secret;
 use super::difference::differences;
 use super::object::{Object, is_ours};
+use super::pull_secret;
 use crate::deployment::{Deployment, Failure, Plan};
 
 impl Kubernetes {

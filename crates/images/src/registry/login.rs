@@ -94,7 +94,10 @@ mod tests {
             ..config("registry.example/team")
         };
         assert_eq!(hosts(&open), [""; 0]);
-        assert_eq!(hosts(&config("registry.example/team")), ["registry.example"]);
+        assert_eq!(
+            hosts(&config("registry.example/team")),
+            ["registry.example"]
+        );
         let ecr = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
         let by_name = Config {
             username: None,

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::Native;
 use crate::mlmodel::MlModel;
 use crate::signature::Signature;
+use crate::variables::Variables;
 use crate::worker::{Facts, PROGRAM};
 
 /// Grows when other numbers are dumped, compared or kept.
@@ -54,12 +55,13 @@ struct Head {
 }
 
 impl Subject {
-    /// Of a model in an environment; `None` for one that Python has to answer, or that cannot be
-    /// read.
+    /// Of a model in an environment, with what its code finds there; `None` for one that Python has
+    /// to answer, or that cannot be read.
     pub(crate) async fn of(
         folder: &Path,
         described: &MlModel,
         environment: &Environment,
+        variables: &Variables,
     ) -> Option<Self> {
         if !FLAVORS
             .iter()
@@ -67,12 +69,20 @@ impl Subject {
         {
             return None;
         }
-        let (folder, environment) = (folder.to_owned(), environment.key.clone());
+        let folder = folder.to_owned();
+        let mut texts = vec![PROGRAM.to_owned(), environment.key.clone()];
+        texts.extend(
+            variables
+                .iter()
+                .flat_map(|(name, value)| [name.clone(), value.clone()]),
+        );
         let digest = tokio::task::spawn_blocking(move || {
             let mut hash = Sha256::new();
             hash.update(FORMAT.to_le_bytes());
-            hash.update(Sha256::digest(PROGRAM));
-            hash.update(Sha256::digest(environment));
+            hash.update(texts.len().to_le_bytes());
+            texts
+                .iter()
+                .for_each(|text| hash.update(Sha256::digest(text)));
             let mut left = MOST_MODEL_BYTES;
             add(&mut hash, &folder, &mut left).map(|()| hash.finalize())
         });

@@ -9,7 +9,7 @@ use serving::{Config, ModelServer, Variables};
 use web::testing::{request, send};
 use web::{Door, Identity};
 
-use crate::setup::{Stage, post as post_text};
+use crate::setup::{Stage, copy, load, post as post_text};
 
 fn router(server: &ModelServer) -> Router {
     let nobody = std::sync::Arc::new(|_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
@@ -95,6 +95,60 @@ async fn the_models_code_finds_its_variables() {
         !homes.contains(&json!("/")),
         "where the worker lives is not the model's choice: {homes:?}"
     );
+}
+
+#[tokio::test]
+async fn what_was_proven_of_a_model_holds_for_the_same_files_only() {
+    let stage = Stage::new(Config::default()).await;
+    stage.model_server("forest").await;
+    let home = |name: &str| stage.data_dir.path().join(name);
+    let proofs = std::fs::read_dir(home("model-server/proofs")).unwrap();
+    let proofs: Vec<_> = proofs.map(|entry| entry.unwrap().path()).collect();
+    let [proof] = proofs.as_slice() else {
+        panic!("{proofs:?}");
+    };
+    // No worker starts in this time.
+    let hurried = Config {
+        load_timeout_s: 0,
+        ..Config::default()
+    };
+    let hurry = |folder, home| load(folder, Variables::default(), hurried.clone(), home);
+    let own = || stage.model_folder("forest", stage.folder("forest"));
+    let mut handed = own();
+    handed.proof = Some(proof.clone());
+    for (folder, home) in [
+        (own(), home("model-server")),
+        (handed.clone(), home("replica")),
+    ] {
+        let router = router(&hurry(folder, home).await.unwrap());
+        let body = format!(
+            r#"{{"inputs": {}, "return_probabilities": true}}"#,
+            stage.inputs("forest")
+        );
+        let (status, answer) = post_text(&router, "/predict", body).await;
+        assert_eq!(status, StatusCode::OK, "{answer:#}");
+        let expected = stage.answers("forest");
+        assert_eq!(answer["predictions"], expected["predictions"]);
+        assert_eq!(answer["probabilities"], expected["probabilities"]);
+    }
+
+    let changed = stage.data_dir.path().join("changed");
+    copy(&stage.folder("forest"), &changed);
+    std::fs::write(changed.join("more.txt"), "another file").unwrap();
+    let mut other = stage.model_folder("forest", changed);
+    other.proof = Some(proof.clone());
+    let refused = hurry(other, home("other")).await;
+    assert!(matches!(refused, Err(serving::Error::LoadTimeout { .. })));
+    let pairs = [("GREETING".to_owned(), "hello".to_owned())];
+    let variables = Variables::from(BTreeMap::from(pairs));
+    let refused = load(own(), variables, hurried.clone(), home("model-server")).await;
+    assert!(matches!(refused, Err(serving::Error::LoadTimeout { .. })));
+
+    std::fs::write(proof, "broken").unwrap();
+    let refused = hurry(own(), home("model-server")).await;
+    assert!(matches!(refused, Err(serving::Error::LoadTimeout { .. })));
+    stage.model_server("forest").await;
+    hurry(handed, home("replica")).await.unwrap();
 }
 
 #[tokio::test]

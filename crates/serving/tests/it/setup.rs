@@ -37,7 +37,7 @@ pub(crate) struct Stage {
     trained: PathBuf,
     stop: CancellationToken,
     _db: db::testing::TestDb,
-    data_dir: TempDir,
+    pub(crate) data_dir: TempDir,
 }
 
 impl Drop for Stage {
@@ -130,18 +130,22 @@ impl Stage {
 
     /// As [`Self::model_server`], with variables for the model's code.
     pub(crate) async fn model_server_with(&self, model: &str, variables: Variables) -> ModelServer {
-        let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
-        let folder = ModelFolder {
-            name: model.to_owned(),
-            version: 7,
-            folder: self.folder(model).into(),
-            environment: Environment::at(&self.environment.root),
-            proof: None,
-        };
+        let folder = self.model_folder(model, self.folder(model));
         let home = self.data_dir.path().join("model-server");
-        ModelServer::load(folder, variables, None, sandbox, Config::default(), home)
+        load(folder, variables, Config::default(), home)
             .await
             .unwrap()
+    }
+
+    /// A folder as version 7 of a model, in the environment of all models here.
+    pub(crate) fn model_folder(&self, model: &str, folder: PathBuf) -> ModelFolder {
+        ModelFolder {
+            name: model.to_owned(),
+            version: 7,
+            folder: folder.into(),
+            environment: Environment::at(&self.environment.root),
+            proof: None,
+        }
     }
 
     /// The columns of a request to a trained model. They are text: their order counts.
@@ -167,6 +171,17 @@ impl Stage {
         ))
         .await
     }
+}
+
+/// Loads a folder as a model server does.
+pub(crate) async fn load(
+    folder: ModelFolder,
+    variables: Variables,
+    config: Config,
+    home: PathBuf,
+) -> Result<ModelServer, serving::Error> {
+    let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
+    ModelServer::load(folder, variables, None, sandbox, config, home).await
 }
 
 /// Posts a text as JSON: the order of its columns counts.
@@ -229,7 +244,7 @@ fn fingerprint(text: &str) -> u64 {
     hasher.finish()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

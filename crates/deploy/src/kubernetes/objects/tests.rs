@@ -110,7 +110,10 @@ fn what_asgard_pushed_is_pulled_by_the_secret_that_it_makes() {
 
     config.kubernetes.pull_secret = Some("named".to_owned());
     let named = pulled_by(None, &config, own);
-    assert_eq!(named[0].pointer(secrets), Some(&json!([{ "name": "named" }])));
+    assert_eq!(
+        named[0].pointer(secrets),
+        Some(&json!([{ "name": "named" }]))
+    );
 }
 
 #[test]
