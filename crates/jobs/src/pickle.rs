@@ -80,6 +80,7 @@ mod tests {
                 path: (*path).to_owned(),
                 is_dir: false,
                 size_bytes: Some(1),
+                e_tag: None,
             })
             .collect()
     }

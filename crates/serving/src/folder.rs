@@ -9,7 +9,8 @@ use crate::copies::{Copies, Folder};
 use crate::error::Error;
 
 /// Where the files are: in the artifact store itself when that is a local folder, else one of
-/// `copies`, kept under what the files are.
+/// `copies`, kept under what the files are: their names, sizes and, where the storage has them,
+/// ETags. An external MLflow server tells no more than names and sizes.
 ///
 /// # Errors
 /// When the files cannot be read or the copy cannot be written.
@@ -26,7 +27,7 @@ pub(crate) async fn of(
         .list_all(location)
         .await?
         .into_iter()
-        .map(|file| format!("{} {:?}", file.path, file.size_bytes))
+        .map(|file| format!("{} {:?} {:?}", file.path, file.size_bytes, file.e_tag))
         .collect();
     files.sort();
     let name = name(location.key(), &files);

@@ -56,6 +56,8 @@ pub struct ArtifactEntry {
     pub is_dir: bool,
     /// The size of a file.
     pub size_bytes: Option<u64>,
+    /// What the storage says of a file's content, and changes with it: an ETag (RFC 9110).
+    pub e_tag: Option<String>,
 }
 
 /// A file that is being read.
@@ -147,11 +149,11 @@ impl Artifacts {
         let folders = listed
             .common_prefixes
             .iter()
-            .filter_map(|folder| entry(folder, None));
+            .filter_map(|folder| entry(folder, None, None));
         let files = listed
             .objects
             .iter()
-            .filter_map(|file| entry(&file.location, Some(file.size)));
+            .filter_map(|file| entry(&file.location, Some(file.size), file.e_tag.clone()));
         let mut entries: Vec<_> = folders.chain(files).collect();
         if location.key().is_empty() {
             entries.retain(|e| e.path != UPLOADS);
@@ -379,11 +381,12 @@ async fn stream(
     }
 }
 
-fn entry(path: &Key, size_bytes: Option<u64>) -> Option<ArtifactEntry> {
+fn entry(path: &Key, size_bytes: Option<u64>, e_tag: Option<String>) -> Option<ArtifactEntry> {
     Some(ArtifactEntry {
         path: path.filename()?.to_owned(),
         is_dir: size_bytes.is_none(),
         size_bytes,
+        e_tag,
     })
 }
 

@@ -142,6 +142,19 @@ async fn a_listing_is_one_level_and_never_an_error() {
 }
 
 #[tokio::test]
+async fn a_listing_tells_that_another_file_of_the_same_size_came() {
+    let (artifacts, _dir) = open();
+    let mut tags = Vec::new();
+    for content in ["abc", "abd"] {
+        let bytes = Bytes::from_static(content.as_bytes());
+        artifacts.put_bytes(&place("1/f"), bytes).await.unwrap();
+        let listed = artifacts.list_all(&place("1")).await.unwrap();
+        tags.push(listed[0].e_tag.clone().unwrap());
+    }
+    assert_ne!(tags[0], tags[1]);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_found_and_may_be_deleted() {
     let (artifacts, _dir) = open();
     artifacts
