@@ -347,7 +347,10 @@ def computed(server, store):
     service = FeatureService(
         name="computed_model", features=[stats[["trips"]], in_pandas[["trips_and_extra"]]]
     )
-    store.apply([*views, service])
+    # The same view a second time, about another driver, and before the function that takes the first.
+    other = stats.with_name("other").with_join_key_map({"driver_id": "other_id"})
+    beside = FeatureService(name="beside_another", features=[other, in_python])
+    store.apply([*views, service, beside])
     return store
 
 
@@ -377,6 +380,23 @@ def test_on_demand_features_online(computed):
     service = computed.get_feature_service("computed_model")
     answer = computed.get_online_features(service, entity_rows=rows).to_dict()
     assert (answer["trips"], answer["trips_and_extra"]) == ([1, 5], [12, 17])
+
+
+def test_a_function_takes_its_own_source_beside_the_same_view_under_an_alias(server, computed):
+    rows = entity_df()[:2].assign(other_id=[2, 1])
+    service = computed.get_feature_service("beside_another")
+    table = computed.get_historical_features(rows, service, full_feature_names=True).to_df()
+    assert plain(table["other__trips"]) == [1, 3]
+    assert plain(table["in_python__city_upper"]) == ["RIGA", "OSLO"]
+    body = {
+        "feature_service": "beside_another",
+        "entities": {"driver_id": [1, 2], "other_id": [2, 1]},
+        "full_feature_names": True,
+    }
+    answer = requests.post(server.url + "/feast/get-online-features", json=body, timeout=120).json()
+    values = dict(zip(answer["metadata"]["feature_names"], (r["values"] for r in answer["results"])))
+    assert values["other__trips"] == [1, 5]
+    assert values["in_python__city_upper"] == ["RIGA", "OSLO"]
 
 
 def test_a_function_that_fails_is_told(computed):

@@ -220,17 +220,23 @@ impl FeatureStore {
                 found.on_demand.push(used);
             }
         }
-        found = self.with_sources(command.project(), found).await?;
+        // Before it is asked which of them are the sources of on-demand views: those may be about
+        // other entities.
+        let named = found.views.len();
         for used in &mut found.views {
-            // As Feast does, also where the client (before 0.67) does not name them.
-            used.hidden = 0;
-            let named = columns.map_or(used.alias == used.view.name, |columns| {
-                used.view.join_keys.iter().all(|key| columns.contains(key))
-            });
-            if !named {
+            let plain = used.alias == used.view.name
+                && columns.is_none_or(|columns| {
+                    used.view.join_keys.iter().all(|key| columns.contains(key))
+                });
+            if !plain {
                 self.find_join_keys(command.project(), used, columns)
                     .await?;
             }
+        }
+        found = self.with_sources(command.project(), found).await?;
+        // As Feast does, also where the client (before 0.67) names no feature of them.
+        for used in &mut found.views[..named] {
+            used.hidden = 0;
         }
         Ok(found)
     }

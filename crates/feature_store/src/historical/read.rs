@@ -20,6 +20,7 @@ use super::request::{HistoricalRequest, ViewUse};
 use super::scan::{self, Only, Scan, Times};
 use crate::FeatureStore;
 use crate::error::Error;
+use crate::on_demand::ViewColumns;
 use crate::table::{self, TableRef};
 
 /// The answer of a read.
@@ -54,9 +55,8 @@ impl FeatureStore {
         let reads = stream::iter(reads).buffered(VIEWS_AT_ONCE);
         let found: Vec<_> = reads.try_collect().await?;
         for (used, (found, snapshot)) in request.views.views.iter().zip(found) {
-            for (feature, column) in used.features.iter().zip(&found) {
-                sources.push((used.view.name.clone(), feature.clone(), column.clone()));
-            }
+            let named = used.features.iter().cloned().zip(found.iter().cloned());
+            sources.push(named.collect::<ViewColumns>());
             columns.extend(found.into_iter().take(used.answered().len()));
             snapshots.push((used.alias.clone(), used.view.table()?.clone(), snapshot));
             views.push((used.view.project.clone(), used.view.name.clone()));

@@ -8,7 +8,7 @@ use super::EntityRows;
 use crate::FeatureStore;
 use crate::error::{Error, Kind};
 use crate::feature_view::FeatureView;
-use crate::on_demand::OnDemandUse;
+use crate::on_demand::{OnDemandUse, SourceFeatures};
 use crate::proto;
 
 /// A feature by name: `view:feature`.
@@ -77,6 +77,21 @@ impl ViewUse {
             hidden: 0,
             snapshot: None,
         }
+    }
+
+    /// Has features read that are not answered, unless they are asked for too.
+    ///
+    /// # Errors
+    /// When the view has no such feature.
+    fn also(&mut self, features: &[String]) -> Result<(), Error> {
+        for feature in features {
+            self.view.feature(feature)?;
+            if !self.features.contains(feature) {
+                self.features.push(feature.clone());
+                self.hidden += 1;
+            }
+        }
+        Ok(())
     }
 
     /// The features that are answered.
@@ -168,7 +183,7 @@ impl FeatureStore {
     }
 
     /// Adds what on-demand views take of others: behind the features that were asked for, or as a
-    /// view more.
+    /// view more. A view under another name is only taken where it is about the same entities.
     ///
     /// # Errors
     /// When a source is not there, or lacks a feature.
@@ -177,29 +192,70 @@ impl FeatureStore {
         project: &str,
         mut found: Views,
     ) -> Result<Views, Error> {
-        for source in found.on_demand.iter().flat_map(|used| &used.view.sources) {
-            let same = |used: &ViewUse| {
-                used.view.name == source.view && used.join_key_map == source.join_key_map
-            };
-            let index = match found.views.iter().position(same) {
-                Some(index) => index,
-                None => {
-                    let view = self.feature_view(project, &source.view).await?;
-                    let mut used = ViewUse::new(view, source.view.clone());
-                    used.join_key_map.clone_from(&source.join_key_map);
-                    found.views.push(used);
-                    found.views.len() - 1
-                }
-            };
-            let used = &mut found.views[index];
-            for feature in &source.features {
-                used.view.feature(feature)?;
-                if !used.features.contains(feature) {
-                    used.features.push(feature.clone());
-                    used.hidden += 1;
-                }
+        let Views { views, on_demand } = &mut found;
+        for used in on_demand {
+            used.read_from.clear();
+            for source in &used.view.sources {
+                let index = match place_of(source, views) {
+                    Some(index) => index,
+                    None => {
+                        let view = self.feature_view(project, &source.view).await?;
+                        let mut more = ViewUse::new(view, source.view.clone());
+                        more.join_key_map.clone_from(&source.join_key_map);
+                        views.push(more);
+                        views.len() - 1
+                    }
+                };
+                used.read_from.push(index);
+                views[index].also(&source.features)?;
             }
         }
         Ok(found)
+    }
+}
+
+/// Where a source is among the views of a read: under its own name, else under another one.
+fn place_of(source: &SourceFeatures, views: &[ViewUse]) -> Option<usize> {
+    let same =
+        |used: &ViewUse| used.view.name == source.view && used.join_key_map == source.join_key_map;
+    let own = |used: &ViewUse| same(used) && used.alias == source.view;
+    views
+        .iter()
+        .position(own)
+        .or_else(|| views.iter().position(same))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_read_under_its_own_name_or_another_one_and_never_about_other_entities() {
+        let used = |alias: &str, key: Option<&str>| {
+            let spec = proto::FeatureViewSpec {
+                name: "stats".to_owned(),
+                ..proto::FeatureViewSpec::default()
+            };
+            let view = proto::FeatureView {
+                spec: Some(spec),
+                meta: None,
+            };
+            let mut used = ViewUse::new(FeatureView::from_proto(&view).unwrap(), alias.to_owned());
+            let map = key.map(|key| ("id".to_owned(), key.to_owned()));
+            used.join_key_map.extend(map);
+            used
+        };
+        let source = SourceFeatures {
+            view: "stats".to_owned(),
+            join_key_map: BTreeMap::new(),
+            features: Vec::new(),
+        };
+        let other = used("other", Some("other_id"));
+        let renamed = used("renamed", None);
+        let own = used("stats", None);
+        let place = |views: &[ViewUse]| place_of(&source, views);
+        assert_eq!(place(std::slice::from_ref(&other)), None);
+        assert_eq!(place(&[other.clone(), renamed.clone()]), Some(1));
+        assert_eq!(place(&[other, renamed, own]), Some(2));
     }
 }

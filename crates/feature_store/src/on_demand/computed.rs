@@ -10,6 +10,9 @@ use super::{OnDemandView, Transforms};
 use crate::dtype::Dtype;
 use crate::error::Error;
 
+/// The features of one view that a read has, by name.
+pub(crate) type ViewColumns = Vec<(String, ArrayRef)>;
+
 /// An on-demand feature view as a read uses it.
 #[derive(Debug, Clone)]
 pub struct OnDemandUse {
@@ -17,6 +20,9 @@ pub struct OnDemandUse {
     /// The name under which the read knows the view.
     pub(crate) alias: String,
     pub(crate) features: Vec<(String, Dtype)>,
+    /// For each source the place of its view among those of the read, which may have the same view
+    /// several times, about other entities.
+    pub(crate) read_from: Vec<usize>,
 }
 
 impl OnDemandUse {
@@ -25,6 +31,7 @@ impl OnDemandUse {
             view,
             alias,
             features: Vec::new(),
+            read_from: Vec::new(),
         }
     }
 
@@ -50,7 +57,7 @@ impl OnDemandUse {
     }
 
     /// Computes its features, in the order in which they were asked for. `given` are the `count` rows
-    /// as the caller sent them, `found` the columns of features by view and name.
+    /// as the caller sent them, `found` the features of each view of the read.
     ///
     /// # Errors
     /// When a value is missing that the function takes, or the function fails.
@@ -59,7 +66,7 @@ impl OnDemandUse {
         transforms: &Transforms,
         given: &RecordBatch,
         count: usize,
-        found: &[(String, String, ArrayRef)],
+        found: &[ViewColumns],
     ) -> Result<Vec<ArrayRef>, Error> {
         let rows = self.rows(given, count, found)?;
         let computed = transforms.run(&self.view, &self.features, rows).await?;
@@ -91,7 +98,7 @@ impl OnDemandUse {
         &self,
         given: &RecordBatch,
         count: usize,
-        found: &[(String, String, ArrayRef)],
+        found: &[ViewColumns],
     ) -> Result<RecordBatch, Error> {
         let schema = given.schema();
         let names = schema.fields().iter().map(|field| field.name().clone());
@@ -111,14 +118,9 @@ impl OnDemandUse {
                 )))?;
             }
         }
-        for source in &self.view.sources {
-            for feature in &source.features {
-                let column = found
-                    .iter()
-                    .find(|(view, name, _)| *view == source.view && name == feature);
-                let Some((_, _, column)) = column else {
-                    continue;
-                };
+        for (source, index) in self.view.sources.iter().zip(&self.read_from) {
+            let read = found.get(*index).into_iter().flatten();
+            for (feature, column) in read.filter(|(name, _)| source.features.contains(name)) {
                 for name in [feature.clone(), format!("{}__{feature}", source.view)] {
                     if !columns.iter().any(|(known, _)| *known == name) {
                         columns.push((name, column.clone()));
@@ -143,5 +145,51 @@ fn strict() -> CastOptions<'static> {
     CastOptions {
         safe: false,
         ..CastOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Int64Array;
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::Int64Type;
+
+    use super::*;
+    use crate::on_demand::{Function, SourceFeatures};
+
+    #[test]
+    fn a_function_gets_the_rows_of_its_own_source_and_not_of_the_same_view_under_an_alias() {
+        let mut used = OnDemandUse::new(
+            OnDemandView {
+                name: "doubled".to_owned(),
+                features: Vec::new(),
+                sources: vec![SourceFeatures {
+                    view: "stats".to_owned(),
+                    join_key_map: std::collections::BTreeMap::new(),
+                    features: vec!["trips".to_owned()],
+                }],
+                request: Vec::new(),
+                function: Function {
+                    name: "doubled".to_owned(),
+                    body: Vec::new(),
+                    text: String::new(),
+                    mode: "pandas".to_owned(),
+                    singleton: false,
+                },
+            },
+            "doubled".to_owned(),
+        );
+        let trips = |value: i64| -> ViewColumns {
+            vec![("trips".to_owned(), Arc::new(Int64Array::from(vec![value])))]
+        };
+        let given = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        for (place, trips_of) in [(0, 3), (1, 7)] {
+            used.read_from = vec![place];
+            let rows = used.rows(&given, 1, &[trips(3), trips(7)]).unwrap();
+            for name in ["trips", "stats__trips"] {
+                let column = rows.column_by_name(name).unwrap();
+                assert_eq!(column.as_primitive::<Int64Type>().value(0), trips_of);
+            }
+        }
     }
 }

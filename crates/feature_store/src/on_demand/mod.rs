@@ -12,8 +12,9 @@ mod worker;
 pub use computed::OnDemandUse;
 pub use view::OnDemandView;
 
+pub(crate) use computed::ViewColumns;
 pub(crate) use transforms::Transforms;
-pub(crate) use view::Function;
+pub(crate) use view::{Function, SourceFeatures};
 
 use crate::error::Kind;
 

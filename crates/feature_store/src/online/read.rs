@@ -13,7 +13,7 @@ use super::{value, view};
 use crate::FeatureStore;
 use crate::error::Error;
 use crate::json;
-use crate::on_demand::OnDemandUse;
+use crate::on_demand::{OnDemandUse, ViewColumns};
 
 /// An online read.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl FeatureStore {
             };
             answer.view(resolved, &rows, oldest);
             if !on_demand.is_empty() {
-                sources.extend(columns(resolved, &rows, oldest)?);
+                sources.push(columns(resolved, &rows, oldest)?);
             }
         }
         if !on_demand.is_empty() {
@@ -209,7 +209,7 @@ fn columns(
     resolved: &Resolved,
     rows: &[Option<Row>],
     oldest_us: i64,
-) -> Result<Vec<(String, String, ArrayRef)>, Error> {
+) -> Result<ViewColumns, Error> {
     let used = &resolved.used;
     let found = rows.iter().map(|row| {
         let row = row.as_ref().filter(|row| row.stamp().us >= oldest_us)?;
@@ -226,7 +226,7 @@ fn columns(
                 used.view.name
             ))
         })?;
-        Ok((used.view.name.clone(), name.clone(), column))
+        Ok((name.clone(), column))
     });
     columns.collect()
 }
