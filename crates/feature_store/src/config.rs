@@ -1,6 +1,7 @@
 //! The `[feature_store]` section of the configuration.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use aws::AwsVariables;
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,13 @@ pub struct Config {
     pub catalogs: BTreeMap<String, CatalogConfig>,
     /// Where online values are kept.
     pub online: OnlineStore,
-    /// `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]`, where `online` is `redis`.
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]`, where `online` is `redis`; `rediss://` with TLS.
     pub redis_url: Option<String>,
+    /// Certificates in PEM form that a `rediss://` server is trusted by; absent: those of the system.
+    pub redis_ca_file: Option<PathBuf>,
+    /// What the names of its keys begin with, which asgards of one Redis server must not share;
+    /// absent: `asgard`. With a part in braces all keys are in one slot.
+    pub redis_prefix: Option<String>,
     /// How long one operation of the Redis server may take, in milliseconds; absent: 2000.
     pub redis_timeout_ms: Option<u64>,
     /// How the functions of on-demand feature views run.

@@ -91,10 +91,7 @@ impl FeatureStore {
             (OnlineStore::Local, _) => None,
             (OnlineStore::Postgres, _) => Some(online::Shared::Database(db.clone())),
             (OnlineStore::Redis, Some(url)) => {
-                let within = config
-                    .redis_timeout_ms
-                    .map(std::time::Duration::from_millis);
-                Some(online::Shared::Redis(online::Redis::new(url, within)?))
+                Some(online::Shared::Redis(online::Redis::new(url, config)?))
             }
             (OnlineStore::Redis, None) => {
                 return Err(Error::Invalid(

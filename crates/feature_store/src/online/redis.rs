@@ -4,14 +4,18 @@
 //! A script on the server compares a row with the one that it has: an older row never takes a newer
 //! one's place, whichever server of asgard writes.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisError, RetryMethod, Script};
+use redis::{
+    AsyncConnectionConfig, Client, FromRedisValue, RedisError, RetryMethod, Script, TlsCertificates,
+};
 use tokio::sync::Mutex;
 
 use super::row::{Row, Stamp};
+use crate::config::Config;
 use crate::error::Error;
 
 /// How long one operation may take, connecting to the store included, where nothing else is set.
@@ -24,8 +28,8 @@ const PAUSES_MS: [u64; 7] = [250, 500, 1_000, 2_000, 4_000, 8_000, 14_000];
 /// Rows in one call of the script: others wait while it runs.
 pub(super) const TOGETHER: usize = 500;
 
-/// The hash of what is known of views.
-const ABOUT: &str = "asgard:online:views";
+/// What the names of keys begin with, where nothing else is set.
+const PREFIX: &str = "asgard";
 
 /// The bytes of a time before a row, in which later is larger.
 const STAMP_BYTES: usize = 17;
@@ -70,10 +74,12 @@ return 1
 /// The store; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Redis {
-    client: Client,
+    client: Arc<Client>,
     /// Without a password.
     shown: Arc<str>,
     budget: Duration,
+    /// What the names of keys begin with.
+    prefix: Arc<str>,
     connection: Arc<Mutex<Connection>>,
 }
 
@@ -84,34 +90,44 @@ struct Connection {
     open: Option<MultiplexedConnection>,
 }
 
-fn rows_of(view: &str) -> String {
-    format!("asgard:online:rows:{view}")
-}
-
 impl Redis {
     /// A store by its address; it is connected to when it is first asked.
     ///
     /// # Errors
-    /// When that is no address.
-    pub(crate) fn new(url: &str, budget: Option<Duration>) -> Result<Self, Error> {
-        let client = Client::open(url).map_err(|error| {
-            Error::Invalid(format!(
-                "feature_store.redis_url is no address of a Redis server ({error}): give redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]"
-            ))
-        })?;
+    /// When that is no address, or another setting cannot be used.
+    pub(crate) fn new(url: &str, config: &Config) -> Result<Self, Error> {
+        let client = open(url, config.redis_ca_file.as_deref())?;
         let shown = client.get_connection_info().addr().to_string().into();
+        let budget = config.redis_timeout_ms.map(Duration::from_millis);
+        let prefix = config.redis_prefix.as_deref().unwrap_or(PREFIX);
+        let fits = |c: char| c.is_ascii_alphanumeric() || "_-.:{}".contains(c);
+        if prefix.is_empty() || prefix.len() > 64 || !prefix.chars().all(fits) {
+            return Err(Error::Invalid(format!(
+                "feature_store.redis_prefix is {prefix:?}: use up to 64 letters, digits and _ - . : {{ }}"
+            )));
+        }
         Ok(Self {
-            client,
+            client: Arc::new(client),
             shown,
             budget: budget.unwrap_or(BUDGET),
+            prefix: prefix.into(),
             connection: Arc::default(),
         })
+    }
+
+    /// The hash of what is known of views.
+    fn about_key(&self) -> String {
+        format!("{}:online:views", self.prefix)
+    }
+
+    fn rows_of(&self, view: &str) -> String {
+        format!("{}:online:rows:{view}", self.prefix)
     }
 
     /// What is known of a view.
     pub(super) async fn about(&self, view: &str) -> Result<Option<String>, Error> {
         let mut command = redis::cmd("HGET");
-        command.arg(ABOUT).arg(view);
+        command.arg(self.about_key()).arg(view);
         self.ask(&Asked::Command(command)).await
     }
 
@@ -124,8 +140,8 @@ impl Redis {
         forget: bool,
     ) -> Result<bool, Error> {
         let script = Script::new(SWAP);
-        let mut call = script.key(ABOUT);
-        call.key(rows_of(view)).arg(view);
+        let mut call = script.key(self.about_key());
+        call.key(self.rows_of(view)).arg(view);
         call.arg(before.unwrap_or_default()).arg(after);
         call.arg(if forget { "forget" } else { "keep" });
         self.ask(&Asked::Script(call)).await
@@ -135,7 +151,7 @@ impl Redis {
     /// a store that does not answer is asked again for a while.
     pub(super) async fn upsert(&self, view: &str, rows: &[(Box<[u8]>, Row)]) -> Result<u64, Error> {
         let script = Script::new(UPSERT);
-        let mut call = script.key(rows_of(view));
+        let mut call = script.key(self.rows_of(view));
         for (key, row) in rows {
             let mut bytes = sortable(row.stamp()).to_vec();
             bytes.extend(row.bytes());
@@ -160,7 +176,7 @@ impl Redis {
             return Ok(Vec::new());
         }
         let mut command = redis::cmd("HMGET");
-        command.arg(rows_of(view)).arg(keys);
+        command.arg(self.rows_of(view)).arg(keys);
         let found: Vec<Option<Vec<u8>>> = self.ask(&Asked::Command(command)).await?;
         let rows = found.into_iter().map(|kept| {
             let Some(kept) = kept else { return Ok(None) };
@@ -176,7 +192,7 @@ impl Redis {
     /// How many entities a view has.
     pub(super) async fn count(&self, view: &str) -> Result<usize, Error> {
         let mut command = redis::cmd("HLEN");
-        command.arg(rows_of(view));
+        command.arg(self.rows_of(view));
         self.ask(&Asked::Command(command)).await
     }
 
@@ -245,6 +261,40 @@ impl Redis {
     }
 }
 
+/// A client of the server, which is not asked yet.
+fn open(url: &str, ca_file: Option<&Path>) -> Result<Client, Error> {
+    let wrong = |error: RedisError| {
+        Error::Invalid(format!(
+            "feature_store.redis_url is no address of a Redis server ({error}): give redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER], or rediss:// where it speaks TLS"
+        ))
+    };
+    let Some(ca_file) = ca_file else {
+        return Client::open(url).map_err(wrong);
+    };
+    if !url.starts_with("rediss://") {
+        return Err(Error::Invalid(
+            "feature_store.redis_ca_file is for servers that speak TLS: give rediss:// in feature_store.redis_url, or leave it out"
+                .to_owned(),
+        ));
+    }
+    let unusable = |why: &dyn std::fmt::Display| {
+        Error::Invalid(format!(
+            "feature_store.redis_ca_file {} cannot be used ({why}): give a file with certificates in PEM form",
+            ca_file.display()
+        ))
+    };
+    let root_cert = std::fs::read(ca_file).map_err(|error| unusable(&error))?;
+    if !String::from_utf8_lossy(&root_cert).contains("-----BEGIN CERTIFICATE-----") {
+        return Err(unusable(&"there is no certificate in it"));
+    }
+    let trusted = TlsCertificates {
+        client_tls: None,
+        root_cert: Some(root_cert),
+    };
+    Client::open(url).map_err(wrong)?;
+    Client::build_with_tls(url, trusted).map_err(|error| unusable(&error))
+}
+
 /// Whether the same question may be answered later.
 fn may_pass(error: &Error) -> bool {
     let Error::OnlineAway { source, .. } = error else {
@@ -311,9 +361,46 @@ mod tests {
 
     #[test]
     fn an_address_shows_no_password() {
-        let store = Redis::new("redis://me:secret@cache:6380/2", None).unwrap();
-        assert_eq!(&*store.shown, "cache:6380");
-        let refused = Redis::new("http://cache", None).err().unwrap().to_string();
+        for scheme in ["redis", "rediss"] {
+            let url = format!("{scheme}://me:secret@cache:6380/2");
+            let store = Redis::new(&url, &Config::default()).unwrap();
+            assert_eq!(&*store.shown, "cache:6380");
+        }
+        let refused = Redis::new("http://cache", &Config::default());
+        let refused = refused.err().unwrap().to_string();
         assert!(refused.contains("redis://"), "{refused}");
+    }
+
+    #[test]
+    fn settings_that_cannot_be_used_are_told() {
+        let prefix = |text: &str| Config {
+            redis_prefix: Some(text.to_owned()),
+            ..Config::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let ca = |text: &str| {
+            let path = dir.path().join("ca.pem");
+            std::fs::write(&path, text).unwrap();
+            Config {
+                redis_ca_file: Some(path),
+                ..Config::default()
+            }
+        };
+        let tls = "rediss://cache";
+        for (url, config, words) in [
+            ("redis://cache", prefix(""), "redis_prefix"),
+            ("redis://cache", prefix("a b"), "redis_prefix"),
+            ("redis://cache", ca(""), "give rediss://"),
+            (tls, ca("nothing"), "no certificate"),
+        ] {
+            let refused = Redis::new(url, &config).err().unwrap().to_string();
+            assert!(refused.contains(words), "{refused}");
+        }
+        let store = Redis::new("redis://cache", &prefix("{team}:one")).unwrap();
+        assert_eq!(
+            store.rows_of("default/v"),
+            "{team}:one:online:rows:default/v"
+        );
+        assert_eq!(store.about_key(), "{team}:one:online:views");
     }
 }

@@ -36,10 +36,21 @@ impl RedisServer {
 
     fn wait(&self) {
         let end = Instant::now() + Duration::from_secs(60);
-        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+        while !self.answers().unwrap_or(false) {
             assert!(Instant::now() < end, "the Redis server did not start");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Whether it has read its file: until then it listens, and refuses what it is asked.
+    fn answers(&self) -> std::io::Result<bool> {
+        use std::io::{Read as _, Write as _};
+
+        let mut asked = std::os::unix::net::UnixStream::connect(self.socket())?;
+        asked.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        asked.read_exact(&mut answer)?;
+        Ok(&answer == b"+PONG")
     }
 
     fn kill(&mut self) {
@@ -239,4 +250,175 @@ async fn post(app: axum::Router, body: serde_json::Value) -> u16 {
         .body(axum::body::Body::from(body.to_string()))
         .unwrap();
     app.oneshot(request).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn servers_with_other_prefixes_do_not_see_each_others_values() {
+    let Some(server) = RedisServer::start() else {
+        eprintln!("skipped: there is neither redis-server nor valkey-server");
+        return;
+    };
+    let with = |prefix: &str| feature_store::Config {
+        online: feature_store::OnlineStore::Redis,
+        redis_url: Some(server.url()),
+        redis_timeout_ms: Some(30_000),
+        redis_prefix: Some(prefix.to_owned()),
+        ..feature_store::Config::default()
+    };
+    let one = App::with(&with("{team}:one")).await;
+    let other = App::with(&with("{team}:other")).await;
+    for app in [&one, &other] {
+        app.customers().await;
+    }
+    let load = json!({"feature_views": ["customer_features"], "end_ts": "2025-11-03"});
+    let path = "/feast/materialize-incremental";
+    let (status, body) = one.post(path, load).await;
+    assert_eq!(status, 200, "{body}");
+    let (_, body) = trips(&one).await;
+    assert_eq!(body["results"][1]["values"], json!([4]));
+    let (_, body) = trips(&other).await;
+    assert_eq!(body["results"][1]["values"], json!([null]));
+}
+
+/// A server that speaks TLS and nothing else, with a certificate of an authority of its own: the
+/// address, and the authority's certificate. None where the machine has no such server.
+struct TlsServer {
+    process: Child,
+    url: String,
+    dir: TempDir,
+}
+
+impl TlsServer {
+    fn start() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        certify(dir.path())?;
+        // A port that was free may be taken when the server wants it.
+        let (process, url) = (0..10).find_map(|_| Self::listening(&dir))?;
+        Some(Self { process, url, dir })
+    }
+
+    fn listening(dir: &TempDir) -> Option<(Child, String)> {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let file = |name: &str| dir.path().join(name);
+        let mut process = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--bind", "127.0.0.1"])
+            .args(["--tls-auth-clients", "no", "--tls-port", &port.to_string()])
+            .arg("--tls-cert-file")
+            .arg(file("server.pem"))
+            .arg("--tls-key-file")
+            .arg(file("server.key"))
+            .arg("--tls-ca-cert-file")
+            .arg(file("ca.pem"))
+            .arg("--dir")
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .ok()?;
+        loop {
+            if process.try_wait().unwrap().is_some() {
+                return None;
+            }
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some((process, format!("rediss://localhost:{port}")));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Makes an authority and a certificate of it for `localhost`.
+fn certify(dir: &std::path::Path) -> Option<()> {
+    let openssl = |args: &[&str]| {
+        let mut command = Command::new("openssl");
+        let done = command.args(args).current_dir(dir).stderr(Stdio::null());
+        done.stdout(Stdio::null())
+            .status()
+            .ok()?
+            .success()
+            .then_some(())
+    };
+    let key = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ];
+    let ca = [
+        "req",
+        "-x509",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=authority",
+        "-keyout",
+        "ca.key",
+    ];
+    openssl(&[&ca[..], &["-out", "ca.pem"], &key[..]].concat())?;
+    std::fs::write(dir.join("names"), "subjectAltName=DNS:localhost").unwrap();
+    let asked = [
+        "req",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        "server.key",
+        "-out",
+        "server.csr",
+    ];
+    openssl(&[&asked[..], &key[..]].concat())?;
+    let signed = [
+        "x509",
+        "-req",
+        "-days",
+        "2",
+        "-in",
+        "server.csr",
+        "-out",
+        "server.pem",
+    ];
+    let by = [
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-extfile",
+        "names",
+    ];
+    openssl(&[&signed[..], &by[..]].concat())
+}
+
+#[tokio::test]
+async fn a_server_with_tls_is_trusted_by_its_own_authority_and_not_without() {
+    let Some(server) = TlsServer::start() else {
+        eprintln!("skipped: there is no redis-server that speaks TLS, or no openssl");
+        return;
+    };
+    let with = |redis_ca_file| feature_store::Config {
+        online: feature_store::OnlineStore::Redis,
+        redis_url: Some(server.url.clone()),
+        redis_timeout_ms: Some(30_000),
+        redis_ca_file,
+        ..feature_store::Config::default()
+    };
+    let app = App::with(&with(Some(server.dir.path().join("ca.pem")))).await;
+    app.customers().await;
+    let load = json!({"feature_views": ["customer_features"], "end_ts": "2025-11-03"});
+    let (status, body) = app.post("/feast/materialize-incremental", load).await;
+    assert_eq!(status, 200, "{body}");
+    let (_, body) = trips(&app).await;
+    assert_eq!(body["results"][1]["values"], json!([4]));
+    let stranger = App::with(&with(None)).await;
+    stranger.customers().await;
+    let (status, body) = trips(&stranger).await;
+    assert_eq!(status, 503, "{body}");
 }
