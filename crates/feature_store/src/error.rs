@@ -80,6 +80,11 @@ pub enum Error {
     /// Something else is doing it.
     #[error("{0}")]
     Busy(String),
+    /// The values of a view were removed while others were on their way to them.
+    #[error(
+        "the online values of feature view '{view}' were removed while these were on their way: it was deleted, or has other join keys now"
+    )]
+    RemovedMeanwhile { view: String },
     /// It cannot be done now, but later.
     #[error("{what}")]
     Later { what: String, help: &'static str },
@@ -234,6 +239,13 @@ impl Error {
         }
     }
 
+    /// A write to the online values of a view (`PROJECT/VIEW`) that are not there any more.
+    pub(crate) fn removed_meanwhile(view: &str) -> Self {
+        Self::RemovedMeanwhile {
+            view: view.rsplit('/').next().unwrap_or(view).to_owned(),
+        }
+    }
+
     /// A read that names neither features nor a service, or both.
     pub(crate) fn nothing_asked() -> Self {
         Self::Invalid("give either features, a list of VIEW:FEATURE, or feature_service".to_owned())
@@ -264,7 +276,7 @@ impl Error {
             | Self::OnlineEntry { .. }
             | Self::Later { .. }
             | Self::OnlineAway { .. } => Code::Unavailable,
-            Self::InUse(_) | Self::Busy(_) => Code::Conflict,
+            Self::InUse(_) | Self::Busy(_) | Self::RemovedMeanwhile { .. } => Code::Conflict,
             Self::UnknownCatalog { .. }
             | Self::UnknownColumn { .. }
             | Self::UnknownFeature { .. }
@@ -323,6 +335,9 @@ impl Error {
                     .to_owned()
             }
             Self::Busy(_) => "wait until it is done; nothing is lost by asking again".to_owned(),
+            Self::RemovedMeanwhile { .. } => {
+                "send it again if the view is still there: it is taken by what the view is now".to_owned()
+            }
             Self::Exists { .. } => {
                 "delete it first (DELETE /feast/features/NAME) or choose another name".to_owned()
             }

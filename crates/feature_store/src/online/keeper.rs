@@ -11,9 +11,9 @@ use std::sync::{Arc, Weak};
 use redb::{
     Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
 };
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::about::{About, Bookmark, Rekey};
 use super::row::{self, Row};
 use super::view::ViewRows;
 use crate::error::Error;
@@ -24,51 +24,33 @@ const VIEWS: TableDefinition<&str, &[u8]> = TableDefinition::new("views");
 /// How many writes are put into one commit.
 const TOGETHER: usize = 256;
 
-/// What a view's rows are about.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct About {
-    /// The join keys, in the order in which they make a row's key.
-    pub(crate) join_keys: Vec<String>,
-    /// The lists of features that rows follow, by their number.
-    pub(crate) layouts: Vec<Vec<String>>,
-    /// How far the table was materialized.
-    pub(crate) bookmark: Option<Bookmark>,
-}
-
-impl About {
-    /// Reads what was kept of a view. What cannot be read is not taken for nothing: rows would be
-    /// written over by older ones, and the list of their features lost.
-    ///
-    /// # Errors
-    /// [`Error::OnlineEntry`].
-    pub(super) fn read(view: &str, kept: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(kept).map_err(|error| Error::OnlineEntry {
-            view: view.to_owned(),
-            why: error.to_string(),
-        })
-    }
-}
-
-/// How far a view's table was materialized.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Bookmark {
-    pub(crate) snapshot_id: i64,
-    /// What the view was made of then; a view of another kind starts anew.
-    pub(crate) definition: String,
-    /// Whether the table had rows of a later time than was asked for.
-    pub(crate) left_later_rows: bool,
-}
-
 /// Rows on their way into a view.
 pub(crate) struct Batch {
     pub(crate) view: Arc<ViewRows>,
-    pub(crate) about: About,
+    /// That of [`About`] when the rows were made. Those of an older one are refused.
+    pub(crate) generation: u64,
     pub(crate) rows: Vec<(Box<[u8]>, Row)>,
+    /// How far the table is materialized with these rows.
+    pub(crate) bookmark: Option<Bookmark>,
 }
 
 enum Order {
     Write(Batch, oneshot::Sender<Result<usize, Error>>),
-    Forget(Arc<ViewRows>, oneshot::Sender<Result<(), Error>>),
+    Forget(
+        Arc<ViewRows>,
+        Option<Rekey>,
+        oneshot::Sender<Result<(), Error>>,
+    ),
+}
+
+/// What became of an order in its commit.
+enum Done {
+    /// Which of the rows were newer.
+    Written(Vec<usize>),
+    /// The rows were removed: what is known since.
+    Forgotten(About),
+    /// What it was about is not there any more.
+    Passed,
 }
 
 /// The open file; cheap to clone.
@@ -115,7 +97,8 @@ impl Keeper {
     /// Writes rows, and tells how many of them were newer than what was there.
     ///
     /// # Errors
-    /// When the file cannot be written; nothing of the batch is kept then.
+    /// When the file cannot be written, or the view's rows were removed since the batch was made;
+    /// nothing of the batch is kept then.
     pub(crate) async fn write(&self, batch: Batch) -> Result<usize, Error> {
         self.order(|answer| Order::Write(batch, answer)).await
     }
@@ -124,8 +107,13 @@ impl Keeper {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(crate) async fn forget(&self, view: Arc<ViewRows>) -> Result<(), Error> {
-        self.order(|answer| Order::Forget(view, answer)).await
+    pub(crate) async fn forget(
+        &self,
+        view: Arc<ViewRows>,
+        rekey: Option<Rekey>,
+    ) -> Result<(), Error> {
+        self.order(|answer| Order::Forget(view, rekey, answer))
+            .await
     }
 
     async fn order<T>(
@@ -213,48 +201,90 @@ fn write_all(database: &Weak<Database>, waiting: &mpsc::Receiver<Order>) {
         drop(database);
         for (order, outcome) in outcomes {
             match outcome {
-                Ok(newer) => acknowledge(order, newer),
+                Ok(done) => acknowledge(order, done),
                 Err(error) => refuse(order, error),
             }
         }
     }
 }
 
-/// An order, and which of its rows were newer.
-type Outcome = (Order, Result<Vec<usize>, redb::Error>);
+type Outcome = (Order, Result<Done, redb::Error>);
 
 fn each_alone(database: &Database, orders: Vec<Order>) -> Vec<Outcome> {
     let tried = orders.into_iter().map(|order| {
-        let written = commit(database, std::slice::from_ref(&order));
-        let newer = written.map(|written| written.into_iter().next().unwrap_or_default());
-        (order, newer)
+        let done = commit(database, std::slice::from_ref(&order));
+        let done = done.map(|done| done.into_iter().next().unwrap_or(Done::Passed));
+        (order, done)
     });
     tried.collect()
 }
 
-/// Which rows of each order were newer.
-fn commit(database: &Database, orders: &[Order]) -> Result<Vec<Vec<usize>>, redb::Error> {
+/// What became of each order.
+fn commit(database: &Database, orders: &[Order]) -> Result<Vec<Done>, redb::Error> {
     let writing = database.begin_write()?;
-    let mut written = Vec::with_capacity(orders.len());
+    let mut done = Vec::with_capacity(orders.len());
     for order in orders {
-        written.push(match order {
+        done.push(match order {
             Order::Write(batch, _) => write(&writing, batch)?,
-            Order::Forget(view, _) => {
-                writing.delete_table(rows_of(view.name()))?;
-                writing.open_table(VIEWS)?.remove(view.name())?;
-                Vec::new()
-            }
+            Order::Forget(view, rekey, _) => forget(&writing, view, rekey.as_ref())?,
         });
     }
     writing.commit()?;
-    Ok(written)
+    Ok(done)
 }
 
-fn write(writing: &WriteTransaction, batch: &Batch) -> Result<Vec<usize>, redb::Error> {
+fn corrupted(error: impl std::fmt::Display) -> redb::Error {
+    redb::Error::Corrupted(error.to_string())
+}
+
+/// What is known of a view inside of a commit: join keys and lists of features are those of now,
+/// which somebody may have changed since the batch was made; generation and bookmark are those of
+/// the last commit.
+fn known(view: &ViewRows, kept: Option<&[u8]>) -> Result<About, Error> {
+    let kept = kept
+        .map(|kept| About::read(view.name(), kept))
+        .transpose()?;
+    let kept = kept.unwrap_or_default();
+    Ok(About {
+        generation: kept.generation,
+        bookmark: kept.bookmark,
+        ..view.about().clone()
+    })
+}
+
+fn forget(
+    writing: &WriteTransaction,
+    view: &ViewRows,
+    rekey: Option<&Rekey>,
+) -> Result<Done, redb::Error> {
+    let mut views = writing.open_table(VIEWS)?;
+    let kept = views.get(view.name())?.map(|kept| kept.value().to_vec());
+    // What cannot be read can be removed.
+    let known = known(view, kept.as_deref()).unwrap_or_default();
+    let Some(about) = known.forgotten(rekey) else {
+        return Ok(Done::Passed);
+    };
+    let text = serde_json::to_vec(&about).map_err(corrupted)?;
+    views.insert(view.name(), &*text)?;
+    writing.delete_table(rows_of(view.name()))?;
+    Ok(Done::Forgotten(about))
+}
+
+fn write(writing: &WriteTransaction, batch: &Batch) -> Result<Done, redb::Error> {
     let view = batch.view.name();
-    let about = serde_json::to_vec(&batch.about)
-        .map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-    writing.open_table(VIEWS)?.insert(view, &*about)?;
+    let mut views = writing.open_table(VIEWS)?;
+    let kept = views.get(view)?.map(|kept| kept.value().to_vec());
+    let mut about = known(&batch.view, kept.as_deref()).map_err(corrupted)?;
+    if about.generation != batch.generation {
+        return Ok(Done::Passed);
+    }
+    if batch.bookmark.is_some() {
+        about.bookmark.clone_from(&batch.bookmark);
+    }
+    let about = serde_json::to_vec(&about).map_err(corrupted)?;
+    if kept.as_ref() != Some(&about) {
+        views.insert(view, &*about)?;
+    }
     let mut table = writing.open_table(rows_of(view))?;
     let mut newer = Vec::with_capacity(batch.rows.len());
     for (index, (key, row)) in batch.rows.iter().enumerate() {
@@ -265,13 +295,16 @@ fn write(writing: &WriteTransaction, batch: &Batch) -> Result<Vec<usize>, redb::
             newer.push(index);
         }
     }
-    Ok(newer)
+    Ok(Done::Written(newer))
 }
 
-fn acknowledge(order: Order, newer: Vec<usize>) {
+fn acknowledge(order: Order, done: Done) {
     // Whoever does not wait any more is not told.
-    match order {
-        Order::Write(batch, answer) => {
+    match (order, done) {
+        (Order::Write(batch, answer), Done::Written(newer)) => {
+            if batch.bookmark.is_some() {
+                batch.view.about().bookmark.clone_from(&batch.bookmark);
+            }
             let count = newer.len();
             let mut newer = newer.into_iter().peekable();
             for (index, (key, row)) in batch.rows.into_iter().enumerate() {
@@ -281,8 +314,13 @@ fn acknowledge(order: Order, newer: Vec<usize>) {
             }
             let _ = answer.send(Ok(count));
         }
-        Order::Forget(view, answer) => {
-            view.clear();
+        (Order::Write(batch, answer), _) => {
+            let _ = answer.send(Err(Error::removed_meanwhile(batch.view.name())));
+        }
+        (Order::Forget(view, _, answer), done) => {
+            if let Done::Forgotten(about) = done {
+                view.clear(about);
+            }
             let _ = answer.send(Ok(()));
         }
     }
@@ -292,7 +330,7 @@ fn refuse(order: Order, error: redb::Error) {
     let error = Error::online("the online store cannot be written")(error);
     match order {
         Order::Write(_, answer) => drop(answer.send(Err(error))),
-        Order::Forget(_, answer) => drop(answer.send(Err(error))),
+        Order::Forget(.., answer) => drop(answer.send(Err(error))),
     }
 }
 
@@ -322,8 +360,9 @@ mod tests {
         };
         let batch = Batch {
             view: view(),
-            about: About::default(),
+            generation: 0,
             rows: vec![(Box::from(&b"1"[..]), Row::new(stamp, 0, |_| {}))],
+            bookmark: None,
         };
         keeper.write(batch).await.unwrap();
         let writing = keeper.database.begin_write().unwrap();
@@ -336,10 +375,98 @@ mod tests {
         assert!(refused.to_string().contains("'default/v'"), "{refused}");
         assert!(refused.help().unwrap().contains("DELETE /feast/features/v"));
         // What the help says brings it to life again.
-        keeper.forget(view()).await.unwrap();
-        assert_eq!(load().await.unwrap(), About::default());
+        keeper.forget(view(), None).await.unwrap();
+        let forgotten = About::default().forgotten(None).unwrap();
+        assert_eq!(load().await.unwrap(), forgotten);
         put(&keeper, rows_of("default/v")).await;
         let refused = load().await.unwrap_err();
         assert!(refused.to_string().contains("too short"), "{refused}");
+    }
+
+    const VIEW: &str = "default/v";
+
+    fn batch(view: &Arc<ViewRows>, layout: u32, us: i64, bookmark: Option<Bookmark>) -> Batch {
+        let stamp = Stamp { us, created: None };
+        let key = Box::from(us.to_le_bytes().as_slice());
+        Batch {
+            view: view.clone(),
+            generation: view.about().generation,
+            rows: vec![(key, Row::new(stamp, layout, |_| {}))],
+            bookmark,
+        }
+    }
+
+    fn bookmark() -> Option<Bookmark> {
+        Some(Bookmark {
+            snapshot_id: 7,
+            definition: "of then".to_owned(),
+            left_later_rows: false,
+        })
+    }
+
+    async fn kept(keeper: &Keeper) -> (About, usize) {
+        let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = count.clone();
+        let each = move |_: &[u8], _| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        };
+        let about = keeper.load(VIEW.to_owned(), each).await.unwrap();
+        (about, count.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn a_slow_writer_takes_back_neither_lists_of_features_nor_a_bookmark() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = Keeper::open(dir.path().join("online.redb")).await.unwrap();
+        let view = Arc::new(ViewRows::new(VIEW.to_owned()));
+        view.about().layouts.push(vec!["one".to_owned()]);
+        let slow = batch(&view, 0, 1, None);
+        view.about().layouts.push(vec!["two".to_owned()]);
+        let quick = batch(&view, 1, 2, bookmark());
+        keeper.write(quick).await.unwrap();
+        keeper.write(slow).await.unwrap();
+        let (about, rows) = kept(&keeper).await;
+        assert_eq!((about.layouts.len(), rows), (2, 2));
+        assert_eq!(about.bookmark, bookmark());
+        assert_eq!(view.about().bookmark, bookmark());
+    }
+
+    #[tokio::test]
+    async fn what_was_on_its_way_to_removed_rows_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = Keeper::open(dir.path().join("online.redb")).await.unwrap();
+        let view = Arc::new(ViewRows::new(VIEW.to_owned()));
+        view.about().layouts.push(vec!["one".to_owned()]);
+        keeper.write(batch(&view, 0, 1, None)).await.unwrap();
+        let late = batch(&view, 0, 2, bookmark());
+        keeper.forget(view.clone(), None).await.unwrap();
+        let refused = keeper.write(late).await.unwrap_err();
+        assert!(refused.to_string().contains("'v'"), "{refused}");
+        let (about, rows) = kept(&keeper).await;
+        assert_eq!((about.bookmark, about.generation, rows), (None, 1, 0));
+        // Rows that were made since are taken, and the numbers of lists go on.
+        assert_eq!(view.about().layouts.len(), 1);
+        keeper.write(batch(&view, 0, 3, None)).await.unwrap();
+        assert_eq!(kept(&keeper).await.1, 1);
+    }
+
+    #[tokio::test]
+    async fn of_two_who_remove_the_rows_by_old_join_keys_the_second_finds_them_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = Keeper::open(dir.path().join("online.redb")).await.unwrap();
+        let view = Arc::new(ViewRows::new(VIEW.to_owned()));
+        view.about().layouts.push(vec!["one".to_owned()]);
+        let rekey = || {
+            Some(Rekey {
+                generation: 0,
+                from: Vec::new(),
+                to: vec!["id".to_owned()],
+            })
+        };
+        keeper.forget(view.clone(), rekey()).await.unwrap();
+        keeper.write(batch(&view, 0, 1, None)).await.unwrap();
+        keeper.forget(view.clone(), rekey()).await.unwrap();
+        let (about, rows) = kept(&keeper).await;
+        assert_eq!((about.join_keys.len(), rows), (1, 1));
     }
 }

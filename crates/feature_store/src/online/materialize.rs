@@ -7,8 +7,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::about::Bookmark;
 use super::appended;
-use super::keeper::{Batch, Bookmark};
+use super::keeper::Batch;
 use super::newest::{Job, Rows, newest};
 use super::view::ViewRows;
 use crate::FeatureStore;
@@ -263,8 +264,9 @@ impl FeatureStore {
         now: i64,
     ) -> Result<Materialized, Error> {
         let started = Instant::now();
-        let rows = self.online_rows_of(view).await?;
-        let plan = self.plan(view, &rows, span, now).await?;
+        let (rows, about) = self.online.rows_to_write(view).await?;
+        let generation = about.generation;
+        let plan = self.plan(view, about.bookmark, span, now).await?;
         let mut done = Materialized {
             view: view.name.clone(),
             mode: plan.mode,
@@ -274,7 +276,7 @@ impl FeatureStore {
             entities: 0,
         };
         if let Some(scan) = plan.scan {
-            let layout = self.online.layout(&rows, view).await?;
+            let layout = self.online.layout(&rows, view, generation).await?;
             let job = Job::new(view, plan.columns, layout, span.end_us);
             let newest = newest(scan, Arc::new(job)).await?;
             done.rows_read = newest.rows_read;
@@ -283,7 +285,8 @@ impl FeatureStore {
                 definition: definition(view),
                 left_later_rows: newest.left_later_rows,
             });
-            done.entities_written = self.keep(&rows, newest.rows, bookmark).await?;
+            let kept = self.keep(&rows, generation, newest.rows, bookmark).await;
+            done.entities_written = kept?;
             let start = span.start_us.filter(|start| *start != i64::MIN);
             let start = start.unwrap_or(newest.first_us.min(span.end_us));
             let interval = (start, span.end_us);
@@ -296,23 +299,10 @@ impl FeatureStore {
         Ok(done)
     }
 
-    /// The rows of a view, empty when they were about other join keys.
-    pub(super) async fn online_rows_of(&self, view: &FeatureView) -> Result<Arc<ViewRows>, Error> {
-        let rows = self.online.rows(&view.project, &view.name).await?;
-        let others = {
-            let about = rows.about();
-            !about.layouts.is_empty() && about.join_keys != view.join_keys
-        };
-        if others {
-            self.online.forget(&view.project, &view.name).await?;
-        }
-        Ok(rows)
-    }
-
     async fn plan(
         &self,
         view: &FeatureView,
-        rows: &ViewRows,
+        bookmark: Option<Bookmark>,
         span: Span,
         now: i64,
     ) -> Result<Plan, Error> {
@@ -322,7 +312,7 @@ impl FeatureStore {
         used.features = view.features.iter().map(|f| f.name.clone()).collect();
         let columns = Columns::find(&used, name, &table::columns(&table))?;
         let current = table.metadata().current_snapshot_id();
-        let known = rows.about().bookmark.clone().filter(|bookmark| {
+        let known = bookmark.filter(|bookmark| {
             let continues = span.start_us.is_none() && !bookmark.left_later_rows;
             continues && bookmark.definition == definition(view)
         });
@@ -367,6 +357,7 @@ impl FeatureStore {
     async fn keep(
         &self,
         rows: &Arc<ViewRows>,
+        generation: u64,
         newest: Rows,
         bookmark: Option<Bookmark>,
     ) -> Result<usize, Error> {
@@ -375,18 +366,14 @@ impl FeatureStore {
         loop {
             let part: Vec<_> = newest.by_ref().take(WRITE_ROWS).collect();
             let last = part.len() < WRITE_ROWS;
-            let mut about = rows.about().clone();
-            if last {
-                about.bookmark.clone_from(&bookmark);
-            }
             let batch = Batch {
                 view: rows.clone(),
-                about,
+                generation,
                 rows: part,
+                bookmark: bookmark.clone().filter(|_| last),
             };
             written += self.online.write(batch).await?;
             if last {
-                self.online.set_bookmark(rows, bookmark).await?;
                 return Ok(written);
             }
         }

@@ -1,5 +1,6 @@
 //! The online store: the newest values of each view by entity, in memory, with a durable copy.
 
+mod about;
 mod appended;
 mod copy;
 mod keeper;
@@ -32,11 +33,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::OnceCell;
 
-use self::keeper::{Batch, Bookmark, Keeper};
+use self::about::{About, Rekey};
+use self::keeper::{Batch, Keeper};
 use self::row::Row;
 use self::view::ViewRows;
 use crate::error::Error;
 use crate::feature_view::FeatureView;
+
+/// How often a writer looks again at rows whose join keys others change.
+const TRIES: usize = 10;
 
 /// The file in the data directory.
 const FILE: &str = "online.redb";
@@ -113,33 +118,36 @@ impl Online {
     }
 
     /// The number of the list of features that a view has now.
-    async fn layout(&self, rows: &ViewRows, view: &FeatureView) -> Result<u32, Error> {
-        let Some(shared) = &self.0.shared else {
-            return Ok(rows.layout(view));
+    ///
+    /// # Errors
+    /// When the rows of that generation were removed.
+    async fn layout(
+        &self,
+        rows: &ViewRows,
+        view: &FeatureView,
+        generation: u64,
+    ) -> Result<u32, Error> {
+        let number = match &self.0.shared {
+            None => rows.layout(view, generation),
+            Some(shared) => {
+                let (number, about) = shared.layout(rows.name(), view, generation).await?;
+                *rows.about() = about;
+                number
+            }
         };
-        let (number, about) = shared.layout(rows.name(), view).await?;
-        *rows.about() = about;
-        Ok(number)
+        number.ok_or_else(|| Error::removed_meanwhile(rows.name()))
     }
 
-    /// Writes rows, and tells how many of them were newer than what was there.
+    /// Writes rows, and how far the table was materialized with them; tells how many rows were newer
+    /// than what was there.
+    ///
+    /// # Errors
+    /// When the rows of the batch's generation were removed.
     async fn write(&self, batch: Batch) -> Result<usize, Error> {
         match &self.0.shared {
             Some(shared) => shared.write(batch).await,
             None => self.keeper().await?.write(batch).await,
         }
-    }
-
-    /// Remembers how far a view's table was materialized; the file has it with the last rows.
-    async fn set_bookmark(&self, rows: &ViewRows, bookmark: Option<Bookmark>) -> Result<(), Error> {
-        match &self.0.shared {
-            Some(shared) => {
-                let about = shared.set_bookmark(rows.name(), bookmark).await?;
-                *rows.about() = about;
-            }
-            None => rows.about().bookmark = bookmark,
-        }
-        Ok(())
     }
 
     /// The rows of some keys, in their order.
@@ -186,10 +194,33 @@ impl Online {
             Err(Error::OnlineEntry { .. }) => Arc::new(ViewRows::new(format!("{project}/{view}"))),
             rows => rows?,
         };
+        self.remove(rows, None).await
+    }
+
+    async fn remove(&self, rows: Arc<ViewRows>, rekey: Option<Rekey>) -> Result<(), Error> {
         let Some(shared) = &self.0.shared else {
-            return self.keeper().await?.forget(rows).await;
+            return self.keeper().await?.forget(rows, rekey).await;
         };
-        *rows.about() = shared.forget(rows.name()).await?;
+        *rows.about() = shared.forget(rows.name(), rekey.as_ref()).await?;
         Ok(())
+    }
+
+    /// The rows of a view for who will write to it, and what is known of them now. Those by other
+    /// join keys are removed.
+    async fn rows_to_write(&self, view: &FeatureView) -> Result<(Arc<ViewRows>, About), Error> {
+        for _ in 0..TRIES {
+            let rows = self.rows(&view.project, &view.name).await?;
+            let about = rows.about().clone();
+            if about.layouts.is_empty() || about.join_keys == view.join_keys {
+                return Ok((rows, about));
+            }
+            let rekey = Rekey {
+                generation: about.generation,
+                from: about.join_keys,
+                to: view.join_keys.clone(),
+            };
+            self.remove(rows, Some(rekey)).await?;
+        }
+        Err(Error::removed_meanwhile(&view.name))
     }
 }

@@ -34,11 +34,17 @@ const PREFIX: &str = "asgard";
 /// The bytes of a time before a row, in which later is larger.
 const STAMP_BYTES: usize = 17;
 
-/// Takes pairs of key and row; tells how many rows were not older than what was there. Bytes are
-/// compared one by one: the order of texts depends on the server's language.
+/// Takes a view, its generation, and pairs of key and row; tells how many rows were not older than
+/// what was there, or -1 when the view is of another generation. Bytes are compared one by one: the
+/// order of texts depends on the server's language.
 const UPSERT: &str = r"
+local about = redis.call('HGET', KEYS[2], ARGV[1])
+local generation = about and cjson.decode(about).generation or 0
+if generation ~= tonumber(ARGV[2]) then
+  return -1
+end
 local written = 0
-for i = 1, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   local key, new = ARGV[i], ARGV[i + 1]
   local there = redis.call('HGET', KEYS[1], key)
   local newer = true
@@ -147,27 +153,35 @@ impl Redis {
         self.ask(&Asked::Script(call)).await
     }
 
-    /// Writes rows, and tells how many were newer than what was there. Rows may be written twice, so
-    /// a store that does not answer is asked again for a while.
-    pub(super) async fn upsert(&self, view: &str, rows: &[(Box<[u8]>, Row)]) -> Result<u64, Error> {
+    /// Writes rows, and tells how many were newer than what was there; nothing is written when the
+    /// view is of another generation. Rows may be written twice, so a store that does not answer is
+    /// asked again for a while.
+    pub(super) async fn upsert(
+        &self,
+        view: &str,
+        generation: u64,
+        rows: &[(Box<[u8]>, Row)],
+    ) -> Result<Option<u64>, Error> {
         let script = Script::new(UPSERT);
         let mut call = script.key(self.rows_of(view));
+        call.key(self.about_key()).arg(view).arg(generation);
         for (key, row) in rows {
             let mut bytes = sortable(row.stamp()).to_vec();
             bytes.extend(row.bytes());
             call.arg(&**key).arg(bytes);
         }
         let asked = Asked::Script(call);
+        let written = |answer: i64| u64::try_from(answer).ok();
         for pause_ms in PAUSES_MS {
             match self.ask(&asked).await {
                 Err(error) if may_pass(&error) => {
                     tracing::warn!(error = %error.message(), pause_ms, "rows are written again after a pause");
                 }
-                answer => return answer,
+                answer => return answer.map(written),
             }
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
-        self.ask(&asked).await
+        self.ask(&asked).await.map(written)
     }
 
     /// The rows of some keys, in their order.

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 
 use db::Db;
 
-use super::keeper::{About, Batch, Bookmark};
+use super::about::{About, Bookmark, Rekey};
+use super::keeper::Batch;
 use super::redis::{self, Redis};
 use super::row::Row;
-use super::view::layout_of;
 use crate::error::Error;
 use crate::feature_view::FeatureView;
 use crate::store::online_rows::{self, OnlineRow};
@@ -40,23 +40,37 @@ impl Shared {
         read(view, about.as_deref())
     }
 
-    /// The number of the list of features that a view has now. Servers agree on it.
+    /// The number of the list of features that a view has now. Servers agree on it; none when the
+    /// rows of that generation were removed.
     pub(crate) async fn layout(
         &self,
         name: &str,
         view: &FeatureView,
-    ) -> Result<(u32, About), Error> {
-        self.change(name, |about| layout_of(about, view)).await
+        generation: u64,
+    ) -> Result<(Option<u32>, About), Error> {
+        self.change(name, |about| about.layout(view, generation))
+            .await
     }
 
-    /// Remembers how far a view's table was materialized.
-    pub(crate) async fn set_bookmark(
+    /// Remembers how far a view's table was materialized, unless its rows of that generation were
+    /// removed.
+    async fn set_bookmark(
         &self,
         name: &str,
-        bookmark: Option<Bookmark>,
+        generation: u64,
+        bookmark: &Bookmark,
     ) -> Result<About, Error> {
-        let change = |about: &mut About| about.bookmark.clone_from(&bookmark);
-        Ok(self.change(name, change).await?.1)
+        let change = |about: &mut About| {
+            let stands = about.generation == generation;
+            if stands {
+                about.bookmark = Some(bookmark.clone());
+            }
+            stands
+        };
+        match self.change(name, change).await? {
+            (true, about) => Ok(about),
+            (false, _) => Err(Error::removed_meanwhile(name)),
+        }
     }
 
     async fn change<T>(
@@ -91,10 +105,13 @@ impl Shared {
         }
     }
 
-    /// Writes rows, and tells how many of them were newer than what was there. Every transaction
-    /// holds whole rows, so what is written when one fails is right, if not all.
+    /// Writes rows, then the bookmark, and tells how many rows were newer than what was there. Every
+    /// transaction holds whole rows, so what is written when one fails is right, if not all.
+    ///
+    /// # Errors
+    /// When the rows of the batch's generation were removed, by whichever server.
     pub(crate) async fn write(&self, batch: Batch) -> Result<usize, Error> {
-        let view = batch.view.name().to_owned();
+        let (view, generation) = (batch.view.name(), batch.generation);
         let rows = newest(batch.rows);
         let mut newer = 0;
         match self {
@@ -102,15 +119,24 @@ impl Shared {
                 for part in rows.chunks(TOGETHER) {
                     let part: Vec<OnlineRow> = part.iter().map(database_row).collect();
                     let mut tx = db.begin().await?;
-                    newer += online_rows::upsert(&mut tx, &view, &part).await?;
+                    let about = online_rows::hold_about(&mut tx, view).await?;
+                    if read(view, about.as_deref())?.generation != generation {
+                        return Err(Error::removed_meanwhile(view));
+                    }
+                    newer += online_rows::upsert(&mut tx, view, &part).await?;
                     tx.commit().await?;
                 }
             }
             Self::Redis(redis) => {
                 for part in rows.chunks(redis::TOGETHER) {
-                    newer += redis.upsert(&view, part).await?;
+                    let written = redis.upsert(view, generation, part).await?;
+                    newer += written.ok_or_else(|| Error::removed_meanwhile(view))?;
                 }
             }
+        }
+        if let Some(bookmark) = &batch.bookmark {
+            let about = self.set_bookmark(view, generation, bookmark).await?;
+            *batch.view.about() = about;
         }
         Ok(newer as usize)
     }
@@ -155,23 +181,29 @@ impl Shared {
         }
     }
 
-    /// Removes all rows of a view. The numbers of its lists of features are never given anew:
-    /// another server may still know the old ones.
-    pub(crate) async fn forget(&self, view: &str) -> Result<About, Error> {
+    /// Removes all rows of a view, and gives what is known of it since.
+    pub(crate) async fn forget(&self, view: &str, rekey: Option<&Rekey>) -> Result<About, Error> {
         match self {
             Self::Database(db) => {
                 let mut tx = db.begin().await?;
                 let text = online_rows::lock_about(&mut tx, view).await?;
-                let (about, text) = forgotten(view, text.as_deref());
+                let known = read(view, text.as_deref()).unwrap_or_default();
+                let Some(about) = known.forgotten(rekey) else {
+                    return Ok(known);
+                };
                 online_rows::delete(&mut tx, view).await?;
-                online_rows::set_about(&mut tx, view, &text).await?;
+                online_rows::set_about(&mut tx, view, &text_of(&about)).await?;
                 tx.commit().await?;
                 Ok(about)
             }
             Self::Redis(redis) => {
                 for _ in 0..TRIES {
                     let before = redis.about(view).await?;
-                    let (about, text) = forgotten(view, before.as_deref());
+                    let known = read(view, before.as_deref()).unwrap_or_default();
+                    let Some(about) = known.forgotten(rekey) else {
+                        return Ok(known);
+                    };
+                    let text = text_of(&about);
                     if redis
                         .swap_about(view, before.as_deref(), &text, true)
                         .await?
@@ -200,18 +232,12 @@ fn changed<T>(
     let before = read(view, text)?;
     let mut about = before.clone();
     let changed = change(&mut about);
-    let new = (about != before || text.is_none()).then(|| serde_json::json!(about).to_string());
+    let new = (about != before || text.is_none()).then(|| text_of(&about));
     Ok((changed, about, new))
 }
 
-/// What is known of a view whose rows are removed. One that cannot be read is made anew.
-fn forgotten(view: &str, text: Option<&str>) -> (About, String) {
-    let about = About {
-        layouts: read(view, text).unwrap_or_default().layouts,
-        ..About::default()
-    };
-    let text = serde_json::json!(about).to_string();
-    (about, text)
+fn text_of(about: &About) -> String {
+    serde_json::json!(about).to_string()
 }
 
 /// The newest row of each key, in one order everywhere, so that two servers cannot wait for each other.
@@ -243,4 +269,53 @@ fn database_row((key, row): &(Box<[u8]>, Row)) -> OnlineRow {
 fn read(view: &str, about: Option<&str>) -> Result<About, Error> {
     let about = about.map(|about| About::read(view, about.as_bytes()));
     Ok(about.transpose()?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::online::row::Stamp;
+    use crate::online::view::ViewRows;
+
+    #[tokio::test]
+    async fn what_was_on_its_way_to_removed_rows_is_refused() {
+        for db in db::testing::both(&[crate::MIGRATIONS]).await {
+            let shared = Shared::Database((*db).clone());
+            let view = Arc::new(ViewRows::new("default/v".to_owned()));
+            let batch = |generation, snapshot_id: Option<i64>| {
+                let stamp = Stamp {
+                    us: 1,
+                    created: None,
+                };
+                Batch {
+                    view: view.clone(),
+                    generation,
+                    rows: vec![(Box::from(&b"1"[..]), Row::new(stamp, 0, |_| {}))],
+                    bookmark: snapshot_id.map(|snapshot_id| Bookmark {
+                        snapshot_id,
+                        definition: String::new(),
+                        left_later_rows: false,
+                    }),
+                }
+            };
+            assert_eq!(shared.write(batch(0, Some(7))).await.unwrap(), 1);
+            let about = shared.about("default/v").await.unwrap();
+            assert_eq!(about.bookmark.unwrap().snapshot_id, 7);
+            shared.forget("default/v", None).await.unwrap();
+            for late in [batch(0, None), batch(0, Some(8))] {
+                let refused = shared.write(late).await.unwrap_err();
+                assert!(refused.to_string().contains("'v'"), "{refused}");
+            }
+            // The rows of a load may all be written before, and its bookmark after.
+            let bookmark = batch(0, Some(8)).bookmark.unwrap();
+            let late = shared.set_bookmark("default/v", 0, &bookmark).await;
+            assert!(late.is_err(), "{}", db.name);
+            let about = shared.about("default/v").await.unwrap();
+            assert_eq!((about.bookmark, about.generation), (None, 1));
+            assert_eq!(shared.count("default/v").await.unwrap(), 0);
+            assert_eq!(shared.write(batch(1, None)).await.unwrap(), 1);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde_json::Value;
 
-use super::keeper::About;
+use super::about::About;
 use super::row::Row;
 use super::value;
 use crate::dtype::{Dtype, Scalar};
@@ -60,11 +60,15 @@ impl ViewRows {
         part.insert(key, row);
     }
 
-    pub(crate) fn clear(&self) {
+    /// Removes the rows; what is known of them since is `about`, but for lists of features that
+    /// were added meanwhile.
+    pub(crate) fn clear(&self, since: About) {
         for part in &self.parts {
             part.write().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        *self.about() = About::default();
+        let mut about = self.about();
+        let layouts = std::mem::take(&mut about.layouts);
+        *about = About { layouts, ..since };
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -80,24 +84,9 @@ impl ViewRows {
     }
 
     /// The number of the list of features that a view has now.
-    pub(crate) fn layout(&self, view: &FeatureView) -> u32 {
-        layout_of(&mut self.about(), view)
+    pub(crate) fn layout(&self, view: &FeatureView, generation: u64) -> Option<u32> {
+        self.about().layout(view, generation)
     }
-}
-
-/// The number of the list of features that a view has now, which is added when it is a new one.
-pub(super) fn layout_of(about: &mut About, view: &FeatureView) -> u32 {
-    about.join_keys.clone_from(&view.join_keys);
-    let names = || view.features.iter().map(|feature| feature.name.as_str());
-    let known = about
-        .layouts
-        .iter()
-        .position(|layout| layout.iter().map(String::as_str).eq(names()));
-    let number = known.unwrap_or_else(|| {
-        about.layouts.push(names().map(str::to_owned).collect());
-        about.layouts.len() - 1
-    });
-    number as u32
 }
 
 /// Appends the value of one join key, as JSON has it, to a key. A null is no key.

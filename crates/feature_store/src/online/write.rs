@@ -135,14 +135,14 @@ impl FeatureStore {
 
     /// The rows as the store keeps them.
     async fn batch(&self, view: &FeatureView, columns: &Columns) -> Result<Batch, Error> {
-        let kept = self.online_rows_of(view).await?;
-        let layout = self.online.layout(&kept, view).await?;
-        let rows = rows(view, columns, layout)?;
-        let about = kept.about().clone();
+        let (kept, about) = self.online.rows_to_write(view).await?;
+        let generation = about.generation;
+        let layout = self.online.layout(&kept, view, generation).await?;
         Ok(Batch {
             view: kept,
-            about,
-            rows,
+            generation,
+            rows: rows(view, columns, layout)?,
+            bookmark: None,
         })
     }
 

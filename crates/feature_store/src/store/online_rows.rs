@@ -144,6 +144,22 @@ pub(crate) async fn lock_about(conn: &mut Conn, view: &str) -> Result<Option<Str
         .filter(|about| !about.is_empty()))
 }
 
+/// The same, while others may only read it until the transaction ends.
+pub(crate) async fn hold_about(conn: &mut Conn, view: &str) -> Result<Option<String>, Error> {
+    // SQLite has one writer at a time.
+    let hold = match conn.backend() {
+        Backend::Sqlite => "",
+        Backend::Postgres => "FOR SHARE",
+    };
+    let row = query(format!(
+        "SELECT about FROM feature_online_views WHERE view = $1 {hold}"
+    ))
+    .bind(view)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 pub(crate) async fn set_about(conn: &mut Conn, view: &str, about: &str) -> Result<(), Error> {
     query("UPDATE feature_online_views SET about = $2 WHERE view = $1")
         .bind(view)

@@ -466,6 +466,61 @@ async fn added_by_another(one: &App) {
 }
 
 #[tokio::test]
+async fn a_load_leaves_nothing_of_a_view_that_another_server_deleted_under_it() {
+    for one in App::shared_stores().await {
+        deleted_under_a_load(&one).await;
+    }
+}
+
+async fn deleted_under_a_load(one: &App) {
+    const CUSTOMERS: usize = 30_000;
+    let row = |id: usize| format!("{id},2025-11-01T00:00:00,{id},1.0,gold\n");
+    let head = "customer_id,event_timestamp,total_orders,avg_order_value,segment\n";
+    let csv: String = std::iter::once(head.to_owned())
+        .chain((1..=CUSTOMERS).map(row))
+        .collect();
+    let (status, body) = one.import("customer_aggregates", &csv).await;
+    assert_eq!(status, 201, "{body}");
+    let (status, body) = one.post("/feast/features", lasting()).await;
+    assert_eq!(status, 201, "{body}");
+    let other = one.replica();
+    let path = "/feast/materialize-incremental";
+    let some: Vec<usize> = (1..=CUSTOMERS).step_by(100).collect();
+    let load = other.post(path, json!({"end_ts": EVERYTHING}));
+    let delete = async {
+        // As soon as there are the first rows of the load.
+        let there = |body: Value| {
+            let values = body["results"][1]["values"].as_array().unwrap().clone();
+            values.iter().any(|value| !value.is_null())
+        };
+        while !there(read(one, json!(some)).await) {}
+        one.json("DELETE", "/feast/features/customer_features", None)
+            .await
+    };
+    let ((loaded, body), (deleted, _)) = tokio::join!(load, delete);
+    assert_eq!(deleted, 204);
+    assert!(
+        [200, 404, 409].contains(&loaded.as_u16()),
+        "{loaded} {body}"
+    );
+    if loaded == 409 {
+        let message = body["message"].as_str().unwrap();
+        assert!(message.contains("were removed"), "{message}");
+    }
+    let (status, body) = one.post("/feast/features", lasting()).await;
+    assert_eq!(status, 201, "{body}");
+    let nothing = read(one, json!(some)).await["results"][1]["values"].clone();
+    assert!(nothing.as_array().unwrap().iter().all(Value::is_null));
+    let done = materialize(one).await;
+    assert_eq!(
+        (&done["mode"], &done["entities"]),
+        (&json!("full"), &json!(CUSTOMERS)),
+        "{}",
+        one.database
+    );
+}
+
+#[tokio::test]
 async fn a_shared_online_store_needs_postgres() {
     let db = db::testing::sqlite(&[feature_store::MIGRATIONS]).await;
     let config = Config {

@@ -154,9 +154,13 @@ fn breaking(server: &RedisServer, breaks: usize) -> String {
                     loop {
                         let read = asked.read(&mut bytes).await.unwrap_or(0);
                         let part = &bytes[..read];
-                        let has = |text: &[u8]| part.windows(text.len()).any(|at| at == text);
-                        // The script of rows has one key.
-                        let rows = has(b"EVALSHA") && has(b"\r\n$1\r\n1\r\n$");
+                        let place =
+                            |text: &[u8]| part.windows(text.len()).position(|at| at == text);
+                        // The script of rows has their key before that of views.
+                        let rows = place(b"EVALSHA").is_some()
+                            && place(b"asgard:online:rows")
+                                .zip(place(b"asgard:online:views"))
+                                .is_some_and(|(rows, views)| rows < views);
                         let broken = rows
                             && left
                                 .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
