@@ -343,7 +343,14 @@ def computed(server, store):
         kept = [bytearray(1 << 28) for _ in range(64 if "driver_id" in inputs.columns else 0)]
         return pd.DataFrame({"big": inputs["trips"] + len(kept)})
 
-    views = [in_pandas, in_python, failing, endless, hungry]
+    @on_demand_feature_view(sources=[stats], schema=[Field(name="written", dtype=Int64)])
+    def writing(inputs: pd.DataFrame) -> pd.DataFrame:
+        if "driver_id" in inputs.columns:
+            with open("large", "wb") as file:
+                file.write(bytes(100 << 20))
+        return pd.DataFrame({"written": inputs["trips"]})
+
+    views = [in_pandas, in_python, failing, endless, hungry, writing]
     service = FeatureService(
         name="computed_model", features=[stats[["trips"]], in_pandas[["trips_and_extra"]]]
     )
@@ -440,6 +447,10 @@ def test_functions_are_bounded(server, computed):
     hungry = asked_online(server, ["hungry:big"], driver_id=[1])
     assert hungry.status_code == 422
     assert "memory" in hungry.json()["message"].lower(), hungry.text
+    written = asked_online(server, ["writing:written"], driver_id=[1])
+    assert written.status_code == 422
+    # Of one file, or of all of them where they are in memory.
+    assert any(words in written.json()["message"] for words in ["File too large", "No space left"]), written.text
     missing = asked_online(server, ["in_pandas:is_busy"], driver_id=[1])
     assert missing.status_code == 400
     assert "'extra'" in missing.json()["message"].replace('"', "'")

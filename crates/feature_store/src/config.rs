@@ -48,7 +48,8 @@ pub struct OnDemandConfig {
     pub timeout_ms: u64,
     /// The most memory that one worker may use, in bytes.
     pub memory_bytes: u64,
-    /// The most workers; the one that nobody asked for longest is stopped for another.
+    /// The most workers; an idle one that nobody asked for longest is stopped for another, and while
+    /// all are at work, calls wait.
     pub max_workers: usize,
     /// A worker that nobody asked for this long is stopped, in seconds.
     pub idle_timeout_s: u64,

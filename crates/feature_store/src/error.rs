@@ -295,6 +295,15 @@ impl Error {
         }
     }
 
+    /// Whether the same request may be answered a moment later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Later { .. } | Self::OnlineAway { .. } | Self::CatalogDatabase { .. } => true,
+            Self::Db(error) => error.is_unavailable(),
+            _ => false,
+        }
+    }
+
     /// What to do next.
     pub fn help(&self) -> Option<String> {
         Some(match self {
@@ -378,7 +387,10 @@ impl From<Error> for ApiError {
         if code == Code::Internal {
             return Self::internal(&error);
         }
-        let api = Self::new(code, error.message());
+        let mut api = Self::new(code, error.message());
+        if error.may_pass() {
+            api = api.retry_after(1);
+        }
         match error.help() {
             Some(help) => api.help(help),
             None => api,

@@ -130,14 +130,19 @@ impl FeatureStore {
 
     /// Stops workers that nobody needs until `shutdown`, then ends what goes on beside requests.
     pub async fn work(self, shutdown: CancellationToken) {
-        let mut at_start = true;
         let mut minutes = tokio::time::interval(std::time::Duration::from_secs(60));
-        while shutdown.run_until_cancelled(minutes.tick()).await.is_some() {
+        for minute in 0_u64.. {
+            if shutdown.run_until_cancelled(minutes.tick()).await.is_none() {
+                break;
+            }
+            let at_start = minute == 0;
+            if at_start {
+                self.transforms.remove_left().await;
+            }
             self.transforms.rest();
             if let Err(error) = self.fail_left_loads(at_start).await {
                 tracing::warn!(error = %error.message(), "looking for loads that were left failed");
             }
-            at_start = false;
         }
         self.transforms.stop();
         self.stop.cancel();

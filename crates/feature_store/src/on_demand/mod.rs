@@ -5,6 +5,7 @@
 //! worker, never in this process.
 
 mod computed;
+mod folder;
 mod transforms;
 mod view;
 mod worker;

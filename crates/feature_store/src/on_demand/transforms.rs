@@ -9,8 +9,9 @@ use arrow_array::RecordBatch;
 use environments::{Environment, EnvironmentRequest, Environments};
 use sandbox::Sandbox;
 use serde_json::json;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedMutexGuard, Semaphore, SemaphorePermit};
 
+use super::folder;
 use super::worker::{Failure, Launch, Worker};
 use super::{Function, OnDemandView};
 use crate::config::OnDemandConfig;
@@ -32,14 +33,31 @@ struct Inner {
     config: OnDemandConfig,
     home: PathBuf,
     environment: OnceCell<Environment>,
-    slots: Mutex<HashMap<Arc<Function>, Slot>>,
+    /// As many as there may be workers at work.
+    at_work: Semaphore,
+    workers: Mutex<Workers>,
 }
 
-/// The place of a function's worker: whoever has the lock may ask it.
-#[derive(Clone)]
-struct Slot {
-    worker: Arc<tokio::sync::Mutex<Option<Worker>>>,
-    used: Instant,
+/// Together with those at work the idle ones are never more than there may be workers.
+#[derive(Default)]
+struct Workers {
+    /// Whoever has a function's lock may ask its worker.
+    queues: HashMap<Arc<Function>, Arc<tokio::sync::Mutex<()>>>,
+    idle: Vec<Idle>,
+}
+
+/// Who may ask a function's worker, or start one.
+struct Turn<'t> {
+    function: Arc<Function>,
+    /// Given back before the function is free for others.
+    _permit: SemaphorePermit<'t>,
+    _alone: OwnedMutexGuard<()>,
+}
+
+struct Idle {
+    function: Arc<Function>,
+    worker: Worker,
+    since: Instant,
 }
 
 impl Transforms {
@@ -53,7 +71,8 @@ impl Transforms {
             config: config.clone(),
             home: data_dir.join("transforms"),
             environment: OnceCell::new(),
-            slots: Mutex::default(),
+            at_work: Semaphore::new(config.max_workers.max(1)),
+            workers: Mutex::default(),
         }))
     }
 
@@ -68,19 +87,16 @@ impl Transforms {
         rows: RecordBatch,
     ) -> Result<RecordBatch, Error> {
         let launch = self.launch().await?;
-        let slot = self.slot(&view.function);
         let within = Duration::from_millis(self.0.config.timeout_ms);
-        let late = |_| self.too_long(view);
-        let mut place = tokio::time::timeout(within, slot.worker.lock())
-            .await
-            .map_err(late)?;
-        // Out of its place while it is asked: a worker that was left in the middle is dropped.
-        let mut worker = match place.take() {
+        // As long as the call before this one may take.
+        let turn = self.turn(view, START + within).await?;
+        // Not among the idle while it is asked: a worker that was left in the middle is dropped.
+        let mut worker = match self.idle_or_room(&turn.function) {
             Some(worker) => worker,
             None => {
                 let started = Worker::start(&launch, &view.function);
                 let started = tokio::time::timeout(START, started).await;
-                let started = started.map_err(|_| self.too_long(view))?;
+                let started = started.map_err(|_| not_started(view))?;
                 started.map_err(|failure| failed(view, failure))?
             }
         };
@@ -90,11 +106,47 @@ impl Transforms {
             .collect();
         let asked = json!({ "view": view.name, "features": named });
         let answer = tokio::time::timeout(within, worker.ask(&asked, rows)).await;
-        let answer = answer.map_err(late)?;
+        let answer = answer.map_err(|_| self.too_long(view))?;
         if !matches!(answer, Err(Failure::Died(_))) {
-            *place = Some(worker);
+            self.rest_after(turn, worker);
         }
         answer.map_err(|failure| failed(view, failure))
+    }
+
+    /// Waits until the view's function may be asked, which nobody else does then.
+    ///
+    /// # Errors
+    /// When that does not come within `patience`.
+    async fn turn(&self, view: &OnDemandView, patience: Duration) -> Result<Turn<'_>, Error> {
+        let (function, queue) = self.queue(&view.function);
+        let turn = async {
+            let alone = queue.lock_owned().await;
+            (alone, self.0.at_work.acquire().await)
+        };
+        let turn = tokio::time::timeout(patience, turn).await;
+        let (alone, permit) = turn.map_err(|_| busy(view))?;
+        Ok(Turn {
+            _permit: permit.map_err(|_| stopping(view))?,
+            function,
+            _alone: alone,
+        })
+    }
+
+    /// Removes what the workers of a killed server have left.
+    pub(crate) async fn remove_left(&self) {
+        let home = self.0.home.clone();
+        let removed = tokio::task::spawn_blocking(move || folder::remove_left(&home)).await;
+        match removed.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
+            Ok(0) => {}
+            Ok(folders) => tracing::info!(
+                folders,
+                "what workers of on-demand feature views had left is removed"
+            ),
+            Err(error) => tracing::warn!(
+                %error,
+                "removing what workers of on-demand feature views have left failed"
+            ),
+        }
     }
 
     /// Has the environment of functions built, so that the first read need not wait for it.
@@ -110,38 +162,64 @@ impl Transforms {
 
     /// Stops the workers that nobody asked for long.
     pub(crate) fn rest(&self) {
-        let idle = Duration::from_secs(self.0.config.idle_timeout_s);
-        self.slots().retain(|_, slot| slot.used.elapsed() < idle);
+        let longest = Duration::from_secs(self.0.config.idle_timeout_s);
+        let mut workers = self.workers();
+        workers.idle.retain(|idle| idle.since.elapsed() < longest);
+        // Who waits in a queue, or is asking, has it too.
+        workers
+            .queues
+            .retain(|_, queue| Arc::strong_count(queue) > 1);
     }
 
-    /// Stops all workers.
+    /// Stops all workers: those at work when they have answered.
     pub(crate) fn stop(&self) {
-        self.slots().clear();
+        self.0.at_work.close();
+        self.workers().idle.clear();
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Arc<Function>, Slot>> {
-        self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn workers(&self) -> MutexGuard<'_, Workers> {
+        let workers = self.0.workers.lock();
+        workers.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slot(&self, function: &Function) -> Slot {
-        let mut slots = self.slots();
-        let now = Instant::now();
-        if let Some(slot) = slots.get_mut(function) {
-            slot.used = now;
-            return slot.clone();
+    fn queue(&self, function: &Function) -> (Arc<Function>, Arc<tokio::sync::Mutex<()>>) {
+        let mut workers = self.workers();
+        if let Some((function, queue)) = workers.queues.get_key_value(function) {
+            return (function.clone(), queue.clone());
         }
-        if slots.len() >= self.0.config.max_workers.max(1) {
-            let oldest = slots.iter().min_by_key(|(_, slot)| slot.used);
-            if let Some(oldest) = oldest.map(|(function, _)| function.clone()) {
-                slots.remove(&oldest);
-            }
+        let function = Arc::new(function.clone());
+        let queue = Arc::default();
+        workers.queues.insert(function.clone(), Arc::clone(&queue));
+        (function, queue)
+    }
+
+    /// The idle worker of a function. Without one, room for another: whoever was idle longest is
+    /// stopped.
+    fn idle_or_room(&self, function: &Function) -> Option<Worker> {
+        let mut workers = self.workers();
+        let idle = &mut workers.idle;
+        if let Some(at) = idle.iter().position(|idle| *idle.function == *function) {
+            return Some(idle.remove(at).worker);
         }
-        let slot = Slot {
-            worker: Arc::default(),
-            used: now,
-        };
-        slots.insert(Arc::new(function.clone()), slot.clone());
-        slot
+        // Those who may work but have not looked for a worker yet count too. The longest idle are
+        // first.
+        let room = self.0.at_work.available_permits();
+        let surplus = idle.len().saturating_sub(room);
+        idle.drain(..surplus);
+        None
+    }
+
+    /// Keeps a worker that has answered, and lets another one work.
+    fn rest_after(&self, turn: Turn<'_>, worker: Worker) {
+        let mut workers = self.workers();
+        if !self.0.at_work.is_closed() {
+            workers.idle.push(Idle {
+                function: turn.function.clone(),
+                worker,
+                since: Instant::now(),
+            });
+        }
+        drop(turn);
     }
 
     async fn launch(&self) -> Result<Launch, Error> {
@@ -218,4 +296,88 @@ fn failed(view: &OnDemandView, failure: Failure) -> Error {
     }
 }
 
+fn later(view: &OnDemandView, what: &str, help: &'static str) -> Error {
+    Error::Later {
+        what: format!("on-demand feature view '{}': {what}", view.name),
+        help,
+    }
+}
+
+fn busy(view: &OnDemandView) -> Error {
+    later(
+        view,
+        "the workers of functions are busy with other requests, and none became free in time",
+        "ask again later, for fewer rows at once, or raise feature_store.on_demand.max_workers",
+    )
+}
+
+fn not_started(view: &OnDemandView) -> Error {
+    later(
+        view,
+        &format!(
+            "the worker of its function did not start within {} s",
+            START.as_secs()
+        ),
+        "ask again when the machine has less to do; what the function imports counts too",
+    )
+}
+
+fn stopping(view: &OnDemandView) -> Error {
+    later(view, "the server stops", "ask again when it is back")
+}
+
 const MEMORY: &str = "ask for fewer rows, or raise feature_store.on_demand.memory_bytes";
+
+#[cfg(test)]
+mod tests {
+    use web::{ApiError, Code};
+
+    use super::*;
+
+    const AT_ONCE: Duration = Duration::from_millis(10);
+    const LONG: Duration = Duration::from_secs(120);
+
+    fn view(name: &str) -> OnDemandView {
+        OnDemandView {
+            name: name.to_owned(),
+            features: Vec::new(),
+            sources: Vec::new(),
+            request: Vec::new(),
+            function: Function {
+                name: name.to_owned(),
+                body: Vec::new(),
+                text: String::new(),
+                mode: "pandas".to_owned(),
+                singleton: false,
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_functions_are_asked_at_once_than_there_may_be_workers() {
+        let config = OnDemandConfig {
+            max_workers: 2,
+            ..OnDemandConfig::default()
+        };
+        let transforms = Transforms::new(None, &config, Path::new("nowhere"));
+        let [a, b, c] = ["a", "b", "c"].map(view);
+        let first = transforms.turn(&a, LONG).await.unwrap();
+        let again = transforms.turn(&a, AT_ONCE).await.err().unwrap();
+        assert_eq!(again.code(), Code::Unavailable);
+        let second = transforms.turn(&b, LONG).await.unwrap();
+        let refused = transforms.turn(&c, AT_ONCE).await.err().unwrap();
+        assert!(refused.help().unwrap().contains("max_workers"));
+        let answer = axum::response::IntoResponse::into_response(ApiError::from(refused));
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["retry-after"], "1");
+        // Whoever gives up waiting leaves its place to others.
+        drop(first);
+        let third = transforms.turn(&c, LONG).await.unwrap();
+        drop((second, third));
+        transforms.rest();
+        assert!(transforms.workers().queues.is_empty());
+        transforms.stop();
+        let stopped = transforms.turn(&a, LONG).await.err().unwrap();
+        assert!(stopped.to_string().contains("the server stops"));
+    }
+}

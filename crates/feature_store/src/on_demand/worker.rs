@@ -17,11 +17,11 @@ use environments::Environment;
 use sandbox::{Limits, Mount, Network, Process, Sandbox, Spec};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use super::Function;
+use super::folder::Folder;
 use crate::error::Error;
 use crate::stream;
 
@@ -39,8 +39,10 @@ const LONGEST_TABLE: u64 = 2 << 30;
 /// How much memory an answer gets before its first byte is there.
 const FIRST_PART: u64 = 1 << 20;
 
-/// What a worker may use beside memory.
+/// What a worker may use beside memory: its files, all of them where they are in memory, and each
+/// where they are on the disk.
 const TMP_BYTES: u64 = 64 * 1024 * 1024;
+const FILE_BYTES: u64 = TMP_BYTES;
 const PROCESSES: u32 = 256;
 const OPEN_FILES: u64 = 256;
 
@@ -65,7 +67,7 @@ pub(super) struct Worker {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     said: Said,
-    _scratch: TempDir,
+    _folder: Folder,
 }
 
 /// Why there is no answer.
@@ -100,8 +102,8 @@ impl Worker {
     pub(super) async fn start(launch: &Launch, function: &Function) -> Result<Self, Failure> {
         let prepared = prepare(launch.home.clone()).await;
         let failed = Error::io("the worker of an on-demand feature view cannot be started");
-        let (program, scratch) = prepared.map_err(failed)?;
-        let spec = spec(launch, &program, scratch.path());
+        let (program, folder) = prepared.map_err(failed)?;
+        let spec = spec(launch, &program, folder.path());
         let spawned = launch.sandbox.spawn(spec).await;
         let mut process = spawned.map_err(|source| Error::Sandbox(Box::new(source)))?;
         let pipes = (
@@ -117,7 +119,7 @@ impl Worker {
             stdin,
             stdout: BufReader::with_capacity(1 << 16, stdout),
             said: Said::follow(stderr),
-            _scratch: scratch,
+            _folder: folder,
         };
         let told = json!({
             "name": function.name,
@@ -263,14 +265,14 @@ fn decode(answer: &[u8], count: usize) -> Result<RecordBatch, Error> {
 }
 
 /// The program on disk, whole whoever else writes it too, and a folder of the worker's own.
-async fn prepare(home: PathBuf) -> std::io::Result<(PathBuf, TempDir)> {
+async fn prepare(home: PathBuf) -> std::io::Result<(PathBuf, Folder)> {
     let written = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&home)?;
         let path = home.join("transform.py");
         let mut part = tempfile::NamedTempFile::new_in(&home)?;
         part.write_all(PROGRAM.as_bytes())?;
         part.persist(&path)?;
-        Ok((path, TempDir::with_prefix_in("worker-", &home)?))
+        Ok((path, Folder::new_in(&home)?))
     });
     written.await?
 }
@@ -308,7 +310,7 @@ fn spec(launch: &Launch, program: &Path, scratch: &Path) -> Spec {
             cpus: None,
             processes: Some(PROCESSES),
             open_files: Some(OPEN_FILES),
-            file_size_bytes: None,
+            file_size_bytes: Some(FILE_BYTES),
             tmp_bytes: Some(TMP_BYTES),
         },
         network: Network::None,
