@@ -67,7 +67,8 @@ pub struct FeatureStore {
     enforce_ttl: bool,
     transforms: on_demand::Transforms,
     noted: history::Noted,
-    /// Loads that go on after their answer.
+    uploads: offline::Uploads,
+    /// Loads that go on after their answer, and answers on their way.
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -107,6 +108,7 @@ impl FeatureStore {
             enforce_ttl: config.enforce_ttl,
             transforms: on_demand::Transforms::new(None, &config.on_demand, data_dir),
             noted: history::Noted::default(),
+            uploads: offline::Uploads::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -128,7 +130,7 @@ impl FeatureStore {
         }
     }
 
-    /// Stops workers that nobody needs until `shutdown`, then ends what goes on beside requests.
+    /// Stops workers that nobody needs and drops uploads that nobody asks for until `shutdown`, then ends what goes on beside requests.
     pub async fn work(self, shutdown: CancellationToken) {
         let mut minutes = tokio::time::interval(std::time::Duration::from_secs(60));
         for minute in 0_u64.. {
@@ -140,6 +142,7 @@ impl FeatureStore {
                 self.transforms.remove_left().await;
             }
             self.transforms.rest();
+            self.uploads.forget_old();
             if let Err(error) = self.fail_left_loads(at_start).await {
                 tracing::warn!(error = %error.message(), "looking for loads that were left failed");
             }

@@ -1,9 +1,11 @@
 //! The commands of Feast's remote offline store: JSON beside a table of entity rows.
 
 mod answer;
+mod uploads;
 mod write;
 
 pub(crate) use answer::Answer;
+pub(crate) use uploads::{Held, UPLOAD_LIMIT, Upload, Uploads};
 
 use std::sync::Arc;
 

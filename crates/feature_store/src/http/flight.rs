@@ -1,9 +1,9 @@
 //! `arrow.flight.protocol.FlightService`: Feast's remote offline store, in its two call
 //! sequences: one `DoExchange` (Feast 0.67), and `DoPut`, `GetFlightInfo`, `DoGet` (before).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod limits;
+
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -21,7 +21,6 @@ use axum::extract::Request as HttpRequest;
 use axum::response::Response as HttpResponse;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower::Service as _;
 use web::{Identity, Permission, Routes};
@@ -29,39 +28,40 @@ use web::{Identity, Permission, Routes};
 use super::fault;
 use crate::FeatureStore;
 use crate::error::Error;
-use crate::offline::{Answer as Rows, Command};
+use crate::offline::{Answer as Rows, Command, Held, UPLOAD_LIMIT, Upload};
 use crate::stream as arrow_stream;
 
 const SERVICE: &str = "arrow.flight.protocol.FlightService";
 
-/// The largest message of an upload, in bytes. pyarrow sends a table's batches as they are.
-const MESSAGE_LIMIT: usize = UPLOAD_LIMIT;
-
-/// The largest upload in all, in bytes: some 20 million entity rows.
-const UPLOAD_LIMIT: usize = 512 * 1024 * 1024;
-
-/// How many mebibytes all uploads together may hold, those that are answered and those that wait for
-/// their `DoGet`; and how long one waits.
-const ROOM_MIB: usize = 1024;
-
-const WAITING_TIME: Duration = Duration::from_secs(600);
+/// The largest message of calls that bring a table, in bytes, and of the others. pyarrow sends a
+/// table's batches as they are.
+const TABLE_LIMIT: usize = UPLOAD_LIMIT;
+const MESSAGE_LIMIT: usize = 1024 * 1024;
 
 pub(super) fn routes(
     mut routes: Routes<FeatureStore>,
     store: FeatureStore,
 ) -> Routes<FeatureStore> {
     let service = FlightServiceServer::new(Flight {
-        store,
-        waiting: Arc::default(),
-        room: Arc::new(Semaphore::new(ROOM_MIB)),
+        store: store.clone(),
     })
-    .max_decoding_message_size(MESSAGE_LIMIT)
-    .max_encoding_message_size(MESSAGE_LIMIT);
-    for name in ["DoExchange", "DoPut", "GetFlightInfo", "DoGet"] {
-        let service = service.clone();
+    .max_encoding_message_size(TABLE_LIMIT);
+    for (name, limit) in [
+        ("DoExchange", TABLE_LIMIT),
+        ("DoPut", TABLE_LIMIT),
+        ("GetFlightInfo", MESSAGE_LIMIT),
+        ("DoGet", MESSAGE_LIMIT),
+    ] {
+        let service = service.clone().max_decoding_message_size(limit);
+        let uploads = store.uploads.clone();
         let handler = move |request: HttpRequest| {
             let mut service = service.clone();
+            let held = uploads.begin();
             async move {
+                let (mut parts, body) = request.into_parts();
+                parts.extensions.insert(held.clone());
+                let body = Body::from_stream(limits::arriving(body, held));
+                let request = HttpRequest::from_parts(parts, body);
                 let Ok(response): Result<_, std::convert::Infallible> = service.call(request).await;
                 let response: HttpResponse = response.map(Body::new);
                 response
@@ -78,51 +78,6 @@ pub(super) fn routes(
 
 struct Flight {
     store: FeatureStore,
-    /// Uploads of older clients, by the id of their command.
-    waiting: Arc<Mutex<HashMap<String, Waiting>>>,
-    /// In mebibytes.
-    room: Arc<Semaphore>,
-}
-
-struct Waiting {
-    command: Command,
-    table: RecordBatch,
-    since: Instant,
-    _held: Held,
-}
-
-/// The memory of an upload, which others cannot have until it is dropped.
-struct Held {
-    room: Arc<Semaphore>,
-    permits: Mutex<Vec<OwnedSemaphorePermit>>,
-}
-
-impl Held {
-    fn new(room: &Arc<Semaphore>) -> Self {
-        Self {
-            room: room.clone(),
-            permits: Mutex::default(),
-        }
-    }
-
-    /// Holds as much as `bytes` need in all.
-    fn grow(&self, bytes: usize) -> Result<(), Status> {
-        if bytes > UPLOAD_LIMIT {
-            return Err(Status::resource_exhausted(
-                "the table is larger than 512 MiB: send it in parts",
-            ));
-        }
-        let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
-        while permits.len() < bytes.div_ceil(1024 * 1024) {
-            let more = self.room.clone().try_acquire_owned().map_err(|_| {
-                Status::resource_exhausted(
-                    "the uploads that are being read hold all the memory that there is for them (1 GiB): try again in some minutes, or send smaller tables",
-                )
-            })?;
-            permits.push(more);
-        }
-        Ok(())
-    }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -152,36 +107,28 @@ fn command_of(descriptor: Option<&FlightDescriptor>) -> Result<Command, Error> {
     Command::parse(&descriptor.cmd)
 }
 
-/// The command and the table of an upload.
-async fn receive(
-    mut messages: Streaming<FlightData>,
-    room: &Arc<Semaphore>,
-) -> Result<(Command, RecordBatch, Held), Status> {
-    let held = Arc::new(Held::new(room));
-    let growing = held.clone();
+/// The command and the table that a client sends.
+async fn receive(request: Request<Streaming<FlightData>>) -> Result<Upload, Status> {
+    let held = request.extensions().get::<Arc<Held>>().cloned();
+    let held = held.ok_or_else(|| Status::internal("the size of an upload is not counted"))?;
+    let mut messages = request.into_inner();
     let first = messages.message().await?;
     let first = first.ok_or_else(|| refused(&Error::Invalid("the upload is empty".to_owned())))?;
     let command = command_of(first.flight_descriptor.as_ref()).map_err(|e| refused(&e))?;
-    let mut bytes = 0;
     // The first message may hold nothing but the descriptor.
     let messages = stream::iter([Ok(first)])
         .chain(messages)
-        .try_filter_map(move |data| {
-            bytes += data.data_body.len();
-            let kept = growing.grow(bytes);
-            let kept = kept.map(|()| (!data.data_header.is_empty()).then_some(data));
-            std::future::ready(kept)
-        });
+        .try_filter(|data| std::future::ready(!data.data_header.is_empty()));
     let mut table =
         FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from).boxed());
-    let rows = gather(&mut table).await?;
-    // The stream has the other share of it.
-    drop(table);
-    let held = Arc::into_inner(held).ok_or_else(|| Status::internal("an upload has two owners"))?;
-    Ok((command, rows, held))
+    Ok(Upload {
+        command,
+        table: gather(&mut table, &held).await?,
+        _held: held,
+    })
 }
 
-async fn gather(table: &mut FlightRecordBatchStream) -> Result<RecordBatch, Status> {
+async fn gather(table: &mut FlightRecordBatchStream, held: &Held) -> Result<RecordBatch, Status> {
     let broken = |error: FlightError| match error {
         FlightError::Tonic(status) => *status,
         other => refused(&Error::Invalid(format!(
@@ -194,14 +141,24 @@ async fn gather(table: &mut FlightRecordBatchStream) -> Result<RecordBatch, Stat
         arrow_stream::few_enough(rows).map_err(|e| refused(&e))?;
         batches.push(batch);
     }
+    if let [only] = batches.as_slice() {
+        return Ok(only.clone());
+    }
     let schema = table
         .schema()
         .cloned()
         .unwrap_or_else(|| Arc::new(Schema::empty()));
-    concat_batches(&schema, &batches).map_err(|e| refused(&Error::from(e)))
+    // There are two of it for a moment.
+    let arrived = held.bytes();
+    let room = |bytes: usize| held.resize(bytes).map_err(|e| limits::status(&e));
+    room(2 * arrived)?;
+    let whole = concat_batches(&schema, &batches).map_err(|e| refused(&Error::from(e)))?;
+    drop(batches);
+    room(arrived)?;
+    Ok(whole)
 }
 
-fn send(rows: Rows) -> BoxStream<'static, Result<FlightData, Status>> {
+fn encoded(rows: Rows) -> BoxStream<'static, Result<FlightData, Status>> {
     let batches = rows.batches;
     let batches = batches.map_err(|error| FlightError::Tonic(Box::new(refused(&error))));
     FlightDataEncoderBuilder::new()
@@ -223,33 +180,7 @@ impl Flight {
             .offline(command, table, caller)
             .await
             .map_err(|e| refused(&e))?;
-        Ok(Response::new(send(rows)))
-    }
-
-    /// Drops the uploads that nobody asked for.
-    fn forget_old(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|_, w| w.since.elapsed() < WAITING_TIME);
-    }
-
-    fn keep(&self, command: Command, table: RecordBatch, held: Held) -> Result<(), Status> {
-        if command.command_id.is_empty() {
-            return Err(refused(&Error::Invalid(
-                "the Flight command has no command_id".to_owned(),
-            )));
-        }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = command.command_id.clone();
-        waiting.insert(
-            id,
-            Waiting {
-                command,
-                table,
-                since: Instant::now(),
-                _held: held,
-            },
-        );
-        Ok(())
+        Ok(Response::new(limits::leaving(&self.store, encoded(rows))))
     }
 }
 
@@ -268,22 +199,21 @@ impl FlightService for Flight {
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
         let caller = caller_of(&request);
-        self.forget_old();
-        let (command, table, _held) = receive(request.into_inner(), &self.room).await?;
-        self.answer(&command, table, &caller).await
+        let upload = receive(request).await?;
+        self.answer(&upload.command, upload.table, &caller).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let caller = caller_of(&request);
-        self.forget_old();
-        let (command, table, held) = receive(request.into_inner(), &self.room).await?;
-        if command.is_write() {
+        let upload = receive(request).await?;
+        if upload.command.is_write() {
             self.store
-                .offline_write(&command, table, &caller)
+                .offline_write(&upload.command, upload.table, &caller)
                 .await
                 .map_err(|e| refused(&e))?;
         } else {
-            self.keep(command, table, held)?;
+            let uploads = &self.store.uploads;
+            uploads.keep(&caller, upload).map_err(|e| refused(&e))?;
         }
         Ok(Response::new(stream::empty().boxed()))
     }
@@ -304,18 +234,9 @@ impl FlightService for Flight {
         let caller = caller_of(&request);
         let ticket = request.into_inner().ticket;
         let id = String::from_utf8_lossy(&ticket).into_owned();
-        let waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
-        let waiting = waiting.ok_or_else(|| {
-            refused(&Error::Invalid(
-                "the upload of this ticket is not here: it was read already, or waited too long"
-                    .to_owned(),
-            ))
-        })?;
-        self.answer(&waiting.command, waiting.table, &caller).await
+        let found = self.store.uploads.take(&caller, id);
+        let upload = found.map_err(|e| refused(&e))?;
+        self.answer(&upload.command, upload.table, &caller).await
     }
 
     async fn handshake(
@@ -350,22 +271,6 @@ impl FlightService for Flight {
 mod tests {
     use super::*;
 
-    #[test]
-    fn uploads_share_the_room_that_there_is_and_give_it_back() {
-        let mib = 1024 * 1024;
-        let room = Arc::new(Semaphore::new(10));
-        let (one, other) = (Held::new(&room), Held::new(&room));
-        one.grow(6 * mib).unwrap();
-        one.grow(6 * mib).unwrap();
-        let refused = other.grow(5 * mib).unwrap_err();
-        assert!(refused.message().contains("try again"), "{refused}");
-        drop((one, other));
-        Held::new(&room).grow(10 * mib).unwrap();
-        let large = Held::new(&Arc::new(Semaphore::new(ROOM_MIB)));
-        let refused = large.grow(UPLOAD_LIMIT + 1).unwrap_err();
-        assert!(refused.message().contains("in parts"), "{refused}");
-    }
-
     #[tokio::test]
     async fn rows_without_bytes_are_counted() {
         let upload = |length| {
@@ -374,8 +279,10 @@ mod tests {
             let sent = FlightDataEncoderBuilder::new().build(stream::iter([Ok(batch)]));
             FlightRecordBatchStream::new_from_flight_data(sent)
         };
-        assert_eq!(gather(&mut upload(3)).await.unwrap().num_rows(), 3);
-        let refused = gather(&mut upload(1 << 46)).await.unwrap_err();
+        let held = crate::offline::Uploads::default().begin();
+        let rows = gather(&mut upload(3), &held).await.unwrap();
+        assert_eq!(rows.num_rows(), 3);
+        let refused = gather(&mut upload(1 << 46), &held).await.unwrap_err();
         assert!(refused.message().contains("in parts"), "{refused}");
     }
 }
