@@ -197,3 +197,20 @@ def test_a_table_that_asgard_writes_is_read_by_pyiceberg_and_written_by_both(lak
     assert asked(server, ["scores:score"], [1, 2])["score"] == [0.5, 1.5]
     names = {t["name"] for t in requests.get(server.url + "/feast/tables?catalog=lake", timeout=60).json()["tables"]}
     assert "scores" in names
+
+
+def test_a_token_that_ends_while_rows_are_written_is_exchanged_anew(rest, tmp_path):
+    load_catalog("rest", **rest.as_pyiceberg()).create_namespace_if_not_exists("gold")
+    server, name = Server(tmp_path / "data", rest.settings()), "ends" + uuid.uuid4().hex
+    server.start()
+    try:
+        for call in [("POST", "tables"), ("POST", name)]:
+            rest.ends_at = call
+            csv = "id,event_timestamp,score\n1,2025-11-01T00:00:00,0.5\n"
+            url = f"{server.url}/feast/tables/gold/{name}?catalog=lake"
+            answer = requests.post(url, data=csv, headers={"content-type": "text/csv"}, timeout=60)
+            assert answer.ok, answer.text
+            assert rest.ends_at is None
+    finally:
+        rest.ends_at = None
+        server.stop()

@@ -119,11 +119,10 @@ impl Catalogs {
         let transaction = append
             .apply(transaction)
             .map_err(Error::iceberg(failed()))?;
-        let catalog = self.catalog(&into.catalog).await?;
-        let table = transaction
-            .commit(&*catalog)
-            .await
-            .map_err(Error::iceberg(failed()))?;
+        let opened = self.opened(&into.catalog).await?;
+        // Its token may have ended while the rows were written.
+        let committed = opened.twice(|| transaction.clone().commit(&*opened.catalog));
+        let table = committed.await.map_err(Error::iceberg(failed()))?;
         let fields = table
             .metadata()
             .current_schema()
@@ -142,25 +141,25 @@ impl Catalogs {
 
     async fn create(&self, table: &TableRef, schema: &Schema) -> Result<Table, Error> {
         let failed = || format!("table {table} cannot be made");
-        let catalog = self.catalog(&table.catalog).await?;
+        let opened = self.opened(&table.catalog).await?;
+        let catalog = &opened.catalog;
         let namespace = namespace(table)?;
-        if !catalog
-            .namespace_exists(&namespace)
-            .await
-            .map_err(Error::iceberg(failed()))?
-        {
-            let made = catalog
-                .create_namespace(&namespace, Default::default())
-                .await;
+        let there = opened.twice(|| catalog.namespace_exists(&namespace)).await;
+        if !there.map_err(Error::iceberg(failed()))? {
+            let make = || catalog.create_namespace(&namespace, Default::default());
+            let made = opened.twice(make).await;
             made.map_err(Error::iceberg(failed()))?;
         }
         let schema = iceberg::arrow::arrow_schema_to_schema_auto_assign_ids(schema)
             .map_err(Error::iceberg(failed()))?;
         let ident = TableIdent::new(namespace.clone(), table.name.clone());
-        let creation = TableCreation::builder()
-            .name(ident.name().to_owned())
-            .schema(schema);
-        let made = catalog.create_table(&namespace, creation.build()).await;
+        let make = || {
+            let creation = TableCreation::builder()
+                .name(ident.name().to_owned())
+                .schema(schema.clone());
+            catalog.create_table(&namespace, creation.build())
+        };
+        let made = opened.twice(make).await;
         made.map_err(Error::iceberg(failed()))
     }
 }

@@ -45,8 +45,8 @@ struct Entry {
 }
 
 /// An open catalog.
-struct Opened {
-    catalog: Arc<dyn Catalog>,
+pub(crate) struct Opened {
+    pub(crate) catalog: Arc<dyn Catalog>,
     /// The same one, where its token can be exchanged anew.
     token: Option<rest::Token>,
 }
@@ -84,7 +84,8 @@ impl Catalogs {
         Ok(self.opened(name).await?.catalog.clone())
     }
 
-    async fn opened(&self, name: &str) -> Result<&Opened, Error> {
+    /// The same, to be asked again where its token may have ended.
+    pub(crate) async fn opened(&self, name: &str) -> Result<&Opened, Error> {
         let entry = self.all.get(name).ok_or_else(|| Error::UnknownCatalog {
             name: name.to_owned(),
             known: self.names(),
@@ -138,7 +139,7 @@ impl Catalogs {
 impl Opened {
     /// Asks, and asks again with a new token when the catalog does not take the one that it has:
     /// the library does not look at how long one lasts.
-    async fn twice<T, F>(&self, ask: impl Fn() -> F) -> iceberg::Result<T>
+    pub(crate) async fn twice<T, F>(&self, ask: impl Fn() -> F) -> iceberg::Result<T>
     where
         F: Future<Output = iceberg::Result<T>>,
     {
