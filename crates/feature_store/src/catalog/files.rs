@@ -1,7 +1,6 @@
 //! The files of tables: in folders of this machine, or in buckets by the client that artifacts
 //! have too (`object_store`), so that both find the same credentials.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,7 +30,22 @@ const S3_SCHEMES: [&str; 3] = ["s3", "s3a", "s3n"];
 pub(super) struct Files {
     /// Nothing here goes to another process, though the trait would allow it.
     #[serde(skip)]
-    pub(super) place: Place,
+    place: Place,
+    #[serde(skip)]
+    clients: Clients,
+}
+
+impl Files {
+    pub(super) fn new(place: Place) -> Self {
+        Self {
+            place,
+            clients: Clients::default(),
+        }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
 }
 
 /// Where the files of a catalog's tables may be.
@@ -61,10 +75,11 @@ impl StorageFactory for Files {
             secret_access_key,
             session_token: said(S3_SESSION_TOKEN),
         });
+        let clients = self.clients.clone();
         let inner = Arc::new(Inner {
             place,
             keys,
-            buckets: Mutex::default(),
+            clients,
         });
         Ok(Arc::new(Opened { inner }))
     }
@@ -82,7 +97,41 @@ struct Inner {
     place: Place,
     /// Those that the catalog gave out; absent: the server's own.
     keys: Option<AwsKeys>,
-    buckets: Mutex<HashMap<String, AmazonS3>>,
+    clients: Clients,
+}
+
+/// The clients of buckets that the tables of a catalog share, the last ones used at the end: each has
+/// its connections, and may have asked for credentials.
+#[derive(Debug, Clone, Default)]
+struct Clients(Arc<Mutex<Vec<(For, AmazonS3)>>>);
+
+/// What a client is for.
+#[derive(Debug, PartialEq, Eq)]
+struct For {
+    endpoint: Option<String>,
+    region: Option<String>,
+    path_style: Option<bool>,
+    keys: Option<AwsKeys>,
+    bucket: String,
+}
+
+/// How many clients are kept: a catalog gives out new credentials again and again.
+const MOST_CLIENTS: usize = 64;
+
+impl Clients {
+    fn get(&self, wanted: For, make: impl FnOnce() -> Result<AmazonS3>) -> Result<AmazonS3> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.iter().position(|(known, _)| *known == wanted);
+        let (wanted, client) = match known {
+            Some(at) => all.remove(at),
+            None => (wanted, make()?),
+        };
+        if all.len() == MOST_CLIENTS {
+            all.remove(0);
+        }
+        all.push((wanted, client.clone()));
+        Ok(client)
+    }
 }
 
 /// One file.
@@ -117,16 +166,22 @@ impl Opened {
     }
 
     fn bucket(&self, name: &str) -> Result<AmazonS3> {
-        let inner = &self.inner;
-        let mut buckets = inner.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = buckets.get(name) {
-            return Ok(known.clone());
-        }
-        let place = &inner.place;
-        let made = aws::client(&place.s3, &place.variables, name, inner.keys.as_ref());
-        let made = made.map_err(|cause| Error::new(ErrorKind::DataInvalid, cause.to_string()))?;
-        buckets.insert(name.to_owned(), made.clone());
-        Ok(made)
+        let Inner {
+            place,
+            keys,
+            clients,
+        } = &*self.inner;
+        let wanted = For {
+            endpoint: place.s3.endpoint.clone(),
+            region: place.s3.region.clone(),
+            path_style: place.s3.path_style,
+            keys: keys.clone(),
+            bucket: name.to_owned(),
+        };
+        clients.get(wanted, || {
+            let made = aws::client(&place.s3, &place.variables, name, keys.as_ref());
+            made.map_err(|cause| Error::new(ErrorKind::DataInvalid, cause.to_string()))
+        })
     }
 }
 
@@ -296,5 +351,41 @@ impl FileWrite for Writer {
             let text = format!("{} cannot be written", self.path);
             Error::new(ErrorKind::Unexpected, text).with_source(kept)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_with_the_same_store_and_credentials_share_a_client() {
+        let files = Files::new(Place {
+            s3: aws::Settings {
+                endpoint: Some("http://127.0.0.1:1".to_owned()),
+                ..aws::Settings::default()
+            },
+            ..Place::default()
+        });
+        let open = |bucket: &str, key: &str| {
+            let said = [
+                (S3_ACCESS_KEY_ID, key),
+                (S3_SECRET_ACCESS_KEY, "secret"),
+                (S3_REGION, "us-east-1"),
+            ];
+            let said = said.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let storage = files.build(&StorageConfig::from_props(said.into()));
+            // What a table does with it makes the client, and asks nothing.
+            let path = format!("s3://{bucket}/table/file.parquet");
+            futures_util::FutureExt::now_or_never(storage.unwrap().reader(&path))
+                .unwrap()
+                .unwrap();
+            files.clients.0.lock().unwrap().len()
+        };
+        assert_eq!([open("lake", "a"), open("lake", "a")], [1, 1]);
+        assert_eq!([open("lake", "b"), open("other", "b")], [2, 3]);
+        for key in 0..100 {
+            assert!(open("lake", &key.to_string()) <= MOST_CLIENTS);
+        }
     }
 }

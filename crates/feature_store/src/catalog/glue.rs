@@ -48,7 +48,7 @@ impl Glue {
     ) -> std::result::Result<Self, crate::Error> {
         let invalid = |cause: aws::Cause| crate::Error::Invalid(cause.to_string());
         let settings = config.s3(name);
-        let variables = &files.place.variables;
+        let variables = &files.place().variables;
         let region = Address::of(&settings, variables).map_err(invalid)?.region;
         // The bucket's name does not matter: only the credentials are used.
         let credentials = aws::client(&settings, variables, "glue", None).map_err(invalid)?;

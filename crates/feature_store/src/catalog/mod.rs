@@ -211,7 +211,7 @@ async fn open(
         s3: config.s3(name),
         variables: variables.clone(),
     };
-    let files = Files { place };
+    let files = Files::new(place);
     let catalog: Arc<dyn Catalog> = match kind {
         CatalogKind::Sql => sql::open(name, config, files).await?,
         CatalogKind::Glue => Arc::new(glue::Glue::open(name, config, files)?),
