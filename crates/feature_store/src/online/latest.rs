@@ -39,13 +39,22 @@ const REPLACED_ROWS: usize = 262_144;
 /// The most bytes of rows that one call keeps.
 const MOST_BYTES: usize = 1024 * 1024 * 1024;
 
-/// The newest rows so far: of each key the batch and the row in it.
+/// Of which row the newest one of a key is: its time, its batch and its place there.
+type Place = (Stamp, usize, usize);
+
+/// What the entry of a key takes beside its bytes: the map is at most twice as large as it must be,
+/// and the allocator keeps some words too.
+const ENTRY_BYTES: usize = 2 * size_of::<(Box<[u8]>, Place)>() + 16;
+
+/// The newest rows so far.
 struct Latest {
-    newest: HashMap<Box<[u8]>, (Stamp, usize, usize), ahash::RandomState>,
+    newest: HashMap<Box<[u8]>, Place, ahash::RandomState>,
     kept: Vec<RecordBatch>,
     rows: usize,
-    /// Of what is kept here.
+    /// Of the rows that are kept here.
     bytes: usize,
+    /// Of the keys of them.
+    key_bytes: usize,
     /// Of what all workers keep.
     all_bytes: Arc<AtomicUsize>,
     replaced_rows: usize,
@@ -121,6 +130,7 @@ impl Latest {
             kept: Vec::new(),
             rows: 0,
             bytes: 0,
+            key_bytes: 0,
             all_bytes,
             replaced_rows,
         }
@@ -134,6 +144,10 @@ impl Latest {
         if !all && self.rows > 2 * self.newest.len() + self.replaced_rows {
             self.put_together()?;
         }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Error> {
         if self.all_bytes.load(Ordering::Relaxed) > MOST_BYTES {
             return Err(Error::Invalid(
                 "the answer would hold more than 1 GiB of rows: ask for a shorter span of times, or have the server load the view (POST /feast/materialize-incremental, as SDKs since 0.66 do)"
@@ -148,6 +162,13 @@ impl Latest {
         self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    fn add_key(&mut self, key: &[u8], place: Place) {
+        let bytes = key.len() + ENTRY_BYTES;
+        self.key_bytes += bytes;
+        self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.newest.insert(key.into(), place);
+    }
+
     /// Drops the rows that newer ones have replaced.
     fn put_together(&mut self) -> Result<(), Error> {
         let places = self.newest.values().map(|(_, batch, row)| (*batch, *row));
@@ -158,10 +179,13 @@ impl Latest {
             (place.1, place.2) = (0, index);
         }
         self.rows = together.num_rows();
-        self.all_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.bytes = 0;
+        // Both are there for a moment.
+        let before = self.bytes;
         self.add_bytes(together.get_array_memory_size());
+        self.check()?;
         self.kept = vec![together];
+        self.bytes -= before;
+        self.all_bytes.fetch_sub(before, Ordering::Relaxed);
         Ok(())
     }
 
@@ -201,9 +225,7 @@ impl Latest {
             let place = (stamp, number, rows.len());
             match there {
                 Some(there) => *there = place,
-                None => {
-                    self.newest.insert(key.as_slice().into(), place);
-                }
+                None => self.add_key(&key, place),
             }
             rows.push(row as u32);
         }
@@ -280,7 +302,10 @@ mod tests {
             latest.take(&request, &batch).unwrap();
             assert!(latest.rows <= 4_000, "{}", latest.rows);
         }
-        assert_eq!(latest.bytes, latest.all_bytes.load(Ordering::Relaxed));
+        let counted = latest.bytes + latest.key_bytes;
+        assert_eq!(counted, latest.all_bytes.load(Ordering::Relaxed));
+        // Of each of the keys eight bytes and more, and its place among the rows.
+        assert!(latest.key_bytes >= 1_000 * (8 + size_of::<(Box<[u8]>, Place)>()));
         let wanted = ["id", "value"].map(str::to_owned);
         let found = rows(vec![latest], &wanted, Schema::empty()).unwrap();
         assert_eq!(found.num_rows(), 1_000);
