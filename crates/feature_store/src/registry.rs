@@ -441,3 +441,35 @@ fn intervals(definition: &[u8]) -> Result<Vec<proto::Interval>, Error> {
     let meta = proto::Stamped::decode(definition)?.meta.unwrap_or_default();
     Ok(meta.materialization_intervals)
 }
+
+#[cfg(test)]
+mod tests {
+    use web::Code;
+
+    use super::*;
+
+    #[test]
+    fn of_label_views_only_those_whose_last_write_wins_are_read() {
+        let row = |conflict_policy| ObjectRow {
+            name: "labels".to_owned(),
+            spec: proto::LabelView {
+                spec: Some(proto::LabelViewSpec {
+                    name: "labels".to_owned(),
+                    conflict_policy,
+                    ..proto::LabelViewSpec::default()
+                }),
+                meta: None,
+            }
+            .encode_to_vec(),
+            created_at: 0,
+            updated_at: 0,
+        };
+        let read = |policy| view(PROJECT, LABEL, &row(policy));
+        assert_eq!(read(0).unwrap().name, "labels");
+        for policy in [1, 2] {
+            let refused = read(policy).unwrap_err();
+            assert_eq!(refused.code(), Code::NotImplemented);
+            assert!(refused.to_string().contains("LAST_WRITE_WINS"), "{refused}");
+        }
+    }
+}

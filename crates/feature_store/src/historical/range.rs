@@ -198,3 +198,37 @@ impl Answer {
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feature_view::FeatureView;
+    use crate::proto;
+
+    #[test]
+    fn without_a_start_the_span_is_the_longest_ttl_or_thirty_days() {
+        const DAY_US: i64 = 24 * 3600 * 1_000_000;
+        let view = |days: Option<i64>| {
+            let spec = Some(proto::FeatureViewSpec::default());
+            let view = FeatureView::from_proto(&proto::FeatureView { spec, meta: None }).unwrap();
+            let ttl_us = days.map(|days| days * DAY_US);
+            ViewUse::new(FeatureView { ttl_us, ..view }, "v".to_owned())
+        };
+        let span = |ttls: &[Option<i64>], start_us| {
+            let request = RangeRequest {
+                views: Views {
+                    views: ttls.iter().copied().map(view).collect(),
+                    on_demand: Vec::new(),
+                },
+                start_us,
+                end_us: 100 * DAY_US,
+                full_feature_names: false,
+            };
+            request.span().map(|(first, _)| first / DAY_US)
+        };
+        assert_eq!(span(&[Some(1), Some(7), None], None).unwrap(), 93);
+        assert_eq!(span(&[None, None], None).unwrap(), 70);
+        assert_eq!(span(&[Some(1)], Some(2 * DAY_US)).unwrap(), 2);
+        assert!(span(&[None], Some(101 * DAY_US)).is_err());
+    }
+}
