@@ -130,7 +130,8 @@ impl FeatureStore {
         }
     }
 
-    /// Stops workers that nobody needs and drops uploads that nobody asks for until `shutdown`, then ends what goes on beside requests.
+    /// Stops workers that nobody needs, drops uploads that nobody asks for, removes tables that were
+    /// replaced, until `shutdown`, then ends what goes on beside requests.
     pub async fn work(self, shutdown: CancellationToken) {
         let mut minutes = tokio::time::interval(std::time::Duration::from_secs(60));
         for minute in 0_u64.. {
@@ -143,6 +144,10 @@ impl FeatureStore {
             }
             self.transforms.rest();
             self.uploads.forget_old();
+            if minute % 10 == 0 {
+                let now = web::Timestamp::now().0;
+                self.catalogs.remove_set_aside(now).await;
+            }
             if let Err(error) = self.fail_left_loads(at_start).await {
                 tracing::warn!(error = %error.message(), "looking for loads that were left failed");
             }

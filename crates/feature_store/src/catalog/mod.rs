@@ -125,7 +125,9 @@ impl Catalogs {
         let listed = opened.twice(|| list::tables(&*opened.catalog)).await;
         let listed =
             listed.map_err(Error::iceberg(format!("catalog {name:?} cannot be listed")))?;
-        let tables = listed.into_iter().map(|ident| TableRef {
+        let shown = listed.into_iter();
+        let shown = shown.filter(|ident| replace::set_aside_at(ident.name()).is_none());
+        let tables = shown.map(|ident| TableRef {
             catalog: name.to_owned(),
             schema: ident.namespace().join_levels(),
             name: ident.name().to_owned(),

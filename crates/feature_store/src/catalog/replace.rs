@@ -1,4 +1,5 @@
-//! Tables that come whole: made beside, and put in their place in one step.
+//! Tables that come whole: made beside, and put in their place in one step. What was there before is
+//! set aside for a while, for those who read it.
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -6,28 +7,62 @@ use futures_util::stream::BoxStream;
 use iceberg::table::Table;
 use iceberg::{Catalog, TableIdent};
 
-use super::{Catalogs, JoinLevels as _, namespace};
+use super::{CatalogConfig, CatalogKind, Catalogs, JoinLevels as _, list, namespace};
 use crate::error::Error;
 use crate::store::catalogs::{Place, Uri, exchange};
 use crate::table::TableRef;
 
+/// What the name of a table ends in that was set aside, before the ULID of when.
+const SET_ASIDE: &str = "__asgard_replaced_";
+
+/// How long a table that was replaced is kept.
+const KEPT_MS: i64 = 3_600_000;
+
 impl Catalogs {
-    /// Refuses a table that is there, unless it may be overwritten.
+    /// Refuses a table that is there, unless it may be overwritten, and one that the catalog cannot
+    /// put in its place.
     ///
     /// # Errors
-    /// [`Error::TableExists`], and when the catalog does not answer.
+    /// [`Error::TableExists`], [`Error::Unsupported`], and when the catalog does not answer.
     pub(crate) async fn check_new(&self, table: &TableRef, overwrite: bool) -> Result<(), Error> {
         table.check()?;
         match self.table(table).await {
             Ok(_) if !overwrite => Err(Error::TableExists(Box::new(table.clone()))),
-            Ok(_) | Err(Error::UnknownTable { .. }) => Ok(()),
+            Ok(_) => self.database_of(table).map(|_| ()),
+            Err(Error::UnknownTable { .. }) => self.check_renames(table),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The settings of a SQL catalog and its database: only there two tables change places.
+    fn database_of(&self, table: &TableRef) -> Result<(&CatalogConfig, Uri), Error> {
+        let config = self.all.get(&table.catalog).map(|entry| &entry.config);
+        let is_sql =
+            |config: &&CatalogConfig| matches!(config.kind(&table.catalog), Ok(CatalogKind::Sql));
+        let config = config.filter(is_sql).ok_or_else(|| {
+            Error::Unsupported(format!(
+                "a table of catalog {:?} cannot be replaced in one step: give another path, or drop {table} first",
+                table.catalog
+            ))
+        })?;
+        Ok((config, Uri::parse(&table.catalog, &config.uri)?))
+    }
+
+    /// Refuses a catalog in which a table that is made beside cannot get its name.
+    fn check_renames(&self, table: &TableRef) -> Result<(), Error> {
+        let config = self.all.get(&table.catalog).map(|entry| &entry.config);
+        match config.map(|config| config.kind(&table.catalog)) {
+            Some(Ok(CatalogKind::Glue)) => Err(Error::Unsupported(format!(
+                "a table of catalog {:?}, which is AWS Glue, cannot be made with all its rows in one step: keep data sets in another catalog",
+                table.catalog
+            ))),
+            _ => Ok(()),
         }
     }
 
     /// Makes a table of these rows: it is there with all of them, or not at all. With `overwrite`
     /// it takes the place of one that is there: a read that begins sees either the one or the other,
-    /// and one that is under way may break off, since the old files go at once.
+    /// and one that is under way has an hour to come to its end.
     ///
     /// # Errors
     /// When there are no rows, one fails, or the table is there and must not be overwritten.
@@ -68,7 +103,11 @@ impl Catalogs {
     ) -> Result<(), Error> {
         match self.table(into).await {
             Ok(_) if !overwrite => Err(Error::TableExists(Box::new(into.clone()))),
-            Ok(there) => self.exchange(&there, beside, into).await,
+            Ok(there) => {
+                self.exchange(&there, beside, into).await?;
+                set_aside(catalog, beside, into).await;
+                Ok(())
+            }
             Err(Error::UnknownTable { .. }) => {
                 let ident = |table: &TableRef| {
                     Ok::<_, Error>(TableIdent::new(namespace(table)?, table.name.clone()))
@@ -87,16 +126,10 @@ impl Catalogs {
         into: &TableRef,
     ) -> Result<(), Error> {
         let made = self.table(beside).await?;
-        let config = self.all.get(&into.catalog).map(|entry| &entry.config);
-        let uri = config.and_then(|config| Uri::parse(&into.catalog, &config.uri).ok());
-        let (Some(old), Some(new), Some(config), Some(uri)) = (
-            there.metadata_location(),
-            made.metadata_location(),
-            config,
-            uri,
-        ) else {
-            return Err(no_exchange(into));
-        };
+        let (config, uri) = self.database_of(into)?;
+        let places = there.metadata_location().zip(made.metadata_location());
+        let (old, new) = places
+            .ok_or_else(|| Error::Invalid(format!("table {into} has no place in its catalog")))?;
         let namespace = namespace(into)?.join_levels();
         let place = |name, location| Place {
             catalog: config.name.as_deref().unwrap_or(&into.catalog),
@@ -114,9 +147,144 @@ impl Catalogs {
     }
 }
 
-fn no_exchange(table: &TableRef) -> Error {
-    Error::Unsupported(format!(
-        "a table of catalog {:?} cannot be replaced in one step: give another path, or drop {table} first",
-        table.catalog
-    ))
+/// Keeps what was replaced, which `beside` names since, under a name that says since when.
+async fn set_aside(catalog: &dyn Catalog, beside: &TableRef, into: &TableRef) {
+    let now = ulid::Ulid::new().to_string().to_lowercase();
+    let Ok(schema) = namespace(beside) else {
+        return;
+    };
+    let from = TableIdent::new(schema.clone(), beside.name.clone());
+    let to = TableIdent::new(schema, format!("{}{SET_ASIDE}{now}", into.name));
+    if let Err(error) = catalog.rename_table(&from, &to).await {
+        tracing::warn!(table = %into, %error, "what was replaced cannot be kept for those who read it");
+    }
+}
+
+/// When a table of that name was set aside, in epoch milliseconds; none when it never was.
+pub(super) fn set_aside_at(name: &str) -> Option<i64> {
+    let (_, ulid) = name.rsplit_once(SET_ASIDE)?;
+    let ulid = ulid::Ulid::from_string(ulid).ok()?;
+    i64::try_from(ulid.timestamp_ms()).ok()
+}
+
+impl Catalogs {
+    /// Removes the tables that were set aside long enough ago, of the catalogs that are open.
+    pub(crate) async fn remove_set_aside(&self, now: i64) {
+        for (name, entry) in &*self.all {
+            let is_sql = matches!(entry.config.kind(name), Ok(CatalogKind::Sql));
+            let Some(opened) = entry.opened.get().filter(|_| is_sql) else {
+                continue;
+            };
+            let tables = match list::tables(&*opened.catalog).await {
+                Ok(tables) => tables,
+                Err(error) => {
+                    tracing::warn!(catalog = name, %error, "looking for tables that were replaced failed");
+                    continue;
+                }
+            };
+            let old = tables.iter().filter(|table| {
+                set_aside_at(table.name()).is_some_and(|at| at.saturating_add(KEPT_MS) < now)
+            });
+            for table in old {
+                // Another server of the same catalog may be quicker.
+                match opened.catalog.purge_table(table).await {
+                    Ok(()) => tracing::info!(%table, "a table that was replaced is removed"),
+                    Err(error) => {
+                        tracing::warn!(%table, %error, "removing a table that was replaced failed");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::Int64Array;
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::Int64Type;
+    use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+    use web::{Code, Timestamp};
+
+    use super::*;
+    use crate::Config;
+
+    async fn put(catalogs: &Catalogs, into: &TableRef, value: i64) {
+        let rows = [("value", Arc::new(Int64Array::from(vec![value])) as _)];
+        let rows = RecordBatch::try_from_iter(rows).unwrap();
+        let batches = stream::iter([Ok(rows.clone())]).boxed();
+        catalogs.check_new(into, true).await.unwrap();
+        let put = catalogs.put(into, rows.schema(), batches, true);
+        put.await.unwrap();
+    }
+
+    async fn values(table: &Table) -> iceberg::Result<Vec<i64>> {
+        let rows = table.scan().select_all().build()?.to_arrow().await?;
+        let rows: Vec<RecordBatch> = rows.try_collect().await?;
+        let columns = rows.iter().map(|rows| rows.column(0));
+        let columns = columns.flat_map(|column| column.as_primitive::<Int64Type>().values().iter());
+        Ok(columns.copied().collect())
+    }
+
+    #[tokio::test]
+    async fn who_reads_a_table_that_is_replaced_reads_it_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalogs = Catalogs::new(&Config::default(), dir.path());
+        let into = TableRef::parse_uri("iceberg://gold/saved").unwrap();
+        put(&catalogs, &into, 1).await;
+        let before = catalogs.table(&into).await.unwrap();
+        put(&catalogs, &into, 2).await;
+        assert_eq!(values(&before).await.unwrap(), [1]);
+        let after = catalogs.table(&into).await.unwrap();
+        assert_eq!(values(&after).await.unwrap(), [2]);
+        // Nobody is shown what is only kept for a while.
+        let listed = catalogs.tables("iceberg").await.unwrap();
+        assert_eq!(listed, [into]);
+        let now = Timestamp::now().0;
+        catalogs.remove_set_aside(now).await;
+        assert_eq!(values(&before).await.unwrap(), [1]);
+        catalogs.remove_set_aside(now + 2 * KEPT_MS).await;
+        assert!(values(&before).await.is_err());
+        assert_eq!(values(&after).await.unwrap(), [2]);
+    }
+
+    #[test]
+    fn only_what_was_set_aside_is_taken_for_it() {
+        let at = ulid::Ulid::from_parts(7, 0).to_string().to_lowercase();
+        assert_eq!(set_aside_at(&format!("saved{SET_ASIDE}{at}")), Some(7));
+        assert_eq!(set_aside_at(&format!("saved__{at}")), None);
+        assert_eq!(set_aside_at(&format!("saved{SET_ASIDE}of_mine")), None);
+    }
+
+    #[test]
+    fn what_a_catalog_cannot_do_is_refused_before_anything_is_read() {
+        let of = |kind| CatalogConfig {
+            kind: Some(kind),
+            uri: "http://127.0.0.1:1".to_owned(),
+            ..CatalogConfig::default()
+        };
+        let config = Config {
+            catalogs: [
+                ("rest".to_owned(), of(CatalogKind::Rest)),
+                ("glue".to_owned(), of(CatalogKind::Glue)),
+            ]
+            .into(),
+            ..Config::default()
+        };
+        let catalogs = Catalogs::new(&config, std::path::Path::new("nowhere"));
+        let table = |catalog: &str| {
+            TableRef::parse_uri(&format!("iceberg://{catalog}/gold/saved")).unwrap()
+        };
+        for catalog in ["rest", "glue"] {
+            let refused = catalogs.database_of(&table(catalog)).err().unwrap();
+            assert_eq!(refused.code(), Code::NotImplemented);
+            assert!(refused.to_string().contains("another path"), "{refused}");
+        }
+        assert!(catalogs.database_of(&table("iceberg")).is_ok());
+        let refused = catalogs.check_renames(&table("glue")).unwrap_err();
+        assert_eq!(refused.code(), Code::NotImplemented);
+        assert!(catalogs.check_renames(&table("rest")).is_ok());
+    }
 }
