@@ -125,7 +125,7 @@ def test_several_servers_are_scaled_by_one_autoscaler():
         assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 10)
         assert spec["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
         variables = [e["name"] for e in app["template"]["spec"]["containers"][0]["env"]]
-        assert {"ASGARD__DATABASE__URL", "ASGARD__ARTIFACTS__URL", "ASGARD__WEBHOOKS__SECRET_KEY"} <= set(variables)
+        assert {"ASGARD__DATABASE__URL", "ASGARD__ARTIFACTS__URL", "ASGARD__SERVER__SECRET_KEY"} <= set(variables)
 
 
 def test_one_server_keeps_database_and_feature_registry_on_a_volume():

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use db::{Backend, Db};
+use db::{Backend, Db, Seal};
 use deploy::Deployments;
 use environments::Environments;
 use images::Images;
@@ -91,17 +91,9 @@ impl Platform {
         let keys = Keys::new(db.clone());
         let tracking = track(settings, data_dir, &db).await?;
         let mlflow_ui = MlflowUi::open(&settings.tracking, data_dir)?;
-        let seal = webhooks::Seal::open(&settings.webhooks, data_dir)
-            .context("cannot open the key of the webhooks' secrets")?;
-        let webhooks = Webhooks::new(db.clone(), settings.webhooks.clone(), seal);
-        // What one server seals with a key of its own no other on the same database can read.
-        if db.backend() == Backend::Sqlite || settings.webhooks.secret_key.is_some() {
-            webhooks.seal_plain_secrets().await?;
-        } else {
-            tracing::info!(
-                "webhooks.secret_key is not set: other servers on this database cannot read the secrets of webhooks that are made here"
-            );
-        }
+        let seal = Seal::open(settings.secret_key(), data_dir)
+            .context("cannot open the key that secrets are sealed with")?;
+        let webhooks = Webhooks::new(db.clone(), settings.webhooks.clone(), seal.clone());
         let registry = Registry::new(db.clone(), tracking.clone())
             .with_webhooks(webhooks.clone())
             .with_job_uploads(jobs::job_uploads(db.clone()));
@@ -137,6 +129,7 @@ impl Platform {
             registry: registry.clone(),
             environments: environments.clone(),
             sandbox: ground.sandbox,
+            seal: seal.clone(),
             door: JobDoor {
                 url: ground.jobs_url,
                 serve: Arc::new(move |listener, job_id, stop| {
@@ -146,6 +139,15 @@ impl Platform {
             },
         };
         let jobs = Jobs::new(parts, settings.jobs.clone(), data_dir);
+        // What one server seals with a key of its own no other on the same database can read.
+        if db.backend() == Backend::Sqlite || settings.secret_key().is_some() {
+            webhooks.seal_plain_secrets().await?;
+            jobs.seal_plain_variables().await?;
+        } else {
+            tracing::warn!(
+                "server.secret_key is not set: other servers on this database cannot open what is sealed here, the variables of jobs and the secrets of webhooks"
+            );
+        }
         let images = Images::open(&settings.images, data_dir, ground.program.clone())
             .context("cannot prepare the building of images")?;
         let making = ModelImages {
@@ -162,6 +164,7 @@ impl Platform {
             registry: registry.clone(),
             serving: serving.clone(),
             sandbox,
+            seal,
             program: ground.program,
             serve: Arc::new(move |listener, routes, stop| {
                 deployment_server.serve(listener, routes, stop)

@@ -3,7 +3,8 @@
 //! A domain opens one transaction per operation ([`Db::begin`]), hands it to its store functions
 //! as `&mut Conn`, and commits it. Plain reads take a connection from [`Db::acquire`]. Each
 //! statement is written once in the SQL that both databases speak, with `$1` placeholders
-//! ([`query`]); where PostgreSQL earns another text, [`Conn::backend`] chooses.
+//! ([`query`]); where PostgreSQL earns another text, [`Conn::backend`] chooses. Secrets lie in it
+//! sealed ([`Seal`]), with a key that does not.
 
 mod config;
 mod conn;
@@ -15,6 +16,7 @@ mod lock;
 mod migrate;
 mod query;
 mod row;
+mod seal;
 mod snapshot;
 mod sqlite;
 mod sqlite_readers;
@@ -32,6 +34,7 @@ pub use lock::DirLock;
 pub use migrate::{Migration, Migrations, Step};
 pub use query::{Query, Value, query};
 pub use row::{Cell, Column, Place, Row};
+pub use seal::{Seal, SealError};
 pub use snapshot::snapshot;
 pub use tx::Tx;
 

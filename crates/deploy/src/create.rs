@@ -18,6 +18,11 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// What stands for a machine where a deployment is in the cluster.
 pub(crate) const CLUSTER: &str = "kubernetes";
 
+/// What the upload of a deployment's script is sealed for.
+fn sealed_for(id: &str) -> String {
+    format!("deployment {id}")
+}
+
 /// Who asks, and under which key the same request is found again.
 pub(crate) struct Caller<'c> {
     /// Whose keys these are; names may be taken twice.
@@ -63,12 +68,32 @@ impl Deployments {
         Ok(registry.resolve(name, &selector).await?.version)
     }
 
+    fn seal_training(&self, id: &str, training: &str) -> Result<String, Error> {
+        let sealed = self.inner.parts.seal.seal(&sealed_for(id), training);
+        sealed.map_err(|source| Error::Sealed {
+            id: id.to_owned(),
+            source,
+        })
+    }
+
+    /// The body of the upload that trains a deployment's script; earlier versions stored it as it is.
+    pub(crate) fn open_training(&self, id: &str, stored: String) -> Result<String, Error> {
+        if stored.starts_with('{') {
+            return Ok(stored);
+        }
+        let opened = self.inner.parts.seal.unseal(&sealed_for(id), &stored);
+        opened.map_err(|source| Error::Sealed {
+            id: id.to_owned(),
+            source,
+        })
+    }
+
     /// Stores an order and has it carried out.
     pub(crate) async fn insert(
         &self,
         order: Order,
         training: Option<&str>,
-        request_hash: &str,
+        plain_hash: &str,
         caller: &Caller<'_>,
     ) -> Result<Deployment, Error> {
         let label = caller.label;
@@ -76,6 +101,14 @@ impl Deployments {
             .idempotency_key
             .map(|key| format!("{} {key}", caller.id));
         let id = ulid::Ulid::new().to_string().to_lowercase();
+        // A hash of variables would tell them to whoever guesses.
+        let request_hash = match training.is_some() || !order.environment.is_empty() {
+            true => self.inner.parts.seal.digest(plain_hash),
+            false => plain_hash.to_owned(),
+        };
+        let training = training
+            .map(|training| self.seal_training(&id, training))
+            .transpose()?;
         let mut tx = self.db().begin().await?;
         let (namespace, model_name) = (&order.namespace, &order.model_name);
         let machine =
@@ -92,14 +125,14 @@ impl Deployments {
             id: &id,
             order: &order,
             machine: &machine,
-            training,
+            training: training.as_deref(),
             state: if order.trains {
                 State::Training
             } else {
                 State::Building
             },
             idempotency_key: key.as_deref(),
-            request_hash,
+            request_hash: &request_hash,
             created_by: label,
             now: Timestamp::now().0,
         };
@@ -108,7 +141,8 @@ impl Deployments {
             Some(key) if !inserted => {
                 let found = store::deployments::find_by_idempotency_key(&mut tx, key).await?;
                 let (hash, deployment) = found.ok_or_else(|| Error::NotFound(id.clone()))?;
-                if hash != request_hash {
+                // Earlier versions kept the hash itself.
+                if hash != request_hash && hash != plain_hash {
                     let key = caller.idempotency_key.unwrap_or_default();
                     return Err(Error::IdempotencyKey(key.to_owned()));
                 }

@@ -49,6 +49,10 @@ pub enum Error {
         "the stored deployment {id} cannot be read: its {column} is not what this version writes"
     )]
     Stored { id: String, column: &'static str },
+    /// The upload of its script cannot be sealed, or was sealed with a key that this server does
+    /// not have. Whoever asked sees nothing but this.
+    #[error("the upload of deployment {id} cannot be stored or read: {source}")]
+    Sealed { id: String, source: db::SealError },
     #[error(transparent)]
     Db(#[from] db::Error),
     #[error(transparent)]

@@ -55,6 +55,8 @@ pub struct Parts {
     pub registry: registry::Registry,
     pub serving: serving::Serving,
     pub sandbox: sandbox::Sandbox,
+    /// What the uploads of scripts are sealed with: they hold variables.
+    pub seal: db::Seal,
     /// The `asgard` program, which is the model server too.
     pub program: PathBuf,
     /// Puts the server's door before a deployment's address.

@@ -155,6 +155,9 @@ impl Deployments {
         let mut conn = self.db().acquire().await?;
         let training = store::deployments::find_training(&mut conn, &deployment.id).await?;
         drop(conn);
+        let training = training
+            .map(|stored| self.open_training(&deployment.id, stored))
+            .transpose()?;
         let training: Option<Map<String, Value>> =
             training.and_then(|text| serde_json::from_str(&text).ok());
         let training = training.ok_or_else(|| Error::Stored {

@@ -18,6 +18,20 @@ pub enum Error {
     Finished { job_id: String, status: Status },
     #[error("the Idempotency-Key {0:?} was used for another request")]
     IdempotencyKey(String),
+    /// The row of the job is not what this version writes.
+    #[error(
+        "the stored job {job_id} cannot be read: its {column} is not what this version of asgard writes"
+    )]
+    Unreadable {
+        job_id: String,
+        column: &'static str,
+    },
+    /// Its variables were sealed with a key that this server does not have.
+    #[error("the variables of job {0} were {how}", how = db::SealError::OtherKey)]
+    Sealed(String),
+    /// Variables cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] db::SealError),
     #[error("the job {0} now belongs to another server")]
     NotOurs(String),
     /// The inline metadata of a script cannot be read.
@@ -63,7 +77,11 @@ impl Error {
             Self::NotFound(_) => Code::NotFound,
             Self::Fields(_) => Code::Unprocessable,
             Self::QueueFull { .. } => Code::TooMany,
-            Self::Finished { .. } | Self::IdempotencyKey(_) | Self::NotOurs(_) => Code::Conflict,
+            Self::Finished { .. }
+            | Self::IdempotencyKey(_)
+            | Self::Unreadable { .. }
+            | Self::Sealed(_)
+            | Self::NotOurs(_) => Code::Conflict,
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Webhooks(error) => error.code(),
@@ -91,6 +109,12 @@ impl From<Error> for ApiError {
             Error::IdempotencyKey(_) => Self::new(code, error.to_string())
                 .named("idempotency_key_reused")
                 .help("send a new Idempotency-Key with each new request, and the same one only with a repeated request"),
+            Error::Unreadable { .. } => Self::new(code, error.to_string())
+                .named("job_unreadable")
+                .help("it cannot be run again: upload its script anew by POST /mlops/training/upload"),
+            Error::Sealed(_) => Self::new(code, error.to_string())
+                .named("variables_sealed")
+                .help("it cannot be run again without them: give every server on this database the same server.secret_key, or upload the script anew by POST /mlops/training/upload"),
             Error::Db(_) if code == Code::InsufficientStorage => Self::storage_full(&error),
             Error::Db(_) if code == Code::Unavailable => {
                 Self::new(code, "the database does not answer now")

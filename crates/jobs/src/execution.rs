@@ -224,6 +224,7 @@ mod tests {
         let row = crate::store::jobs::NewRow {
             job_id: "j",
             request: &submission.request,
+            sealed_variables: None,
             script: "",
             warnings: &[],
             idempotency_key: None,

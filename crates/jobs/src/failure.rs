@@ -82,6 +82,18 @@ pub(crate) fn unreadable(column: &str) -> Failure {
     }
 }
 
+/// The variables of the job were sealed with a key that this server does not have.
+pub(crate) fn sealed(job_id: &str) -> Failure {
+    Failure {
+        reason: Reason::Infra,
+        problem: problem(
+            "variables_sealed",
+            Error::Sealed(job_id.to_owned()).to_string(),
+            Some("give every server on this database the same server.secret_key, then upload the script again".to_owned()),
+        ),
+    }
+}
+
 /// Something of the platform failed.
 pub(crate) fn infra(error: &(dyn std::error::Error + 'static)) -> Failure {
     let mut text = error.to_string();

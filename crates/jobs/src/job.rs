@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::variables;
+
 /// A job as it stands in the database, without its script and log.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -38,6 +40,9 @@ pub struct Job {
     pub completed_at: Option<i64>,
     /// The column of its row that is not what this version writes; such a job is not run.
     pub unreadable: Option<&'static str>,
+    /// The variables as they lie in the row, while they are not opened: until then the request has
+    /// their names alone.
+    pub sealed_variables: Option<String>,
 }
 
 /// What a caller asks for, checked.
@@ -50,6 +55,7 @@ pub struct JobRequest {
     pub model_name: String,
     /// Absent: the script's inline metadata, else the default set.
     pub requirements: Option<Vec<String>>,
+    #[serde(deserialize_with = "variables::read_stored")]
     pub environment_vars: BTreeMap<String, String>,
     pub timeout_s: u32,
     pub tags: BTreeMap<String, String>,

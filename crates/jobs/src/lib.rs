@@ -1,7 +1,7 @@
 //! Training jobs: a durable queue, the runner that carries a script through its phases, its log,
 //! and what is made of its result.
 //!
-//! A job is a row before it is an answer. Whoever holds its lease runs it; every change names the
+//! A job is a row before it is an answer; its variables lie in it sealed. Whoever holds its lease runs it; every change names the
 //! holder, so each job reaches exactly one final state whatever dies. Runs, logged models and
 //! versions belong to a job because they came through its own door or token.
 
@@ -26,6 +26,7 @@ mod recovery;
 mod requirements;
 mod retention;
 mod script;
+mod sealed;
 mod signals;
 mod store;
 mod submission;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub registry: registry::Registry,
     pub environments: environments::Environments,
     pub sandbox: sandbox::Sandbox,
+    /// What variables are sealed with.
+    pub seal: db::Seal,
     pub door: JobDoor,
 }
 

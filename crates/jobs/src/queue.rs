@@ -34,8 +34,11 @@ impl Jobs {
         let given = submission.idempotency_key.as_deref();
         let key = given.map(|key| format!("{} {key}", caller.id()));
         let created_by = caller.label();
-        let request_hash = submission.hash();
         let job_id = ulid::Ulid::new().to_string().to_lowercase();
+        let request = &submission.request;
+        let plain_hash = submission.hash();
+        let request_hash = self.digest_of(request, &plain_hash);
+        let sealed = self.seal_variables(&job_id, &request.environment_vars)?;
         let mut tx = self.db().begin().await?;
         let repeated = match &key {
             Some(key) => store::jobs::find_by_idempotency_key(&mut tx, key).await?,
@@ -48,7 +51,8 @@ impl Jobs {
         }
         let row = NewRow {
             job_id: &job_id,
-            request: &submission.request,
+            request,
+            sealed_variables: sealed.as_deref(),
             script: &submission.script,
             warnings: &submission.warnings,
             idempotency_key: key.as_deref(),
@@ -62,7 +66,8 @@ impl Jobs {
             Some(key) if !inserted => {
                 let found = store::jobs::find_by_idempotency_key(&mut tx, key).await?;
                 let (hash, job) = found.ok_or_else(|| Error::NotFound(job_id.clone()))?;
-                if hash != request_hash {
+                // Earlier versions kept the hash itself.
+                if hash != request_hash && hash != plain_hash {
                     return Err(Error::IdempotencyKey(given.unwrap_or_default().to_owned()));
                 }
                 job
@@ -79,7 +84,7 @@ impl Jobs {
             );
             self.inner.arrived.notify_one();
         }
-        Ok(job)
+        Ok(self.opened(job))
     }
 
     /// A job by its id.
@@ -88,9 +93,9 @@ impl Jobs {
     /// [`Error::NotFound`].
     pub async fn get(&self, job_id: &str) -> Result<Job, Error> {
         let mut conn = self.db().acquire().await?;
-        store::jobs::find(&mut conn, job_id)
-            .await?
-            .ok_or_else(|| Error::NotFound(job_id.to_owned()))
+        let found = store::jobs::find(&mut conn, job_id).await?;
+        let job = found.ok_or_else(|| Error::NotFound(job_id.to_owned()))?;
+        Ok(self.opened(job))
     }
 
     /// Waits until a job has ended.
@@ -119,7 +124,8 @@ impl Jobs {
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let more = jobs.len() > limit;
         jobs.truncate(limit);
-        Ok((jobs, more))
+        let jobs = jobs.into_iter().map(|job| self.opened(job));
+        Ok((jobs.collect(), more))
     }
 
     /// The script of a job.
@@ -137,7 +143,8 @@ impl Jobs {
     /// that names what it reads, as those of feature views name snapshots, reads the same.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::QueueFull`], or that the job cannot be read any more.
+    /// [`Error::NotFound`], [`Error::QueueFull`], and [`Error::Unreadable`] or [`Error::Sealed`] for
+    /// a job that cannot be read any more.
     pub async fn rerun(
         &self,
         job_id: &str,
@@ -146,9 +153,13 @@ impl Jobs {
     ) -> Result<Job, Error> {
         let job = self.get(job_id).await?;
         if let Some(column) = job.unreadable {
-            return Err(Error::Metadata(format!(
-                "the {column} of job {job_id} cannot be read, so that it cannot be run again: upload its script anew"
-            )));
+            return Err(Error::Unreadable {
+                job_id: job.job_id,
+                column,
+            });
+        }
+        if job.sealed_variables.is_some() {
+            return Err(Error::Sealed(job.job_id));
         }
         let mut request = job.request;
         request.tags.insert(RERUN_OF.to_owned(), job_id.to_owned());
@@ -215,7 +226,7 @@ impl Jobs {
             crate::telemetry::count_end(&job);
         }
         self.signals().notify(job_id);
-        Ok(job)
+        Ok(self.opened(job))
     }
 
     /// Stores how far a running job says it is, from 0.0 to 1.0.

@@ -116,6 +116,7 @@ mod tests {
             tracking,
             environments: environments.unwrap(),
             sandbox,
+            seal: db::Seal::with_key(&[7; 32]),
             door: JobDoor {
                 url: String::new(),
                 serve: Arc::new(|_, _, _| {}),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Deserializer};
 
 /// The longest value, in bytes: the kernel takes no longer string (`MAX_ARG_STRLEN`).
 const VALUE_LIMIT: usize = 127 * 1024;
@@ -36,6 +37,32 @@ const ALLOWED: [&str; 5] = [
     "PYTHONFAULTHANDLER",
     "PYTHONTRACEMALLOC",
 ];
+
+/// What is shown of a value that is not shown.
+const HIDDEN: &str = "***";
+
+/// Reads the variables of a stored request: with their values, as earlier versions wrote them, or
+/// their names alone, where the values lie sealed beside them.
+///
+/// # Errors
+/// When it is neither.
+pub(crate) fn read_stored<'de, D: Deserializer<'de>>(
+    stored: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Plain(BTreeMap<String, String>),
+        Names(Vec<String>),
+    }
+    Ok(match Stored::deserialize(stored)? {
+        Stored::Plain(variables) => variables,
+        Stored::Names(names) => {
+            let hidden = names.into_iter().map(|name| (name, HIDDEN.to_owned()));
+            hidden.collect()
+        }
+    })
+}
 
 /// Finds what is wrong with a caller's variables: pairs of a name and a sentence.
 pub fn check(variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
@@ -96,7 +123,7 @@ pub fn redacted(variables: &BTreeMap<String, String>) -> BTreeMap<String, String
         .iter()
         .map(|(name, value)| {
             let shown = if is_secret(name, value) {
-                "***".to_owned()
+                HIDDEN.to_owned()
             } else {
                 value.clone()
             };

@@ -15,7 +15,7 @@ use web::Timestamp;
 use crate::attempt::{Attempt, End};
 use crate::error::Error;
 use crate::execution::Stops;
-use crate::failure;
+use crate::failure::{self, Failure};
 use crate::job::{Job, Reason, Status};
 use crate::launch::Launcher;
 use crate::log::{Limits, LogWriter};
@@ -130,7 +130,7 @@ impl Worker {
         let claimed =
             queue::claim(&mut tx, &self.jobs.inner.owner, now, self.lease_until(now)).await?;
         tx.commit().await?;
-        Ok(claimed)
+        Ok(claimed.map(|(job, script)| (self.jobs.opened(job), script)))
     }
 
     fn lease_until(&self, now: i64) -> i64 {
@@ -167,8 +167,8 @@ impl Worker {
         }
         tracing::info!(attempt = job.attempt, "a training job starts");
         let heartbeat = tokio::spawn(self.clone().keep_lease(job_id.clone(), stops.clone()));
-        let end = match job.unreadable {
-            Some(column) => End::Failed(failure::unreadable(column)),
+        let end = match unfit(&job) {
+            Some(failure) => End::Failed(failure),
             None => match self.attempt(job, script, &stops).await {
                 Ok(end) => end,
                 Err(error) => End::Failed(failure::infra(&error)),
@@ -319,6 +319,13 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Why a job cannot be run at all.
+fn unfit(job: &Job) -> Option<Failure> {
+    let sealed = job.sealed_variables.is_some();
+    let sealed = || sealed.then(|| failure::sealed(&job.job_id));
+    job.unreadable.map(failure::unreadable).or_else(sealed)
 }
 
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -20,8 +20,7 @@ pub struct Config {
     pub backoff_ms: u64,
     /// How many days ended deliveries are kept.
     pub keep_days: u32,
-    /// The key that secrets are sealed with, 64 hexadecimal digits; the same for all servers on one
-    /// database. Absent: `webhooks.key` in the data directory, made at the first start.
+    /// The earlier name of `server.secret_key`.
     pub secret_key: Option<Secret>,
 }
 

@@ -1,8 +1,7 @@
 //! What can go wrong with webhooks.
 
+use db::SealError;
 use web::{ApiError, Code, MlflowError};
-
-use crate::seal::SealError;
 
 /// A failure of webhooks.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +18,12 @@ pub enum Error {
     /// The operating system gives no random numbers.
     #[error("no random numbers to be had: {0}")]
     Random(String),
-    /// A secret cannot be sealed or opened.
+    /// A secret was sealed with a key that this server does not have.
+    #[error("the webhook's secret was {0}, or set the webhook's secret anew")]
+    Sealed(SealError),
+    /// A secret cannot be sealed.
     #[error(transparent)]
-    Seal(#[from] SealError),
+    Seal(SealError),
     /// The database failed.
     #[error("the database failed")]
     Db(#[from] db::Error),
@@ -36,8 +38,17 @@ impl Error {
             Self::Request(error) => error.code(),
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             // The caller can set the secret anew.
-            Self::Seal(SealError::OtherKey) => Code::Conflict,
+            Self::Sealed(_) => Code::Conflict,
             Self::Seal(_) | Self::Random(_) | Self::Db(_) => Code::Internal,
+        }
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::OtherKey => Self::Sealed(error),
+            other => Self::Seal(other),
         }
     }
 }

@@ -12,7 +12,6 @@ mod destination;
 mod error;
 mod event;
 mod http;
-mod seal;
 mod send;
 mod store;
 mod webhook;
@@ -23,13 +22,12 @@ pub use delivery::{Delivery, State};
 pub use error::Error;
 pub use event::Event;
 pub use http::{openapi, routes, routes_beside_external};
-pub use seal::{Seal, SealError};
 pub use store::MIGRATIONS;
 pub use webhook::{NewWebhook, Status, Webhook, WebhookUpdate};
 
 use std::sync::Arc;
 
-use db::Db;
+use db::{Db, Seal};
 use tokio::sync::Notify;
 
 /// The handle of webhooks; cheap to clone.

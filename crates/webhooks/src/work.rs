@@ -137,7 +137,7 @@ impl Webhooks {
             Ok(secret) => secret,
             // Receivers that check signatures take nothing without one.
             Err(error) => {
-                let error = error.to_string();
+                let error = Error::from(error).to_string();
                 return Outcome::Failed { error, again: true };
             }
         };

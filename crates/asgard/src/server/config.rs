@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use web::Secret;
 
 /// Where asgard keeps its data, where it listens, and what it writes to its log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +21,10 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Lets everyone who reaches a public address do everything. For closed networks only.
     pub insecure_allow_anonymous: bool,
+    /// The key that secrets in the database are sealed with (the variables of jobs, the secrets of
+    /// webhooks), 64 hexadecimal digits; the same for all servers on one database. Absent:
+    /// `secrets.key` in the data directory, made at the first start.
+    pub secret_key: Option<Secret>,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or directives such as
     /// `info,jobs=debug`.
     pub log_level: String,
@@ -48,6 +53,7 @@ impl Default for Config {
             url: None,
             allowed_hosts: Vec::new(),
             insecure_allow_anonymous: false,
+            secret_key: None,
             log_level: "info".to_owned(),
             log_format: LogFormat::Auto,
             stop_timeout_ms: 10_000,

@@ -26,6 +26,15 @@ pub struct Settings {
     pub feature_store: crate::features::Config,
 }
 
+impl Settings {
+    /// The key that secrets in the database are sealed with, where one is set.
+    pub fn secret_key(&self) -> Option<&str> {
+        let key = self.server.secret_key.as_ref();
+        key.or(self.webhooks.secret_key.as_ref())
+            .map(web::Secret::expose)
+    }
+}
+
 /// Settings with the origin of each.
 pub struct Loaded {
     pub settings: Settings,
@@ -40,4 +49,19 @@ pub struct Refused {
     message: String,
     /// What to do about it.
     pub help: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    #[test]
+    fn the_earlier_name_of_the_key_counts_where_the_new_one_is_not_set() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.secret_key(), None);
+        settings.webhooks.secret_key = Some("old".to_owned().into());
+        assert_eq!(settings.secret_key(), Some("old"));
+        settings.server.secret_key = Some("new".to_owned().into());
+        assert_eq!(settings.secret_key(), Some("new"));
+    }
 }

@@ -31,6 +31,18 @@ fn a_backup_of_a_running_server_comes_back_elsewhere() {
     );
     let artifact = "/api/2.0/mlflow-artifacts/artifacts/1/a.txt";
     assert!(send(&server, "PUT", artifact, "hello").contains("200 OK"));
+    let upload = json!({
+        "script_name": "s", "script_content": "print(1)", "experiment_name": "before",
+        "model_name": "m", "environment_vars": {"DB_PASSWORD": "correct-horse", "N": "4711"}
+    });
+    let job = send(
+        &server,
+        "POST",
+        "/mlops/training/upload",
+        &upload.to_string(),
+    );
+    let job = job.lines().find_map(|line| line.strip_prefix("location: "));
+    let job = job.unwrap().trim().to_owned();
 
     // Somebody waits for the secrets under a name that could be guessed.
     let stolen = elsewhere.path().join("stolen");
@@ -60,6 +72,12 @@ fn a_backup_of_a_running_server_comes_back_elsewhere() {
         stderr(&over)
     );
     drop(server);
+    for entry in std::fs::read_dir(home.path().join(".local/share/asgard")).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let found = bytes.windows(13).any(|part| part == b"correct-horse");
+        assert!(!found, "a secret lies in {}", path.display());
+    }
     let over = run(home.path(), &["restore", file]);
     assert!(
         stderr(&over).contains("there is a database already"),
@@ -76,6 +94,8 @@ fn a_backup_of_a_running_server_comes_back_elsewhere() {
             .contains("200 OK")
     );
     assert!(server.get(artifact).ends_with("hello"));
+    // With the key that its variables are sealed with.
+    assert!(server.get(&job).contains("\"N\":\"4711\""));
 }
 
 #[test]

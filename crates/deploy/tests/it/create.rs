@@ -1,9 +1,9 @@
 //! Asking for deployments: what is refused, repeated, held, and why one fails.
 
 use axum::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::server::{at, both};
+use crate::server::{Server, at, both};
 
 #[tokio::test]
 async fn what_cannot_be_deployed_is_refused_with_its_cause() {
@@ -41,6 +41,45 @@ async fn what_cannot_be_deployed_is_refused_with_its_cause() {
             .get("/mlops/deployments?status=lost")
             .await
             .expect(400);
+    }
+}
+
+/// Asks for the deployment of a script with a variable, and gives its id.
+async fn deploy_script(server: &Server) -> Value {
+    let body = json!({
+        "model_name": "m", "script_content": "import mine", "autolog": true,
+        "environment_vars": {"DB_PASSWORD": "correct-horse"}
+    });
+    let later = [("prefer", "respond-async")];
+    let made = server.send(Method::POST, "/mlops/deploy", &later, Some(body));
+    made.await.expect(202)["deployment_id"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_variables_of_a_script_lie_sealed_and_reach_its_training() {
+    for server in both().await {
+        let id = deploy_script(&server).await;
+        let stored = server.stored_training(&id).await;
+        assert!(!stored.contains("correct-horse"), "{stored}");
+        let worker = server.work();
+        let deployment = server.wait(&id, |d| d["training_job_id"].is_string());
+        let job_id = deployment.await["training_job_id"].clone();
+        let variables = server.variables_of(&job_id).await;
+        assert_eq!(variables["DB_PASSWORD"], "correct-horse", "{}", server.name);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_key_a_script_is_not_trained_and_its_deployment_says_so() {
+    for server in both().await {
+        let id = deploy_script(&server).await;
+        let server = server.with_another_key();
+        let worker = server.work();
+        let failed = server.wait(&id, |d| d["status"] == "failed").await;
+        let told = failed["error"].as_str().unwrap();
+        assert!(told.contains("server.secret_key"), "{told}");
+        worker.stop().await;
     }
 }
 

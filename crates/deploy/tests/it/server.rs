@@ -1,5 +1,6 @@
 //! Deployments with an empty database and everything they are built on.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -110,6 +111,7 @@ impl Server {
                 registry: registry.clone(),
                 environments,
                 sandbox: sandbox.clone(),
+                seal: db::Seal::with_key(&[7; 32]),
                 door: JobDoor {
                     url: "http://127.0.0.1:9".to_owned(),
                     serve: Arc::new(|_, _, _| {}),
@@ -126,6 +128,7 @@ impl Server {
             registry: registry.clone(),
             serving,
             sandbox,
+            seal: db::Seal::with_key(&[7; 32]),
             program: stand_in(&dir),
             serve: Arc::new(serve),
             image: Some(Arc::new(|order| Box::pin(make_image(order)))),
@@ -162,6 +165,12 @@ impl Server {
         let config = self.config.clone();
         self.deployments = Deployments::open(parts, config, self.dir.path()).unwrap();
         self
+    }
+
+    /// The server after its key is lost, or as another with a key of its own.
+    pub(crate) fn with_another_key(mut self) -> Self {
+        self.parts.seal = db::Seal::with_key(&[8; 32]);
+        self.restarted()
     }
 
     pub(crate) async fn send(
@@ -229,6 +238,20 @@ impl Server {
 
     pub(crate) async fn deployment(&self, id: &Value) -> Value {
         self.get(&at(id, "")).await.expect(200)
+    }
+
+    /// What the row of a deployment holds of its script's upload.
+    pub(crate) async fn stored_training(&self, id: &Value) -> String {
+        let sql = "SELECT training FROM deployments WHERE deployment_id = $1";
+        let mut conn = self.parts.db.acquire().await.unwrap();
+        let row = db::query(sql).bind(id.as_str().unwrap());
+        row.fetch_one(&mut conn).await.unwrap().get(0)
+    }
+
+    /// The variables that a training job's script gets.
+    pub(crate) async fn variables_of(&self, job_id: &Value) -> BTreeMap<String, String> {
+        let job = self.parts.jobs.get(job_id.as_str().unwrap()).await;
+        job.unwrap().request.environment_vars
     }
 
     /// Waits until so many lines of a deployment's log hold a text.

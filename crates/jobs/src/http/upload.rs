@@ -126,6 +126,7 @@ pub(super) async fn upload(
     responses(
         (status = 202, body = TrainingScriptUploadResponse, headers(("Location" = String, description = "The new job"))),
         (status = 404, description = "No such job"),
+        (status = 409, description = "The job or its variables cannot be read any more, or the Idempotency-Key was used for another request"),
         (status = 429, description = "Too many jobs wait"),
     )
 )]

@@ -10,12 +10,15 @@ use crate::listing::{Filter, Page};
 /// The columns of a [`Job`], in the order that [`read`] takes them.
 pub(super) const COLUMNS: &str = "job_id, request, created_by, status, phase, reason, attempt, \
      cancel_requested, progress, run_id, model_version, error, warnings, facts, created_at, \
-     started_at, script_started_at, completed_at, script_name, experiment_name, model_name";
+     started_at, script_started_at, completed_at, script_name, experiment_name, model_name, \
+     sealed_variables";
 
 /// A row to be: a job that was just accepted.
 pub(crate) struct NewRow<'r> {
     pub(crate) job_id: &'r str,
     pub(crate) request: &'r JobRequest,
+    /// Absent when it has no variables.
+    pub(crate) sealed_variables: Option<&'r str>,
     pub(crate) script: &'r str,
     pub(crate) warnings: &'r [Problem],
     pub(crate) idempotency_key: Option<&'r str>,
@@ -30,15 +33,15 @@ pub(crate) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<bool, Db
     let inserted = query(
         "INSERT INTO training_jobs (job_id, script_name, experiment_name, model_name, request,
             script, idempotency_key, request_hash, created_by, status, attempt, cancel_requested,
-            warnings, facts, created_at, may_promote)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 0, $10, $11, '{}', $12, $13)
+            warnings, facts, created_at, may_promote, sealed_variables)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 0, $10, $11, '{}', $12, $13, $14)
          ON CONFLICT (idempotency_key) DO NOTHING",
     )
     .bind(row.job_id)
     .bind(&row.request.script_name)
     .bind(&row.request.experiment_name)
     .bind(&row.request.model_name)
-    .bind(json(row.request))
+    .bind(stored_request(row.request))
     .bind(row.script)
     .bind(row.idempotency_key)
     .bind(row.request_hash)
@@ -47,9 +50,71 @@ pub(crate) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<bool, Db
     .bind(json(&row.warnings))
     .bind(row.now)
     .bind(row.may_promote)
+    .bind(row.sealed_variables.unwrap_or_default())
     .execute(conn)
     .await?;
     Ok(inserted == 1)
+}
+
+/// A request as its row holds it: of the variables, whose values are sealed beside it, the names.
+/// An earlier version cannot read these, and so does not run the script without the values.
+fn stored_request(request: &JobRequest) -> String {
+    let mut stored =
+        serde_json::to_value(request).expect("these types have string keys and no failing parts");
+    if !request.environment_vars.is_empty() {
+        stored["environment_vars"] = request.environment_vars.keys().cloned().collect();
+    }
+    stored.to_string()
+}
+
+/// A row of an earlier version, whose variables are not sealed.
+pub(crate) struct PlainRow {
+    pub(crate) job_id: String,
+    pub(crate) request: String,
+    pub(crate) request_hash: String,
+}
+
+/// Rows of earlier versions after the job `after`, by their ids.
+pub(crate) async fn list_plain(
+    conn: &mut Conn,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<PlainRow>, DbError> {
+    let rows = query(
+        "SELECT job_id, request, request_hash FROM training_jobs
+         WHERE sealed_variables IS NULL AND job_id > $1 ORDER BY job_id LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    let read = |row: &Row| PlainRow {
+        job_id: row.get(0),
+        request: row.get(1),
+        request_hash: row.get(2),
+    };
+    Ok(rows.iter().map(read).collect())
+}
+
+/// Puts sealed variables in the place of those that were not.
+pub(crate) async fn seal(
+    conn: &mut Conn,
+    job_id: &str,
+    request: &JobRequest,
+    sealed_variables: Option<&str>,
+    request_hash: &str,
+) -> Result<(), DbError> {
+    query(
+        "UPDATE training_jobs SET request = $2, sealed_variables = $3, request_hash = $4
+         WHERE job_id = $1 AND sealed_variables IS NULL",
+    )
+    .bind(job_id)
+    .bind(stored_request(request))
+    .bind(sealed_variables.unwrap_or_default())
+    .bind(request_hash)
+    .execute(conn)
+    .await
+    .map(|_| ())
 }
 
 /// The job that an idempotency key made, with the hash of its request.
@@ -212,6 +277,7 @@ pub(super) fn read(row: &Row) -> Job {
         script_started_at: row.get(16),
         completed_at,
         unreadable,
+        sealed_variables: optional(21).filter(|sealed| !sealed.is_empty()),
     }
 }
 

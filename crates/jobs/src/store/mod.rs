@@ -19,5 +19,11 @@ pub const MIGRATIONS: Migrations = Migrations {
             "what the uploader might",
             "ALTER TABLE training_jobs ADD COLUMN may_promote BOOLEAN NOT NULL DEFAULT FALSE;",
         ),
+        Migration::both(
+            "sealed variables",
+            "ALTER TABLE training_jobs ADD COLUMN sealed_variables TEXT;
+             CREATE INDEX training_jobs_plain ON training_jobs (job_id)
+                 WHERE sealed_variables IS NULL;",
+        ),
     ],
 };

@@ -7,4 +7,5 @@ mod execution;
 mod logs;
 mod queue;
 mod recovery;
+mod sealed;
 mod server;

@@ -219,6 +219,9 @@ async fn a_job_that_cannot_be_read_fails_and_holds_up_no_other() {
             server.name
         );
         assert_eq!(job["model_name"], "model");
+        let rerun = format!("/mlops/training/jobs/{spoiled}/rerun");
+        let refused = server.post(&rerun, json!({})).await.expect(409);
+        assert_eq!(refused["code"], "job_unreadable", "{refused}");
         let ran = server.end(&good).await;
         assert!(ran["logs"].as_str().unwrap().contains("ran\n"));
         assert_eq!(listed(&server, "").await.0.len(), 2);

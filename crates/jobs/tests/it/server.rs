@@ -109,6 +109,7 @@ impl Server {
             registry: registry.clone(),
             environments,
             sandbox,
+            seal: db::Seal::with_key(&[7; 32]),
             door: JobDoor {
                 url: "http://127.0.0.1:9".to_owned(),
                 serve: serve(served.clone()),
@@ -139,6 +140,14 @@ impl Server {
         self
     }
 
+    /// The server after its key is lost, or as another with a key of its own.
+    pub(crate) fn with_another_key(mut self) -> Self {
+        self.parts.seal = db::Seal::with_key(&[8; 32]);
+        self.jobs = self.restarted();
+        self.router = jobs::routes(self.jobs.clone()).into_router();
+        self
+    }
+
     /// Starts working on the jobs; the guard is dropped as a killed server would be.
     pub(crate) fn work(&self) -> Worker {
         let stop = CancellationToken::new();
@@ -154,6 +163,25 @@ impl Server {
             .execute(&mut tx)
             .await;
         assert_eq!(spoiled.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+
+    /// What the row of a job holds of its request: the request, its hash, the sealed variables.
+    pub(crate) async fn stored(&self, job_id: &str) -> (String, String, Option<String>) {
+        let sql =
+            "SELECT request, request_hash, sealed_variables FROM training_jobs WHERE job_id = $1";
+        let mut conn = self.db.acquire().await.unwrap();
+        let row = db::query(sql).bind(job_id).fetch_one(&mut conn).await;
+        let row = row.unwrap();
+        (row.get(0), row.get(1), row.get(2))
+    }
+
+    /// Stores a job's request and its hash as versions did that sealed no variables.
+    pub(crate) async fn store_plain(&self, job_id: &str, request: &str, hash: &str) {
+        let mut tx = self.db.begin().await.unwrap();
+        let sql = "UPDATE training_jobs SET request = $2, request_hash = $3, sealed_variables = NULL WHERE job_id = $1";
+        let stored = db::query(sql).bind(job_id).bind(request).bind(hash);
+        assert_eq!(stored.execute(&mut tx).await.unwrap(), 1);
         tx.commit().await.unwrap();
     }
 

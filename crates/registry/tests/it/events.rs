@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tracking::{Artifacts, ArtifactsConfig, Tracking};
 use web::Identity;
 use web::testing::{request, send_as};
-use webhooks::{Config, Event, NewWebhook, Seal, Webhooks};
+use webhooks::{Config, Event, NewWebhook, Webhooks};
 
 use registry::{NewVersion, Registry};
 
@@ -21,7 +21,11 @@ async fn every_change_that_mlflow_tells_is_noted_and_no_other() {
         let artifacts = Artifacts::open(&ArtifactsConfig::default(), dir.path()).unwrap();
         let tracking = Tracking::new((*db).clone(), artifacts);
         // Nothing works here: what is noted stays to be looked at.
-        let webhooks = Webhooks::new((*db).clone(), Config::default(), Seal::with_key(&[7; 32]));
+        let webhooks = Webhooks::new(
+            (*db).clone(),
+            Config::default(),
+            db::Seal::with_key(&[7; 32]),
+        );
         let registry = Registry::new((*db).clone(), tracking).with_webhooks(webhooks.clone());
         let hook = NewWebhook {
             name: "all".to_owned(),

@@ -181,7 +181,7 @@ async fn without_its_key_a_webhook_says_so_and_sends_nothing() {
         let log = server.until_ended(&id).await;
         assert_eq!(log[0]["state"], "failed");
         let error = log[0]["error"].as_str().unwrap();
-        assert!(error.contains("webhooks.secret_key"), "{error}");
+        assert!(error.contains("server.secret_key"), "{error}");
         let test = format!("/mlops/webhooks/{id}/test");
         let (status, answer) = server.ask(Method::POST, &test, json!({})).await;
         assert_eq!(status, StatusCode::CONFLICT, "{answer}");

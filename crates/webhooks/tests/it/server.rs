@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use web::Identity;
 use web::testing::{request, send_as};
-use webhooks::{Config, Event, Seal, Webhooks};
+use webhooks::{Config, Event, Webhooks};
 
 pub(crate) struct Server {
     router: Router,
@@ -28,7 +28,7 @@ pub(crate) async fn both(config: Config) -> [Server; 2] {
 
 impl Server {
     fn on(db: TestDb, config: Config) -> Self {
-        let webhooks = Webhooks::new((*db).clone(), config, Seal::with_key(&[7; 32]));
+        let webhooks = Webhooks::new((*db).clone(), config, db::Seal::with_key(&[7; 32]));
         let stop = CancellationToken::new();
         tokio::spawn(webhooks.clone().work(stop.clone()));
         Self {

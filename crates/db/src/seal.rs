@@ -9,31 +9,38 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-
-use crate::config::Config;
+use ring::hmac;
 
 /// The file in the data directory that holds the key where the configuration names none.
-const FILE: &str = "webhooks.key";
+const FILE: &str = "secrets.key";
+
+/// The same file as it was named while only the secrets of webhooks were sealed.
+const EARLIER_FILE: &str = "webhooks.key";
 
 /// The length of a key, in bytes.
 const KEY_BYTES: usize = 32;
 
 /// Seals and opens secrets; cheap to clone.
 #[derive(Clone)]
-pub struct Seal(Arc<LessSafeKey>);
+pub struct Seal(Arc<Keys>);
+
+struct Keys {
+    cipher: LessSafeKey,
+    digests: hmac::Key,
+}
 
 /// Why secrets cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// The configured key is none.
     #[error(
-        "webhooks.secret_key must be {} hexadecimal digits, as 'openssl rand -hex {KEY_BYTES}' prints them",
+        "server.secret_key must be {} hexadecimal digits, as 'openssl rand -hex {KEY_BYTES}' prints them",
         KEY_BYTES * 2
     )]
     Setting,
     /// The key's file holds something else.
     #[error(
-        "{} must hold {} hexadecimal digits: bring it back from a backup, or remove it and set the webhooks' secrets anew",
+        "{} must hold {} hexadecimal digits: bring it back from a backup, or remove it, and what was sealed with it is lost",
         .0.display(), KEY_BYTES * 2
     )]
     File(PathBuf),
@@ -48,7 +55,7 @@ pub enum SealError {
     Random(String),
     /// What is stored was sealed with another key, or changed.
     #[error(
-        "the webhook's secret was sealed with another key than this server's (webhooks.secret_key, or webhooks.key in the data directory): bring that key back, or set the webhook's secret anew"
+        "sealed with another key than this server's (server.secret_key, or {FILE} in the data directory): bring that key back"
     )]
     OtherKey,
 }
@@ -65,20 +72,28 @@ impl Seal {
     ///
     /// # Errors
     /// When the key is no key, or cannot be read or made.
-    pub fn open(config: &Config, data_dir: &Path) -> Result<Self, SealError> {
-        match &config.secret_key {
-            Some(key) => read_key(key.expose())
-                .map(|key| Self::with_key(&key))
-                .ok_or(SealError::Setting),
-            None => Self::of_file(&data_dir.join(FILE)),
+    pub fn open(key: Option<&str>, data_dir: &Path) -> Result<Self, SealError> {
+        if let Some(key) = key {
+            let key = read_key(key).ok_or(SealError::Setting)?;
+            return Ok(Self::with_key(&key));
         }
+        let earlier = data_dir.join(EARLIER_FILE);
+        if earlier.exists() {
+            return Self::of_file(&earlier);
+        }
+        Self::of_file(&data_dir.join(FILE))
     }
 
     /// A seal with this key.
     pub fn with_key(key: &[u8; KEY_BYTES]) -> Self {
-        let key =
+        let cipher =
             UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the cipher's length");
-        Self(Arc::new(LessSafeKey::new(key)))
+        // A key of its own for each use (NIST SP 800-108).
+        let of_digests = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"digests");
+        Self(Arc::new(Keys {
+            cipher: LessSafeKey::new(cipher),
+            digests: hmac::Key::new(hmac::HMAC_SHA256, of_digests.as_ref()),
+        }))
     }
 
     fn of_file(path: &Path) -> Result<Self, SealError> {
@@ -97,29 +112,46 @@ impl Seal {
         Ok(Self::with_key(&key))
     }
 
-    /// Seals a secret for the webhook with this id: it opens for no other.
-    pub(crate) fn seal(&self, webhook_id: &str, secret: &str) -> Result<String, SealError> {
+    /// Seals a secret of what has this id: it opens for no other.
+    ///
+    /// # Errors
+    /// [`SealError::Random`].
+    pub fn seal(&self, id: &str, secret: &str) -> Result<String, SealError> {
         let nonce: [u8; NONCE_LEN] = random()?;
         let mut sealed = secret.as_bytes().to_vec();
-        let (unique, id) = (Nonce::assume_unique_for_key(nonce), Aad::from(webhook_id));
+        let (unique, id) = (Nonce::assume_unique_for_key(nonce), Aad::from(id));
         self.0
+            .cipher
             .seal_in_place_append_tag(unique, id, &mut sealed)
             .expect("a secret is shorter than the cipher's limit");
         Ok(STANDARD.encode([&nonce[..], &sealed].concat()))
     }
 
-    /// Opens what [`Self::seal`] made for this webhook.
-    pub(crate) fn unseal(&self, webhook_id: &str, sealed: &str) -> Result<String, SealError> {
+    /// Opens what [`Self::seal`] made for this id.
+    ///
+    /// # Errors
+    /// [`SealError::OtherKey`].
+    pub fn unseal(&self, id: &str, sealed: &str) -> Result<String, SealError> {
         let bytes = STANDARD.decode(sealed).map_err(|_| SealError::OtherKey)?;
         let (nonce, sealed) = bytes
             .split_first_chunk::<NONCE_LEN>()
             .ok_or(SealError::OtherKey)?;
         let mut sealed = sealed.to_vec();
-        let (unique, id) = (Nonce::assume_unique_for_key(*nonce), Aad::from(webhook_id));
-        let opened = self.0.open_in_place(unique, id, &mut sealed);
+        let (unique, id) = (Nonce::assume_unique_for_key(*nonce), Aad::from(id));
+        let opened = self.0.cipher.open_in_place(unique, id, &mut sealed);
         let opened = opened.map_err(|_| SealError::OtherKey)?;
         String::from_utf8(opened.to_vec()).map_err(|_| SealError::OtherKey)
     }
+
+    /// The same for the same text, and nothing to whoever guesses the text but lacks the key.
+    pub fn digest(&self, text: &str) -> String {
+        let digest = hmac::sign(&self.0.digests, text.as_bytes());
+        hex(digest.as_ref())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn random<const N: usize>() -> Result<[u8; N], SealError> {
@@ -146,7 +178,7 @@ fn make(path: &Path) -> Result<(), SealError> {
         source,
     };
     let key: [u8; KEY_BYTES] = random()?;
-    let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = hex(&key);
     let unfinished = path.with_extension(format!("key.{}", std::process::id()));
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -172,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_opens_with_its_key_for_its_webhook_and_not_otherwise() {
+    fn a_secret_opens_with_its_key_for_its_id_and_not_otherwise() {
         let seal = Seal::with_key(&[7; KEY_BYTES]);
         let sealed = seal.seal("w1", "s3cret").unwrap();
         assert_ne!(sealed, seal.seal("w1", "s3cret").unwrap());
@@ -191,7 +223,7 @@ mod tests {
     #[test]
     fn the_data_directory_keeps_one_key_that_only_its_owner_reads() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Seal::open(&Config::default(), dir.path());
+        let open = || Seal::open(None, dir.path());
         let sealed = open().unwrap().seal("w", "s").unwrap();
         assert_eq!(open().unwrap().unseal("w", &sealed).unwrap(), "s");
         let file = dir.path().join(FILE);
@@ -202,22 +234,30 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        fs::write(&file, "").unwrap();
+        // The key of a version that sealed only the secrets of webhooks.
+        fs::rename(&file, dir.path().join(EARLIER_FILE)).unwrap();
+        assert_eq!(open().unwrap().unseal("w", &sealed).unwrap(), "s");
+        assert!(!file.exists());
+        fs::write(dir.path().join(EARLIER_FILE), "").unwrap();
         assert!(matches!(open(), Err(SealError::File(_))));
     }
 
     #[test]
+    fn a_digest_is_one_of_the_text_and_of_the_key() {
+        let digest = |key: u8, text: &str| Seal::with_key(&[key; KEY_BYTES]).digest(text);
+        assert_eq!(digest(7, "a"), digest(7, "a"));
+        assert_ne!(digest(7, "a"), digest(7, "b"));
+        assert_ne!(digest(7, "a"), digest(8, "a"));
+    }
+
+    #[test]
     fn a_key_of_the_configuration_is_a_whole_key() {
-        let with = |key: &str| Config {
-            secret_key: Some(key.to_owned().into()),
-            ..Config::default()
-        };
         let nowhere = Path::new("/nowhere");
         for wrong in ["", "a", "x".repeat(64).as_str(), "é".repeat(32).as_str()] {
-            let refused = Seal::open(&with(wrong), nowhere);
+            let refused = Seal::open(Some(wrong), nowhere);
             assert!(matches!(refused, Err(SealError::Setting)), "{wrong}");
         }
-        assert!(Seal::open(&with(&"0aF".repeat(21)[..64 - 1]), nowhere).is_err());
-        assert!(Seal::open(&with(&"0a".repeat(32)), nowhere).is_ok());
+        assert!(Seal::open(Some(&"0aF".repeat(21)[..64 - 1]), nowhere).is_err());
+        assert!(Seal::open(Some(&"0a".repeat(32)), nowhere).is_ok());
     }
 }
