@@ -272,18 +272,22 @@ impl Platform {
 
 /// Tracking in this server's own database and store, or in an external server's.
 async fn track(settings: &Settings, data_dir: &Path, db: &Db) -> anyhow::Result<Tracking> {
+    let job_experiments = jobs::job_experiments(db.clone());
     if let Some(external) = External::of(&settings.tracking, db.clone())? {
         tracing::info!(
             url = external.url(),
             "an external MLflow server keeps runs and models"
         );
         let registered = registry::external_versions_at(external.clone());
-        return Ok(Tracking::at(external, db.clone()).with_registered(registered));
+        return Ok(Tracking::at(external, db.clone())
+            .with_registered(registered)
+            .with_job_experiments(job_experiments));
     }
     let artifacts = Artifacts::open(&settings.artifacts, data_dir)
         .context("cannot open the artifact store (artifacts.url)")?;
-    let tracking =
-        Tracking::new(db.clone(), artifacts).with_registered(registry::versions_at(db.clone()));
+    let tracking = Tracking::new(db.clone(), artifacts)
+        .with_registered(registry::versions_at(db.clone()))
+        .with_job_experiments(job_experiments);
     tracking.ensure_default_experiment().await?;
     Ok(tracking)
 }

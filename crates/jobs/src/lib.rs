@@ -119,6 +119,17 @@ pub fn job_uploads(db: db::Db) -> registry::JobUploads {
     })
 }
 
+/// Finds the experiments that the uploads of jobs named; tracking asks, before there are [`Jobs`].
+pub fn job_experiments(db: db::Db) -> tracking::JobExperiments {
+    Arc::new(move |job_id| {
+        let db = db.clone();
+        Box::pin(async move {
+            let mut conn = db.acquire().await?;
+            store::jobs::find_experiment_name(&mut conn, &job_id).await
+        })
+    })
+}
+
 impl Jobs {
     /// Jobs on these parts. Nothing runs before [`Jobs::work`].
     pub fn new(parts: Parts, config: Config, data_dir: &Path) -> Self {

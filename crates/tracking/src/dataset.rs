@@ -4,7 +4,7 @@ use crate::Tracking;
 use crate::error::Error;
 use crate::run::find_writable;
 use crate::store::datasets;
-use crate::{experiment, id, key};
+use crate::{experiment, id, key, logged_model};
 
 /// The most characters of each part (`mlflow/utils/validation.py`).
 const MAX_NAME_CHARS: usize = 500;
@@ -120,7 +120,8 @@ impl Tracking {
         Ok(tx.commit().await?)
     }
 
-    /// Notes the logged models that an active run made, with their steps.
+    /// Notes the logged models that an active run made, with their steps; a job's run made none of
+    /// others.
     pub async fn log_outputs(
         &self,
         run_id: &str,
@@ -130,6 +131,9 @@ impl Tracking {
         let mut tx = self.db.begin().await?;
         let run = find_writable(&mut tx, run_id, job_id).await?;
         for (model_id, step) in models {
+            if job_id.is_some() {
+                logged_model::check_made_by(&mut tx, model_id, job_id).await?;
+            }
             datasets::link_model(&mut tx, run.row, Direction::Output, model_id, *step).await?;
         }
         Ok(tx.commit().await?)

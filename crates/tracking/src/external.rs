@@ -10,6 +10,7 @@ mod records;
 mod rules;
 mod spans;
 mod stamp;
+mod traces;
 mod upstream;
 
 pub use forward::JobWrite;

@@ -21,6 +21,7 @@ mod history;
 mod http;
 mod id;
 pub mod import;
+mod job_experiment;
 mod key;
 mod location;
 mod logged_model;
@@ -52,6 +53,7 @@ pub use experiment::{Experiment, NewExperiment};
 pub use external::{External, JobWrite, Kind, Stamp, is_missing, take};
 pub use failed_uploads::FailedUpload;
 pub use http::{download, routes};
+pub use job_experiment::JobExperiments;
 pub use location::Location;
 pub use logged_model::{
     LoggedModel, LoggedModelMetric, LoggedModelStatus, NewLoggedModel, OrderBy, SearchLoggedModels,
@@ -79,6 +81,7 @@ pub struct Tracking {
     db: Db,
     artifacts: Artifacts,
     registered_at: Option<RegisteredAt>,
+    job_experiments: Option<JobExperiments>,
     external: Option<External>,
     failed_uploads: FailedUploads,
 }
@@ -99,6 +102,7 @@ impl Tracking {
             db,
             artifacts,
             registered_at: None,
+            job_experiments: None,
             external: None,
             failed_uploads: FailedUploads::default(),
         }
@@ -112,12 +116,21 @@ impl Tracking {
         self
     }
 
+    /// The same tracking, which asks here for the experiments that uploads named. Without it a job
+    /// changes only experiments that it made.
+    #[must_use]
+    pub fn with_job_experiments(mut self, job_experiments: JobExperiments) -> Self {
+        self.job_experiments = Some(job_experiments);
+        self
+    }
+
     /// Tracking that an external MLflow server keeps.
     pub fn at(external: External, db: Db) -> Self {
         Self {
             db,
             artifacts: Artifacts::over(external.store()),
             registered_at: None,
+            job_experiments: None,
             external: Some(external),
             failed_uploads: FailedUploads::default(),
         }

@@ -386,6 +386,24 @@ async fn find_active(conn: &mut db::Conn, model_id: &str) -> Result<LoggedModel,
         .ok_or_else(|| Error::LoggedModelNotFound(model_id.to_owned()))
 }
 
+/// Refuses a job that says of a logged model of others that it made it.
+pub(crate) async fn check_made_by(
+    conn: &mut db::Conn,
+    model_id: &str,
+    job_id: Option<&str>,
+) -> Result<(), Error> {
+    let found = logged_models::find(conn, model_id).await?;
+    match (found, job_id) {
+        (Some(model), Some(job_id)) if model.job_id.as_deref() != Some(job_id) => {
+            Err(Error::NotOwned {
+                what: format!("logged model {model_id}"),
+                job_id: job_id.to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn find_owned(
     conn: &mut db::Conn,
     model_id: &str,

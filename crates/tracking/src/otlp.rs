@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::Tracking;
 use crate::error::Error;
+use crate::search::traces::RUN_KEY;
 use crate::span::Span;
 use crate::store::{experiments, spans as rows, traces};
-use crate::trace::{LOCATION_TAG, Trace, TraceState, check_owner};
+use crate::trace::{LOCATION_TAG, Trace, TraceState, check_owner, check_source_run};
 use crate::{experiment, key};
 
 /// The tags and metadata of MLflow that a trace made of spans has.
 const NAME_TAG: &str = "mlflow.traceName";
 const SPANS_TAG: &str = "mlflow.trace.spansLocation";
 const SCHEMA_KEY: &str = "mlflow.trace_schema.version";
-const RUN_KEY: &str = "mlflow.sourceRun";
 
 /// The most spans of one request.
 const MAX_SPANS: usize = 10_000;
@@ -144,6 +144,7 @@ impl Tracking {
                 .insert(SPANS_TAG.to_owned(), "TRACKING_STORE".to_owned());
             if let Some(run_id) = run_id {
                 trace.metadata.insert(RUN_KEY.to_owned(), run_id.to_owned());
+                check_source_run(&mut tx, &trace.metadata, job_id).await?;
             }
             traces::upsert(&mut tx, &trace).await?;
             for span in spans {

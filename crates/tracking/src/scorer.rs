@@ -47,7 +47,7 @@ async fn active(conn: &mut db::Conn, experiment_id: &str) -> Result<i64, Error> 
 }
 
 impl Tracking {
-    /// Adds the next version of a scorer.
+    /// Adds the next version of a scorer; a job to those of its own experiments.
     pub(crate) async fn register_scorer(
         &self,
         experiment_id: &str,
@@ -71,6 +71,7 @@ impl Tracking {
                 "serialized_scorer must be valid JSON: an object".to_owned(),
             ));
         }
+        self.check_own_experiment(experiment_id, job_id).await?;
         let mut tx = self.db.begin().await?;
         let experiment_id = experiment::parse_id(experiment_id)?;
         let now = Timestamp::now().0;

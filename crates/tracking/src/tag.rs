@@ -83,23 +83,24 @@ impl Tracking {
         Ok(tx.commit().await?)
     }
 
-    /// Sets a tag of an active experiment.
+    /// Sets a tag of an active experiment; a job only of its own.
     pub(crate) async fn set_experiment_tag(
         &self,
         experiment_id: &str,
-        key: String,
-        value: String,
+        (key, value): (String, String),
+        job_id: Option<&str>,
         now: i64,
     ) -> Result<(), Error> {
         let id = experiment::parse_id(experiment_id)?;
         let tags = check_all_of_experiment(vec![(key, value)])?;
+        self.check_own_experiment(experiment_id, job_id).await?;
         let mut tx = self.db.begin().await?;
         check_active_experiment(&mut tx, id, now).await?;
         tags::set_of_experiment(&mut tx, id, &tags).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Removes a tag of an active experiment.
+    /// Removes a tag of an active experiment; a job only of its own.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the experiment has no such tag.
@@ -107,9 +108,11 @@ impl Tracking {
         &self,
         experiment_id: &str,
         key: &str,
+        job_id: Option<&str>,
         now: i64,
     ) -> Result<(), Error> {
         let id = experiment::parse_id(experiment_id)?;
+        self.check_own_experiment(experiment_id, job_id).await?;
         let mut tx = self.db.begin().await?;
         check_active_experiment(&mut tx, id, now).await?;
         if !tags::delete_of_experiment(&mut tx, id, key).await? {

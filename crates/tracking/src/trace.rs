@@ -9,8 +9,8 @@ use crate::experiment;
 use crate::id;
 use crate::key;
 use crate::page::Page;
-use crate::search::traces::{Plan, TraceSearch};
-use crate::store::{experiments, search_traces, spans, traces};
+use crate::search::traces::{Plan, RUN_KEY, TraceSearch};
+use crate::store::{experiments, runs, search_traces, spans, traces};
 
 /// The tag that says where the spans are.
 pub(crate) const LOCATION_TAG: &str = "mlflow.artifactLocation";
@@ -143,6 +143,24 @@ pub(crate) fn check_owner(trace: &Trace, job_id: Option<&str>) -> Result<(), Err
     }
 }
 
+/// Refuses a job that says of a trace that a run of others made it.
+pub(crate) async fn check_source_run(
+    conn: &mut db::Conn,
+    metadata: &BTreeMap<String, String>,
+    job_id: Option<&str>,
+) -> Result<(), Error> {
+    let (Some(run_id), Some(job_id)) = (metadata.get(RUN_KEY), job_id) else {
+        return Ok(());
+    };
+    match runs::find(conn, run_id).await? {
+        Some(run) if run.job_id.as_deref() != Some(job_id) => Err(Error::NotOwned {
+            what: format!("run {run_id}"),
+            job_id: job_id.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 impl Tracking {
     /// Starts a trace, or writes a whole one again; an absent id is made. Its answer says where
     /// the spans belong.
@@ -171,6 +189,7 @@ impl Tracking {
             trace.trace_id
         );
         trace.tags.insert(LOCATION_TAG.to_owned(), place);
+        check_source_run(&mut tx, &trace.metadata, trace.job_id.as_deref()).await?;
         if let Some(old) = traces::find(&mut tx, &trace.trace_id).await? {
             check_owner(&old, trace.job_id.as_deref())?;
             trace.job_id = old.job_id;
@@ -194,6 +213,7 @@ impl Tracking {
         trace.duration_ms = Some(end.end_time.saturating_sub(trace.request_time));
         trace.state = end.state;
         trace.metadata.extend(check_pairs(end.metadata)?);
+        check_source_run(&mut tx, &trace.metadata, job_id).await?;
         let place = trace.tags.get(LOCATION_TAG).cloned();
         trace.tags.extend(check_pairs(end.tags)?);
         trace

@@ -157,6 +157,18 @@ pub(crate) async fn find_upload(
     }))
 }
 
+/// The experiment that the upload of a job named.
+pub(crate) async fn find_experiment_name(
+    conn: &mut Conn,
+    job_id: &str,
+) -> Result<Option<String>, DbError> {
+    let row = query("SELECT experiment_name FROM training_jobs WHERE job_id = $1")
+        .bind(job_id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// The script of a job.
 pub(crate) async fn find_script(conn: &mut Conn, job_id: &str) -> Result<Option<String>, DbError> {
     let row = query("SELECT script FROM training_jobs WHERE job_id = $1")

@@ -1,18 +1,21 @@
 //! What a job may write on an external server: what it made itself. What is not named here is
 //! refused.
 
+use axum::Json;
 use axum::body::Body;
 use axum::http::Method;
-use axum::response::Response;
-use serde_json::Value;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
 use web::Identity;
 
 use super::forward::{JobWrite, check_names};
 use super::{External, Kind, Stamp, is_missing};
+use crate::Tracking;
 use crate::error::Error;
 use crate::location::Location;
 use crate::owner::Owner;
 use crate::run::JOB_TAG;
+use crate::search::traces::RUN_KEY;
 
 /// What a request that writes is about.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub(crate) enum Write<'p> {
     Create(Kind),
     /// Changes what these fields of the body name.
     Fields(Kind, &'static [&'static str]),
+    /// Says which logged models a run made.
+    Outputs,
     /// Changes what the path names.
     Named(Kind, &'p str),
     /// Stores or removes the file at this path.
@@ -33,13 +38,17 @@ pub(crate) enum Write<'p> {
     FileOfRun,
     /// Removes a version of a scorer, or all of them.
     Scorer,
-    /// Changes what belongs to no one.
-    Shared,
+    /// Changes an experiment's tags.
+    OfExperiment,
+    /// Removes traces.
+    Traces,
 }
+
+/// The names of the run in a body.
+const RUN: &[&str] = &["run_id", "run_uuid"];
 
 /// What a request is about, by its path below `/api/` or `/ajax-api/`, each name decoded.
 pub(crate) fn write_of<'p>(method: &Method, path: &'p [&'p str]) -> Option<Write<'p>> {
-    const RUN: &[&str] = &["run_id", "run_uuid"];
     let (post, patch) = (method == Method::POST, method == Method::PATCH);
     Some(match path {
         ["2.0", "mlflow-artifacts", "artifacts", file @ ..] => Write::File(file.join("/")),
@@ -49,6 +58,7 @@ pub(crate) fn write_of<'p>(method: &Method, path: &'p [&'p str]) -> Option<Write
         ["2.0", "mlflow", "runs", "create" | "create-promptlab-run"] if post => {
             Write::Create(Kind::Run)
         }
+        ["2.0", "mlflow", "runs", "outputs"] if post => Write::Outputs,
         ["2.0", "mlflow", "runs", _] if post => Write::Fields(Kind::Run, RUN),
         ["2.0", "mlflow", "experiments", "create"] if post => Write::Create(Kind::Experiment),
         ["2.0", "mlflow", "experiments", "update"] if post => {
@@ -59,7 +69,7 @@ pub(crate) fn write_of<'p>(method: &Method, path: &'p [&'p str]) -> Option<Write
             "mlflow",
             "experiments",
             "set-experiment-tag" | "delete-experiment-tag",
-        ] if post => Write::Shared,
+        ] if post => Write::OfExperiment,
         ["2.0", "mlflow", "logged-models"] if post => Write::Create(Kind::LoggedModel),
         ["2.0", "mlflow", "logged-models", id, ..] => Write::Named(Kind::LoggedModel, id),
         ["2.0" | "3.0", "mlflow", "traces"] if post => Write::Create(Kind::Trace),
@@ -69,6 +79,7 @@ pub(crate) fn write_of<'p>(method: &Method, path: &'p [&'p str]) -> Option<Write
         ["2.0" | "3.0", "mlflow", "traces", "link-prompts"] if post => {
             Write::Fields(Kind::Trace, &["trace_id"])
         }
+        ["2.0" | "3.0", "mlflow", "traces", "delete-traces"] if post => Write::Traces,
         ["2.0" | "3.0", "mlflow", "traces", id] if patch => Write::Named(Kind::Trace, id),
         [
             "2.0" | "3.0",
@@ -117,6 +128,7 @@ impl External {
     /// Passes on what a job writes, where that is its own.
     pub(crate) async fn write_as_job(
         &self,
+        tracking: &Tracking,
         caller: &Identity,
         job_id: &str,
         write: Write<'_>,
@@ -138,31 +150,88 @@ impl External {
             }
             _ => JobWrite::read(request).await?,
         };
-        match write {
-            Write::Create(kind) => {
-                self.check_create(caller, kind, &read).await?;
-                if matches!(kind, Kind::Run | Kind::LoggedModel) {
-                    read.tag(JOB_TAG, job_id);
-                }
-                return self.create(kind, job_id, read).await;
+        if let Write::Create(kind) = write {
+            self.check_create(caller, kind, &read).await?;
+            if kind == Kind::Scorer {
+                check_experiment(tracking, job_id, &read).await?;
             }
-            Write::Fields(kind, names) => {
-                let ids: Vec<String> = names.iter().map(|name| read.text(name)).collect();
-                if ids.iter().all(String::is_empty) {
-                    return Err(Error::Missing(names[0].to_owned()));
-                }
-                for id in &ids {
-                    if !id.is_empty() {
-                        self.check_made(caller, kind, id).await?;
-                    }
-                }
+            if matches!(kind, Kind::Run | Kind::LoggedModel) {
+                read.tag(JOB_TAG, job_id);
             }
-            Write::Named(kind, id) => self.check_made(caller, kind, id).await?,
-            Write::Scorer => self.check_made_scorer(caller, &read).await?,
-            _ => {}
+            return self.create(kind, job_id, read).await;
         }
+        if write == Write::Traces && !self.choose_traces(job_id, &mut read).await? {
+            return Ok(Json(json!({ "traces_deleted": 0 })).into_response());
+        }
+        if write == Write::OfExperiment {
+            check_experiment(tracking, job_id, &read).await?;
+        }
+        self.check_change(caller, &write, &read).await?;
         let (head, body) = self.forward_write(read).await?;
         Ok(Response::from_parts(head, Body::from(body)))
+    }
+
+    /// Refuses a change of what a job did not make.
+    async fn check_change(
+        &self,
+        caller: &Identity,
+        write: &Write<'_>,
+        read: &JobWrite,
+    ) -> Result<(), Error> {
+        match write {
+            Write::Fields(kind, names) => self.check_fields(caller, *kind, names, read).await,
+            Write::Outputs => {
+                self.check_fields(caller, Kind::Run, RUN, read).await?;
+                let models = read.fields.get("models").and_then(Value::as_array);
+                for model in models.into_iter().flatten() {
+                    let id = text(&model["model_id"]);
+                    self.check_made(caller, Kind::LoggedModel, &id).await?;
+                }
+                Ok(())
+            }
+            Write::Named(kind, id) => {
+                self.check_made(caller, *kind, id).await?;
+                self.check_source_run(caller, read).await
+            }
+            Write::Scorer => self.check_made_scorer(caller, read).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn check_fields(
+        &self,
+        caller: &Identity,
+        kind: Kind,
+        names: &[&str],
+        read: &JobWrite,
+    ) -> Result<(), Error> {
+        let ids: Vec<String> = names.iter().map(|name| read.text(name)).collect();
+        if ids.iter().all(String::is_empty) {
+            return Err(Error::Missing(names[0].to_owned()));
+        }
+        for id in ids.iter().filter(|id| !id.is_empty()) {
+            self.check_made(caller, kind, id).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a trace that says that a run of others made it.
+    async fn check_source_run(&self, caller: &Identity, read: &JobWrite) -> Result<(), Error> {
+        let of_trace = read.fields.get("trace").map(|trace| {
+            let metadata = &trace["trace_info"]["trace_metadata"];
+            text(&metadata[RUN_KEY])
+        });
+        let listed = read
+            .fields
+            .get("request_metadata")
+            .and_then(Value::as_array);
+        let listed = listed.into_iter().flatten();
+        let listed = listed.filter(|pair| pair["key"] == RUN_KEY);
+        let runs = listed.map(|pair| text(&pair["value"])).chain(of_trace);
+        for run_id in runs.filter(|id| !id.is_empty()) {
+            self.check_made(caller, Kind::Run, &run_id).await?;
+        }
+        Ok(())
     }
 
     /// A logged model comes from a run of the same job, and a trace is not one that is there.
@@ -179,7 +248,11 @@ impl External {
                 false => self.check_made(caller, Kind::Run, &run_id).await,
             };
         }
-        let Some(trace) = write.fields.get("trace").filter(|_| kind == Kind::Trace) else {
+        if kind != Kind::Trace {
+            return Ok(());
+        }
+        self.check_source_run(caller, write).await?;
+        let Some(trace) = write.fields.get("trace") else {
             return Ok(());
         };
         let info = &trace["trace_info"];
@@ -262,6 +335,14 @@ impl External {
     }
 }
 
+/// Refuses a change of an experiment of others.
+async fn check_experiment(tracking: &Tracking, job_id: &str, read: &JobWrite) -> Result<(), Error> {
+    let experiment_id = read.text("experiment_id");
+    tracking
+        .check_own_experiment(&experiment_id, Some(job_id))
+        .await
+}
+
 /// A field of an answer that is text, or a number in its place.
 fn text(value: &Value) -> String {
     match value {
@@ -329,9 +410,12 @@ mod tests {
             "Some(Create(Run))"
         );
         assert!(of(&["2.0", "mlflow", "runs", "log-batch"]).contains("Fields(Run"));
+        assert_eq!(
+            of(&["3.0", "mlflow", "traces", "delete-traces"]),
+            "Some(Traces)"
+        );
         for path in [
-            &["2.0", "mlflow", "traces", "delete-traces"][..],
-            &["2.0", "mlflow", "gateway", "secrets"],
+            &["2.0", "mlflow", "gateway", "secrets"][..],
             &["3.0", "mlflow", "issues", "create"],
             &["2.0", "mlflow", "runs"],
             &[],

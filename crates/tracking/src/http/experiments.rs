@@ -222,6 +222,7 @@ async fn set_stage(
 
 async fn set_tag(
     State(tracking): State<Tracking>,
+    Caller(caller): Caller,
     MlflowRequest(request): MlflowRequest<TagRequest>,
 ) -> MlflowResult<Empty> {
     let id = required(request.experiment_id, "experiment_id")?;
@@ -229,17 +230,22 @@ async fn set_tag(
     key::check(&key, "key")?;
     let value = request.value.unwrap_or_default();
     let now = Timestamp::now().0;
-    tracking.set_experiment_tag(&id, key, value, now).await?;
+    tracking
+        .set_experiment_tag(&id, (key, value), caller.job_id(), now)
+        .await?;
     Ok(Json(Empty {}))
 }
 
 async fn delete_tag(
     State(tracking): State<Tracking>,
+    Caller(caller): Caller,
     MlflowRequest(request): MlflowRequest<TagRequest>,
 ) -> MlflowResult<Empty> {
     let id = required(request.experiment_id, "experiment_id")?;
     let key = required(request.key, "key")?;
     let now = Timestamp::now().0;
-    tracking.delete_experiment_tag(&id, &key, now).await?;
+    tracking
+        .delete_experiment_tag(&id, &key, caller.job_id(), now)
+        .await?;
     Ok(Json(Empty {}))
 }

@@ -11,7 +11,7 @@ use web::{ApiError, Caller, Identity, MlflowError, Permission, RouteEntry, Route
 use super::otlp;
 use crate::Tracking;
 use crate::error::Error;
-use crate::external::{External, JobWrite, Write, write_of};
+use crate::external::{External, JobWrite, Kind, Write, write_of};
 use crate::location::Location;
 use crate::owner::Change;
 use crate::wire::parse_query;
@@ -82,7 +82,7 @@ async fn write(
         (None, Some(Write::Signed)) => Ok(sign(&tracking, &caller, request).await?),
         (None, _) => Ok(external.forward(request).await?),
         (Some(job_id), Some(write)) => {
-            let written = external.write_as_job(&caller, job_id, write, request);
+            let written = external.write_as_job(&tracking, &caller, job_id, write, request);
             Ok(written.await?)
         }
         (Some(job_id), None) => Err(Error::NotOwned {
@@ -167,6 +167,9 @@ async fn spans(
         .await
         .map_err(|_| Error::BodyTooLarge)?;
     let spans = otlp::read(&parts.headers, &body)?;
+    if let Some(run_id) = otlp::run_of(&parts.headers) {
+        external.check_made(&caller, Kind::Run, run_id).await?;
+    }
     let request = Request::from_parts(parts, Body::from(body));
     Ok(external
         .log_spans_as_job(&caller, job_id, &spans, request)

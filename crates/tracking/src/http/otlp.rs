@@ -59,6 +59,11 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     Some(value).filter(|value| !value.is_empty())
 }
 
+/// The run that the spans say they are of.
+pub(super) fn run_of(headers: &HeaderMap) -> Option<&str> {
+    text(headers, RUN)
+}
+
 fn unpack(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Error> {
     match text(headers, header::CONTENT_ENCODING.as_str()) {
         None | Some("identity") => return Ok(body.clone()),
@@ -113,7 +118,7 @@ async fn export(
         ))
     })?;
     let spans = read(&headers, &body)?;
-    let run_id = text(&headers, RUN);
+    let run_id = run_of(&headers);
     tracking
         .log_spans(experiment_id, run_id, &spans, caller.job_id())
         .await?;

@@ -61,3 +61,22 @@ pub(crate) async fn list_of_job(
     let rows = query(sql).bind(kind.as_str()).bind(job_id);
     Ok(rows.fetch_all(conn).await?.iter().map(read).collect())
 }
+
+/// What of one kind a job made until a time, oldest first.
+pub(crate) async fn ids_until(
+    conn: &mut Conn,
+    kind: Kind,
+    job_id: &str,
+    until: Option<i64>,
+) -> Result<Vec<String>, Error> {
+    let rows = query(
+        "SELECT id FROM external_stamps WHERE kind = $1 AND job_id = $2 AND created_at <= $3
+         ORDER BY created_at, id",
+    )
+    .bind(kind.as_str())
+    .bind(job_id)
+    .bind(until.unwrap_or(i64::MAX))
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

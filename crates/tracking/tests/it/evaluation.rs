@@ -383,13 +383,14 @@ async fn a_job_changes_only_its_own_evaluation_datasets_and_scorers() {
         let path = format!("datasets/{}", id_of(&made));
         let records = json!({"records": "[{\"inputs\": {}}]"});
         let scorer = json!({"experiment_id": "0", "name": "s", "serialized_scorer": "{}"});
-        ask(&server, Method::POST, "scorers/register", scorer)
+        ask(&server, Method::POST, "scorers/register", scorer.clone())
             .await
             .ok();
         for (method, path, body) in [
             (Method::POST, format!("{path}/records"), records.clone()),
             (Method::PATCH, format!("{path}/tags"), json!({"tags": "{}"})),
             (Method::DELETE, path, json!({})),
+            (Method::POST, "scorers/register".to_owned(), scorer),
             (
                 Method::DELETE,
                 "scorers/delete".to_owned(),

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tracking::{Config, External, Kind, Location, RunStatus, Tracking};
+use tracking::{Config, External, Kind, Location, RunStatus, Stamp, Tracking};
 use web::testing::Answer;
 use web::{Identity, Role};
 
@@ -84,7 +84,14 @@ async fn answer(State(seen): State<Seen>, request: Request<Body>) -> Response {
             Json(json!({ "experiments": [{"experiment_id": "0"}, {"experiment_id": "1"}] }))
                 .into_response()
         }
+        "mlflow/experiments/get" if parts.uri.query() == Some("experiment_id=1") => {
+            Json(json!({ "experiment": { "experiment_id": "1", "name": "churn" } })).into_response()
+        }
         "mlflow/experiments/get" => StatusCode::UNAUTHORIZED.into_response(),
+        "mlflow/traces" | "/base/api/3.0/mlflow/traces" => {
+            let id = format!("tr-{}", seen.count());
+            Json(json!({ "trace": { "trace_info": { "trace_id": id } } })).into_response()
+        }
         "mlflow-artifacts/artifacts" => {
             Json(json!({ "files": [{ "path": "MLmodel", "is_dir": false, "file_size": 5 }] }))
                 .into_response()
@@ -188,7 +195,10 @@ async fn both(url: &str) -> [Server; 2] {
     };
     crate::server::both_with(|db| {
         let external = External::of(&config, db.clone()).unwrap().unwrap();
-        Tracking::at(external, db)
+        Tracking::at(external, db).with_job_experiments(Arc::new(|job_id| {
+            let named = (job_id == "j1").then(|| "churn".to_owned());
+            Box::pin(async move { Ok(named) })
+        }))
     })
     .await
 }
@@ -446,11 +456,95 @@ async fn a_job_changes_the_datasets_and_scorers_that_it_made() {
             ("j2", &delete, "scorers/delete", &one, 403),
             // Version 2 is of somebody else.
             ("j1", &delete, "scorers/delete", &scorer, 403),
+            ("j2", &post, "scorers/register", &scorer, 403),
             ("j1", &post, "label-schemas/create", &json!({}), 403),
         ] {
             let answered = send(caller, method.clone(), path, body.clone()).await;
             assert_eq!(answered, status, "{caller} {path} {body}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_job_tags_the_experiment_that_its_upload_named() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let tag = json!({ "experiment_id": "1", "key": "k", "value": "v" });
+        for route in ["set-experiment-tag", "delete-experiment-tag"] {
+            for (caller, status) in [("j1", 200), ("j2", 403)] {
+                let path = format!("experiments/{route}");
+                let answer = post(&server, job(caller), &path, tag.clone()).await;
+                assert_eq!(answer.status.as_u16(), status, "{caller} {route}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_deletes_the_traces_that_it_made() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let external = server.tracking.external().unwrap();
+        for (id, job_id) in [("tr-a", "j1"), ("tr-b", "j1"), ("tr-c", "j2")] {
+            let stamp = Stamp {
+                id: id.to_owned(),
+                job_id: job_id.to_owned(),
+                artifact_uri: None,
+            };
+            external.stamp(Kind::Trace, &stamp).await.unwrap();
+        }
+        let route = "traces/delete-traces";
+        let by = |more: Value| {
+            let mut body = json!({ "experiment_id": "1" });
+            let fields = body.as_object_mut().unwrap();
+            fields.extend(more.as_object().unwrap().clone());
+            body
+        };
+        let ids = json!({ "request_ids": ["tr-a", "tr-c", "tr-z"], "trace_ids": ["tr-c"] });
+        post(&server, job("j1"), route, by(ids)).await.ok();
+        let sent = json!({ "experiment_id": "1", "request_ids": ["tr-a"] });
+        assert_eq!(upstream.seen.last().body, sent);
+        let all = json!({ "max_timestamp_millis": i64::MAX.to_string(), "max_traces": 5 });
+        post(&server, job("j1"), route, by(all)).await.ok();
+        let sent = json!({ "experiment_id": "1", "request_ids": ["tr-a", "tr-b"] });
+        assert_eq!(upstream.seen.last().body, sent);
+
+        let before = upstream.seen.count();
+        let others = json!({ "request_ids": ["tr-c"] });
+        let none = post(&server, job("j1"), route, by(others)).await.ok();
+        assert_eq!(none, json!({ "traces_deleted": 0 }));
+        for wrong in [
+            json!({}),
+            json!({ "request_ids": ["tr-a"], "max_timestamp_millis": 1 }),
+            json!({ "max_timestamp_millis": 1, "max_traces": 0 }),
+            json!({ "max_timestamp_millis": "soon" }),
+        ] {
+            let refused = post(&server, job("j1"), route, by(wrong.clone())).await;
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{wrong}");
+        }
+        assert_eq!(upstream.seen.count(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_job_says_of_nothing_of_others_that_its_run_made_it_or_that_their_run_did() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let body = json!({ "experiment_id": "1" });
+        post(&server, job("j1"), "runs/create", body).await.ok();
+        let before = upstream.seen.count();
+        let models = json!({ "run_id": RUN, "models": [{ "model_id": "m-1" }] });
+        let of = |run: &str| json!([{ "key": "mlflow.sourceRun", "value": run }]);
+        let trace = json!({ "experiment_id": "1", "request_metadata": of(OTHER) });
+        for (path, body) in [("runs/outputs", models), ("traces", trace)] {
+            let refused = post(&server, job("j1"), path, body).await;
+            assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}");
+        }
+        assert_eq!(upstream.seen.count(), before);
+        let own = json!({ "experiment_id": "1", "request_metadata": of(RUN) });
+        post(&server, job("j1"), "traces", own).await.ok();
+        let none = json!({ "run_id": RUN, "models": [] });
+        post(&server, job("j1"), "runs/outputs", none).await.ok();
     }
 }
 
@@ -534,6 +628,45 @@ async fn files_of_registered_versions_stay_for_whoever_does_not_manage_models() 
 }
 
 #[tokio::test]
+async fn what_asgard_does_not_know_is_changed_by_administrators_alone() {
+    let upstream = Upstream::start();
+    for server in both(&upstream.url).await {
+        let key = |role| Identity::Key {
+            id: "k".to_owned(),
+            name: "k".to_owned(),
+            role,
+        };
+        let unknown = "/api/2.0/mlflow/users/create";
+        let twin = "/ajax-api/3.0/mlflow/gateway/secrets/create";
+        let gateway = "/ajax-api/2.0/mlflow/gateway-proxy";
+        for (path, least) in [
+            (unknown, Role::Admin),
+            (twin, Role::Admin),
+            (gateway, Role::Editor),
+        ] {
+            for role in Role::ALL {
+                let may = role >= least;
+                for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+                    if path == gateway && method != Method::POST {
+                        continue;
+                    }
+                    let before = upstream.seen.count();
+                    let asked = server.send_as(key(role), method.clone(), path, "{}").await;
+                    let status = match may {
+                        true => StatusCode::OK,
+                        false => StatusCode::FORBIDDEN,
+                    };
+                    assert_eq!(asked.status, status, "{role:?} {method} {path}");
+                    assert_eq!(upstream.seen.count() - before, usize::from(may), "{path}");
+                }
+            }
+            let refused = server.send_as(job("j1"), Method::POST, path, "{}").await;
+            assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_comes_torn_is_an_error() {
     let upstream = Upstream::start();
     for server in both(&upstream.url).await {
@@ -560,7 +693,7 @@ async fn a_file_that_comes_torn_is_an_error() {
 async fn credentials_that_are_refused_are_told_as_asgards_own() {
     let upstream = Upstream::start();
     for server in both(&upstream.url).await {
-        let refused = server.get("experiments/get?experiment_id=1").await;
+        let refused = server.get("experiments/get?experiment_id=9").await;
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
         let message = refused.json()["message"].as_str().unwrap().to_owned();
         assert!(message.contains("tracking.token"), "{message}");

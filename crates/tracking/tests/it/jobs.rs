@@ -1,10 +1,13 @@
 //! What a job makes is stamped, and a job writes nothing else.
 
+use std::sync::Arc;
+
 use axum::http::Method;
 use serde_json::{Value, json};
 use tracking::RunStatus;
+use web::testing::request;
 
-use crate::server::{Server, both, job};
+use crate::server::{Server, both, both_tracking, job};
 
 async fn post_as(server: &Server, job_id: &str, path: &str, body: Value) -> (u16, Value) {
     let answer = server.json_as(job(job_id), Method::POST, path, body).await;
@@ -120,32 +123,91 @@ async fn a_job_makes_and_tags_experiments_but_does_not_delete_them() {
         let (status, made) =
             post_as(&server, "j1", "experiments/create", json!({"name": "a"})).await;
         assert_eq!(status, 200);
-        let id = made["experiment_id"].clone();
-        let tag = json!({"experiment_id": "0", "key": "k", "value": "v"});
-        assert_eq!(
-            post_as(&server, "j1", "experiments/set-experiment-tag", tag)
-                .await
-                .0,
-            200
-        );
-        let rename = |id: &Value| json!({"experiment_id": id, "new_name": "b"});
-        assert_eq!(
-            post_as(&server, "j1", "experiments/update", rename(&json!("0")))
-                .await
-                .0,
-            403
-        );
-        assert_eq!(
-            post_as(&server, "j1", "experiments/update", rename(&id))
-                .await
-                .0,
-            200
-        );
-        let one = json!({"experiment_id": id});
-        assert_eq!(
-            post_as(&server, "j1", "experiments/delete", one).await.0,
-            403
-        );
+        let own = made["experiment_id"].clone();
+        for (route, id, expected) in [
+            ("experiments/set-experiment-tag", json!("0"), 403),
+            ("experiments/delete-experiment-tag", json!("0"), 403),
+            ("experiments/update", json!("0"), 403),
+            ("experiments/set-experiment-tag", own.clone(), 200),
+            ("experiments/delete-experiment-tag", own.clone(), 200),
+            ("experiments/update", own.clone(), 200),
+            ("experiments/delete", own, 403),
+        ] {
+            let body = json!({"experiment_id": id, "new_name": "b", "key": "k", "value": "v"});
+            let (status, answer) = post_as(&server, "j1", route, body).await;
+            assert_eq!(status, expected, "{route} {id}: {answer}");
+        }
+        let default = server.get("experiments/get?experiment_id=0").await.ok();
+        assert_eq!(default["experiment"].get("tags"), None, "{}", server.name);
+    }
+}
+
+#[tokio::test]
+async fn the_experiment_that_an_upload_named_is_its_jobs_own() {
+    for server in both_tracking(|tracking| tracking.with_job_experiments(uploads())).await {
+        let named = server.tracking.ensure_experiment("churn").await.unwrap();
+        let made = json!({"name": "chosen by the script"});
+        let (_, chosen) = post_as(&server, "j1", "experiments/create", made).await;
+        let chosen = chosen["experiment_id"].as_str().unwrap();
+        let scorer = json!({"name": "s", "serialized_scorer": "{}"});
+        let tag = json!({"key": "k", "value": "v"});
+        for (caller, experiment_id, expected) in [
+            ("j1", named.experiment_id.as_str(), 200),
+            ("j1", chosen, 200),
+            // Another run of the same script.
+            ("j1-again", chosen, 200),
+            ("j2", named.experiment_id.as_str(), 403),
+            ("j2", chosen, 403),
+            ("unknown", named.experiment_id.as_str(), 403),
+        ] {
+            for (path, body) in [
+                ("/api/2.0/mlflow/experiments/set-experiment-tag", &tag),
+                ("/api/3.0/mlflow/scorers/register", &scorer),
+            ] {
+                let mut body = body.clone();
+                body["experiment_id"] = json!(experiment_id);
+                let sent = request(Method::POST, path, Some(&body));
+                let answer = server.ask(job(caller), sent).await;
+                assert_eq!(answer.status.as_u16(), expected, "{caller} {path} {body}");
+            }
+        }
+    }
+}
+
+/// Which experiment the uploads of jobs named.
+fn uploads() -> tracking::JobExperiments {
+    Arc::new(|job_id| {
+        let named = match job_id.as_str() {
+            "j1" | "j1-again" => Some("churn"),
+            "j2" => Some("other"),
+            _ => None,
+        };
+        Box::pin(async move { Ok(named.map(str::to_owned)) })
+    })
+}
+
+#[tokio::test]
+async fn a_job_says_of_nothing_of_others_that_its_run_made_it_or_that_their_run_did() {
+    for server in both().await {
+        let own = server.run(Some("j1")).await.run_id;
+        let persons = server.run(None).await.run_id;
+        let model = json!({"experiment_id": "0", "name": "m"});
+        let of = server.post("logged-models", model.clone()).await.ok();
+        let theirs = of["model"]["info"]["model_id"].clone();
+        let (_, of) = post_as(&server, "j1", "logged-models", model).await;
+        let mine = of["model"]["info"]["model_id"].clone();
+        for (model_id, expected) in [(mine, 200), (theirs, 403)] {
+            let body = json!({"run_id": own, "models": [{"model_id": model_id, "step": 0}]});
+            let (status, answer) = post_as(&server, "j1", "runs/outputs", body).await;
+            assert_eq!(status, expected, "{}: {answer}", server.name);
+        }
+        for (run_id, expected) in [(&own, 200), (&persons, 403)] {
+            let metadata = json!([{"key": "mlflow.sourceRun", "value": run_id}]);
+            let trace =
+                json!({"experiment_id": "0", "timestamp_ms": 1, "request_metadata": metadata});
+            let (status, answer) = post_as(&server, "j1", "traces", trace).await;
+            assert_eq!(status, expected, "{}: {answer}", server.name);
+        }
     }
 }
 

@@ -30,6 +30,14 @@ pub(crate) async fn both() -> [Server; 2] {
     ]
 }
 
+/// As [`both`], with tracking changed for each.
+pub(crate) async fn both_tracking(change: impl Fn(Tracking) -> Tracking) -> [Server; 2] {
+    both().await.map(|server| {
+        let tracking = change(server.tracking.clone());
+        Server::of(tracking, server._db, server.dir)
+    })
+}
+
 /// A server whose artifacts are in a bucket below the prefix `team/x`, and that bucket.
 pub(crate) async fn in_bucket(presigned_urls: PresignedUrls) -> (Server, bucket::Server) {
     let bucket = bucket::Server::start().unwrap();
