@@ -212,6 +212,9 @@ mod tests {
             "r.example/a:",
             "r.example/a@x",
             "r.example/-a",
+            "python:3.11\nRUN id",
+            "python\nRUN id:3.11",
+            "python:$(id)",
         ] {
             assert!(Reference::parse(text).is_err(), "{text}");
         }

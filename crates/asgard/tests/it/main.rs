@@ -17,6 +17,7 @@ mod mlflow_page;
 mod openapi;
 mod permissions;
 mod published;
+mod published_elsewhere;
 mod schemas;
 mod server;
 mod several;

@@ -73,10 +73,19 @@ fn a_public_address_is_refused_without_a_key_and_closed_with_one() {
     assert!(server.get("/health").starts_with("HTTP/1.1 200"));
     let status = asgard(home.path())
         .args(["status", "--url", &server.url])
-        .env("ASGARD_TOKEN", key)
+        .env("ASGARD_TOKEN", &key)
         .output()
         .unwrap();
     assert_eq!(code(&status), 0, "{}", stderr(&status));
+    // Who tries the door is counted (row 38 of docs/security.md).
+    let metrics = answer(server.connect(&format!(
+        "GET /metrics HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n",
+        server.address()
+    )));
+    let refused = metrics
+        .lines()
+        .find(|line| line.contains("route=\"/mlops/status\"") && line.contains("status=\"401\""));
+    assert!(refused.is_some(), "{metrics}");
 }
 
 #[test]

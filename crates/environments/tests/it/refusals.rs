@@ -44,6 +44,20 @@ async fn an_option_among_the_requirements_is_refused() {
     assert!(error.is_invalid_request());
 }
 
+/// Row 29 of the published mistakes (docs/security.md): a package's name ended up in a Dockerfile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requirement_is_one_and_nothing_more() {
+    for text in [
+        "six\nRUN touch made",
+        "six; $(touch made)",
+        "six && touch made",
+        "`id`",
+    ] {
+        let error = refused(&[text]).await;
+        assert!(error.is_invalid_request(), "{text:?}: {error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_python_that_is_not_here_lists_those_that_are() {
     let data = tempfile::tempdir().unwrap();

@@ -59,6 +59,34 @@ async fn a_script_that_makes_a_run_completes() {
     }
 }
 
+/// Row 13 of the published mistakes (docs/security.md): a model's name was pasted into `bash -c`.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_is_read_by_a_shell() {
+    let [server, _] = both(&config()).await;
+    let worker = server.work();
+    let hostile = "$(touch made) `touch made` ; touch made && \"' | > made";
+    let more = json!({
+        "script_name": hostile,
+        "experiment_name": hostile,
+        "model_name": "$(touch made)`touch made`;touch made",
+        "environment_vars": {"NAME": hostile},
+        "tags": {"team": hostile},
+    });
+    let source = script(
+        "start_run()\nprint(os.environ['MLFLOW_EXPERIMENT_NAME'][::-1])\nprint(os.environ['NAME'][::-1])\nprint(sorted(os.listdir('.')))\n",
+    );
+    let id = server.upload(&source, more).await;
+    let job = server.end(&id).await;
+    assert_eq!(job["status"], "completed", "{job:#}");
+    let logs = job["logs"].as_str().unwrap();
+    // Backwards, since the log covers what may be a secret.
+    let backwards: String = hostile.chars().rev().collect();
+    let printed = logs.lines().filter(|line| *line == backwards).count();
+    assert_eq!(printed, 2, "{logs}");
+    assert!(!logs.contains("'made'"), "{logs}");
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_say_what_was_wrong_and_what_to_do() {
     let [server, _] = both(&config()).await;

@@ -5,6 +5,7 @@
 mod engines;
 mod failures;
 mod features_from;
+mod hostile;
 mod lifecycle;
 mod model_server;
 mod parity;

@@ -118,6 +118,17 @@ impl Stage {
         self.registry.create_version(version).await.unwrap().version
     }
 
+    /// Where a file of the first version of a model is in the artifact store.
+    pub(crate) async fn file_of(&self, name: &str, file: &str) -> PathBuf {
+        let selector = registry::Selector::Number(1);
+        let version = self.registry.resolve(name, &selector).await.unwrap();
+        let location = Location::parse_uri(&version.source).unwrap();
+        let artifacts = self.registry.tracking().artifacts();
+        let file = artifacts.local_dir(&location).unwrap().join(file);
+        assert!(file.is_file(), "{}", file.display());
+        file
+    }
+
     /// Where the files of a trained model are.
     pub(crate) fn folder(&self, model: &str) -> PathBuf {
         self.trained.join(model)
