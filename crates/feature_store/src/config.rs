@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::CatalogConfig;
 
+/// The largest file of an import where the configuration names no limit, in bytes.
+pub(crate) const IMPORT_LIMIT_BYTES: u64 = 16 << 30;
+
 /// Where feature tables are, and how their values are served.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -31,6 +34,8 @@ pub struct Config {
     /// Whether online reads leave out values that are older than their view's ttl. Feast's own
     /// servers answer them.
     pub enforce_ttl: bool,
+    /// The largest file that one import may bring, in bytes; absent: 16 GiB.
+    pub import_limit_bytes: Option<u64>,
     /// The `AWS_*` variables of the server's environment; set by the binary.
     #[serde(skip)]
     pub aws: AwsVariables,

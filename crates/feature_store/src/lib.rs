@@ -65,6 +65,7 @@ pub struct FeatureStore {
     catalogs: Catalogs,
     online: online::Online,
     enforce_ttl: bool,
+    import_limit_bytes: u64,
     transforms: on_demand::Transforms,
     noted: history::Noted,
     uploads: offline::Uploads,
@@ -106,6 +107,9 @@ impl FeatureStore {
             catalogs: Catalogs::new(config, data_dir),
             online: online::Online::new(data_dir, shared),
             enforce_ttl: config.enforce_ttl,
+            import_limit_bytes: config
+                .import_limit_bytes
+                .unwrap_or(config::IMPORT_LIMIT_BYTES),
             transforms: on_demand::Transforms::new(None, &config.on_demand, data_dir),
             noted: history::Noted::default(),
             uploads: offline::Uploads::default(),

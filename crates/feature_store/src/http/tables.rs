@@ -136,7 +136,8 @@ struct ColumnTypeResponse {
 /// Appends the rows of a Parquet or CSV file to a table, which is made when it is not there.
 #[utoipa::path(post, path = "/feast/tables/{schema}/{table}", tag = "features", params(CatalogQuery),
     request_body(content(("text/csv"), ("application/vnd.apache.parquet"))),
-    responses((status = 201, body = ImportResponse), (status = 400, description = "the file cannot be read or does not fit the table")))]
+    responses((status = 201, body = ImportResponse), (status = 400, description = "the file cannot be read or does not fit the table"),
+        (status = 413, description = "the file is larger than feature_store.import_limit_bytes")))]
 async fn import(
     State(store): State<FeatureStore>,
     Path(path): Path<(String, String)>,
@@ -146,7 +147,9 @@ async fn import(
 ) -> Result<(StatusCode, Json<ImportResponse>), ApiError> {
     let table = query.table(path);
     let format = format_of(&headers)?;
-    let file = Incoming::receive(store.catalogs.scratch(), body).await?;
+    let limit = Limit(store.import_limit_bytes);
+    limit.check_announced(&headers)?;
+    let file = Incoming::receive(store.catalogs.scratch(), body, limit).await?;
     let imported = store.catalogs.import(&file.path, format, &table).await?;
     let columns = imported.columns.into_iter();
     let response = ImportResponse {
@@ -181,13 +184,39 @@ fn format_of(headers: &HeaderMap) -> Result<FileFormat, ApiError> {
     }
 }
 
+/// The most bytes that a file may have.
+#[derive(Clone, Copy)]
+struct Limit(u64);
+
+impl Limit {
+    fn check(self, size_bytes: u64) -> Result<(), ApiError> {
+        if size_bytes <= self.0 {
+            return Ok(());
+        }
+        let message = format!(
+            "the file is larger than the {} bytes that one import may bring",
+            self.0
+        );
+        Err(ApiError::new(Code::TooLarge, message).help(
+            "import it in parts, whose rows are appended, or raise feature_store.import_limit_bytes",
+        ))
+    }
+
+    /// Refuses what is said to be too large before it is sent.
+    fn check_announced(self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let length = headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        self.check(length.unwrap_or_default())
+    }
+}
+
 /// A file on its way in; removed when dropped.
 struct Incoming {
     path: PathBuf,
 }
 
 impl Incoming {
-    async fn receive(dir: PathBuf, body: Body) -> Result<Self, ApiError> {
+    async fn receive(dir: PathBuf, body: Body, limit: Limit) -> Result<Self, ApiError> {
         let failed = || "cannot keep the file while it arrives".to_owned();
         tokio::fs::create_dir_all(&dir)
             .await
@@ -199,6 +228,7 @@ impl Incoming {
             .await
             .map_err(Error::io(failed()))?;
         let mut stream = body.into_data_stream();
+        let mut size_bytes = 0;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| {
                 ApiError::new(
@@ -206,6 +236,8 @@ impl Incoming {
                     format!("the file did not arrive whole: {error}"),
                 )
             })?;
+            size_bytes += chunk.len() as u64;
+            limit.check(size_bytes)?;
             file.write_all(&chunk).await.map_err(Error::io(failed()))?;
         }
         file.flush().await.map_err(Error::io(failed()))?;

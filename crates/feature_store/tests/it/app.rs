@@ -235,6 +235,17 @@ impl App {
         (status, serde_json::from_slice(&body).unwrap())
     }
 
+    /// The answer to an import that says how long its file is before it is sent.
+    pub(crate) async fn import_announced(&self, table: &str, size_bytes: u64) -> StatusCode {
+        let request = Request::post(format!("/feast/tables/gold/{table}"))
+            .header("host", "localhost")
+            .header("content-type", "text/csv")
+            .header("content-length", size_bytes)
+            .body(Body::empty())
+            .unwrap();
+        self.send(request).await.0
+    }
+
     /// The same routes for somebody else.
     pub(crate) fn as_caller(&self, caller: Identity) -> Caller {
         Caller(guarded(&self.routes, caller))

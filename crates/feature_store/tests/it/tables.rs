@@ -1,5 +1,6 @@
 //! Tables: imports, lists, and tables that pyiceberg made.
 
+use feature_store::Config;
 use serde_json::json;
 
 use crate::app::{App, CUSTOMERS};
@@ -31,6 +32,27 @@ async fn a_csv_file_becomes_a_table_and_a_second_one_is_appended() {
         all["tables"],
         json!([{"catalog": "iceberg", "schema": "gold", "name": "customers"}])
     );
+}
+
+#[tokio::test]
+async fn a_file_beyond_the_limit_is_refused_and_not_kept() {
+    let config = Config {
+        import_limit_bytes: Some(CUSTOMERS.len() as u64),
+        ..Config::default()
+    };
+    let app = App::with(&config).await;
+    let (status, fits) = app.import("customers", CUSTOMERS).await;
+    assert_eq!(status, 201, "{fits}");
+    let long = format!("{CUSTOMERS}9,2025-01-01T00:00:00,1,1.0,x\n");
+    // Also when nothing says beforehand how long it is.
+    let (status, refused) = app.import("customers", &long).await;
+    assert_eq!(status, 413, "{refused}");
+    let help = refused["help"].as_str().unwrap();
+    assert!(help.contains("feature_store.import_limit_bytes"), "{help}");
+    let announced = app.import_announced("customers", 1 << 40).await;
+    assert_eq!(announced, 413);
+    let (_, table) = app.get("/feast/tables/gold/customers").await;
+    assert_eq!(table["snapshots"], json!(1));
 }
 
 #[tokio::test]
