@@ -254,6 +254,11 @@ impl Platform {
         self.status.begin();
     }
 
+    /// Removes what nobody needs any more, as is done from time to time, and gives what failed.
+    pub async fn tidy(&self) -> Vec<anyhow::Error> {
+        self.retention.tidy().await
+    }
+
     /// Finds who holds a key or a job's token.
     pub fn authenticate(&self) -> Authenticate {
         let (keys, jobs) = (self.keys.clone(), self.jobs.clone());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use deploy::Deployments;
-use environments::Environments;
+use environments::{Environments, Pruned};
 use jobs::Jobs;
 use registry::Registry;
 use tokio::time::sleep;
@@ -32,31 +32,59 @@ impl Retention {
         let mut pause = FIRST_AFTER;
         while stop.run_until_cancelled(sleep(pause)).await.is_some() {
             pause = EVERY;
-            if let Some(Err(error)) = stop.run_until_cancelled(self.tidy()).await {
-                tracing::error!(error = %format!("{error:#}"), "removing what is not needed failed");
-            }
+            stop.run_until_cancelled(self.tidy()).await;
         }
     }
 
-    async fn tidy(&self) -> anyhow::Result<()> {
-        let logs = self.jobs.prune_logs().await?;
-        let deployments = self.deployments.prune_removed().await?;
-        let needed: HashSet<String> = self
-            .registry
-            .tag_values(registry::ENVIRONMENT_TAG)
-            .await
-            .context("asking which environments registered versions need")?
-            .into_iter()
-            .collect();
-        let pruned = self.environments.prune(needed).await?;
+    /// Removes what nobody needs. One step that fails holds up no other; each failure is told.
+    pub(crate) async fn tidy(&self) -> Vec<anyhow::Error> {
+        let mut failed = Failed::default();
+        let logs = failed.note("removing old logs", self.jobs.prune_logs().await);
+        let pruned = self.deployments.prune_removed().await;
+        let deployments = failed.note("forgetting removed deployments", pruned);
+        let environments = failed.note(
+            "removing unused environments",
+            self.prune_environments().await,
+        );
+        let environments = environments.unwrap_or_default();
         tracing::info!(
             logs,
             deployments,
-            environments = pruned.environments,
-            cache = pruned.cache,
-            resolutions = pruned.resolutions,
+            environments = environments.environments,
+            cache = environments.cache,
+            resolutions = environments.resolutions,
+            failed = failed.0.len(),
             "what nobody needs was removed"
         );
-        Ok(())
+        failed.0
+    }
+
+    async fn prune_environments(&self) -> anyhow::Result<Pruned> {
+        let needed = self
+            .registry
+            .tag_values(registry::ENVIRONMENT_TAG)
+            .await
+            .context("asking which environments registered versions need")?;
+        let needed: HashSet<String> = needed.into_iter().collect();
+        Ok(self.environments.prune(needed).await?)
+    }
+}
+
+/// The steps that failed.
+#[derive(Default)]
+struct Failed(Vec<anyhow::Error>);
+
+impl Failed {
+    fn note<T, E: Into<anyhow::Error>>(
+        &mut self,
+        attempt: &'static str,
+        done: Result<T, E>,
+    ) -> Option<T> {
+        done.map_err(|error| {
+            let error = error.into().context(format!("{attempt} failed"));
+            tracing::error!(error = %format!("{error:#}"), "what nobody needs stays");
+            self.0.push(error);
+        })
+        .ok()
     }
 }

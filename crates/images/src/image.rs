@@ -87,7 +87,9 @@ impl Images {
             Purpose::Server => "3.11".to_owned(),
         };
         let name = base.unwrap_or(&self.config.base);
-        let name = self.with_debian(name.replace("{python}", &python), purpose)?;
+        let name = self
+            .with_debian(name.replace("{python}", &python), purpose)
+            .await?;
         let base = Base::read(&name, &self.registries, &self.memory).await?;
         let recipes = self.recipes(purpose, &base, &python).await?;
         progress(format!("✓ base {name}, {} layers", base.layers.len()));
@@ -148,17 +150,22 @@ impl Images {
     }
 
     /// Puts the oldest release of Debian into a base's name on which everything runs.
-    fn with_debian(&self, name: String, purpose: &Purpose) -> Result<String, Error> {
+    async fn with_debian(&self, name: String, purpose: &Purpose) -> Result<String, Error> {
         const DEBIAN: &str = "{debian}";
         if !name.contains(DEBIAN) {
             return Ok(name);
         }
-        let program = &self.program;
-        let mut needed = Glibc::of_program(program).map_err(Error::file("read", program))?;
-        if let Purpose::Model(model) = purpose {
-            let root = &model.environment.root;
-            needed = needed.max(Glibc::of_wheels(root).map_err(Error::file("read", root))?);
-        }
+        let program = self.program.clone();
+        let root = match purpose {
+            Purpose::Model(model) => Some(model.environment.root.clone()),
+            Purpose::Server => None,
+        };
+        let read = tokio::task::spawn_blocking(move || needed_glibc(&program, root.as_deref()));
+        let failed = Error::io("find out which glibc the image needs");
+        let needed = read
+            .await
+            .map_err(std::io::Error::other)
+            .map_err(failed)??;
         let Some(needed) = needed else {
             return Ok(name.replace(DEBIAN, OLDEST));
         };
@@ -190,6 +197,16 @@ impl Images {
         });
         read.await.cloned()
     }
+}
+
+/// The newest glibc that this program, or a compiled package of an environment, needs.
+fn needed_glibc(program: &Path, environment: Option<&Path>) -> Result<Option<Glibc>, Error> {
+    let needed = Glibc::of_program(program).map_err(Error::file("read", program))?;
+    let Some(root) = environment else {
+        return Ok(needed);
+    };
+    let of_wheels = Glibc::of_wheels(root).map_err(Error::file("read", root))?;
+    Ok(needed.max(of_wheels))
 }
 
 /// Writes configuration and manifest.

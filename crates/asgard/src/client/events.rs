@@ -3,6 +3,9 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt as _};
+use serde_json::Value;
+
+use crate::failure::{Exit, Failure};
 
 type Bytes = Pin<Box<dyn Stream<Item = Result<Vec<u8>, reqwest::Error>> + Send>>;
 
@@ -14,6 +17,20 @@ pub(crate) struct Event {
     /// Where to go on after it.
     pub(crate) id: Option<String>,
     pub(crate) data: String,
+}
+
+impl Event {
+    /// What it tells: every event of an asgard server is JSON.
+    ///
+    /// # Errors
+    /// [`Exit::Failure`] when it is something else.
+    pub(crate) fn json(&self) -> Result<Value, Failure> {
+        serde_json::from_str(&self.data).map_err(|_| {
+            let message = format!("the server sent an event {:?} that is not JSON", self.name);
+            Failure::new(Exit::Failure, message)
+                .help("is that an asgard server, and is nothing between that changes its answers? 'asgard status' asks it")
+        })
+    }
 }
 
 /// A stream of events.
@@ -97,6 +114,20 @@ impl Parser {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_json_is_told() {
+        let event = |data: &str| Event {
+            name: "status".to_owned(),
+            data: data.to_owned(),
+            ..Event::default()
+        };
+        assert_eq!(event(r#"{"a": 1}"#).json().unwrap()["a"], 1);
+        for wrong in ["", "gone", "{"] {
+            let refused = event(wrong).json().unwrap_err();
+            assert!(refused.message().contains("\"status\""), "{refused}");
+        }
+    }
 
     #[test]
     fn events_are_found_however_the_bytes_are_cut() {

@@ -18,6 +18,7 @@ mod openapi;
 mod permissions;
 mod published;
 mod published_elsewhere;
+mod retention;
 mod schemas;
 mod server;
 mod several;

@@ -22,6 +22,7 @@ pub(crate) struct Site {
     pub(crate) router: Router,
     pub(crate) table: Vec<RouteEntry>,
     open: Router,
+    pub(crate) db: db::Db,
     pub(crate) dir: TempDir,
 }
 
@@ -40,7 +41,7 @@ impl Site {
         let platform = Platform::build(Ground {
             settings: &settings,
             data_dir: dir.path(),
-            db,
+            db: db.clone(),
             sandbox: Sandbox::detect(&settings.sandbox).await.unwrap(),
             about,
             metrics: Metrics::detached().unwrap(),
@@ -66,6 +67,7 @@ impl Site {
             router: door().guard(router),
             platform,
             table,
+            db,
             dir,
         }
     }

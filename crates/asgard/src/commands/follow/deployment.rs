@@ -43,7 +43,7 @@ async fn read(client: &Client, id: &str, view: &mut View) -> anyhow::Result<()> 
                 continue;
             }
         };
-        if let (false, Some(job_id)) = (trained, training(&event)) {
+        if let (false, Some(job_id)) = (trained, training(&event)?) {
             trained = true;
             job::read(client, &job_id, 0, view).await?;
         }
@@ -54,26 +54,33 @@ async fn read(client: &Client, id: &str, view: &mut View) -> anyhow::Result<()> 
 }
 
 /// The job that trains, when an event tells of one.
-fn training(event: &Event) -> Option<String> {
-    let data: Value = serde_json::from_str(&event.data).ok()?;
-    let job = data["training_job_id"].as_str()?;
-    (event.name == "status" && data["status"] == "training").then(|| job.to_owned())
+fn training(event: &Event) -> Result<Option<String>, Failure> {
+    if event.name != "status" {
+        return Ok(None);
+    }
+    let data = event.json()?;
+    let job = data["training_job_id"].as_str().map(str::to_owned);
+    Ok(job.filter(|_| data["status"] == "training"))
 }
 
 /// Shows one event; true for the last.
 fn take(event: &Event, view: &mut View) -> anyhow::Result<bool> {
-    let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
     match event.name.as_str() {
-        "log" if view.json_lines || view.platform_lines => print_line(&data, view.json_lines)?,
-        "log" => view.phases.aside(data["text"].as_str().unwrap_or_default()),
-        "status" => match data["status"].as_str() {
+        "log" if view.json_lines || view.platform_lines => {
+            print_line(&event.json()?, view.json_lines)?;
+        }
+        "log" => {
+            let line = event.json()?;
+            view.phases.aside(line["text"].as_str().unwrap_or_default());
+        }
+        "status" => match event.json()?["status"].as_str() {
             Some("building") => view.phases.begin("environment", Instant::now()),
             Some("pushing") => view.phases.begin("push", Instant::now()),
             Some("deploying") => view.phases.begin("replicas", Instant::now()),
             _ => {}
         },
         "end" => {
-            view.phases.end(data["status"] == "deployed");
+            view.phases.end(event.json()?["status"] == "deployed");
             return Ok(true);
         }
         _ => {}

@@ -59,16 +59,15 @@ fn settle(view: &mut View) {
 
 /// Shows one event; true for the last.
 fn take(event: &Event, view: &mut View) -> anyhow::Result<bool> {
-    let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
     match event.name.as_str() {
-        "log" => log(&data, view)?,
+        "log" => log(&event.json()?, view)?,
         "status" if !view.platform_lines => {
             settle(view);
-            view.pending = Some((data, Instant::now()));
+            view.pending = Some((event.json()?, Instant::now()));
         }
         "end" => {
             settle(view);
-            view.phases.end(data["status"] == "completed");
+            view.phases.end(event.json()?["status"] == "completed");
             return Ok(true);
         }
         _ => {}
