@@ -21,20 +21,22 @@ PathLike = Union[str, "os.PathLike[str]"]
 class AsgardMLOpsClient:
     """One asgard server.
 
-    ``token`` is an API key (default: the environment variable ASGARD_TOKEN); a server on this machine
-    needs none. Requests that may be repeated are repeated when the server is not reachable or busy.
+    ``base_url`` is its address (default: the environment variable ASGARD_URL, else this machine's port
+    8000), ``token`` an API key (default: ASGARD_TOKEN); a server on this machine needs none. Requests that may be repeated are repeated when the server is not reachable or busy.
     Answers are the JSON documents as dicts; refusals raise AsgardError, which carries ``code`` and
     ``help``.
     """
 
     def __init__(
         self,
-        base_url: str = "http://localhost:8000",
+        base_url: Optional[str] = None,
         token: Optional[str] = None,
         *,
         timeout: float = 60.0,
         attempts: int = 5,
     ) -> None:
+        if base_url is None:
+            base_url = os.environ.get("ASGARD_URL") or "http://localhost:8000"
         if token is None:
             token = os.environ.get("ASGARD_TOKEN") or None
         self._transport = Transport(base_url, token, timeout, attempts)

@@ -85,6 +85,15 @@ class ClientTest(unittest.TestCase):
         return path
 
 
+class Address(ClientTest):
+    def test_comes_from_the_environment_unless_it_is_given(self):
+        with mock.patch.dict(os.environ, {"ASGARD_URL": "http://there:1"}):
+            self.assertEqual(asgard.AsgardMLOpsClient().base_url, "http://there:1")
+            self.assertEqual(asgard.AsgardMLOpsClient("http://x:2").base_url, "http://x:2")
+        with mock.patch.dict(os.environ, {"ASGARD_URL": ""}):
+            self.assertEqual(asgard.AsgardMLOpsClient().base_url, "http://localhost:8000")
+
+
 class Upload(ClientTest):
     def test_sends_the_documented_fields(self):
         self.server.will_answer({"job_id": "j1", "status": "queued"}, 202)

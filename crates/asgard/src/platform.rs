@@ -254,6 +254,17 @@ impl Platform {
         self.status.begin();
     }
 
+    /// Whether MLflow's page is there to be shown.
+    pub async fn has_mlflow_ui(&self) -> bool {
+        match self.mlflow_ui.assets().await {
+            Ok(assets) => assets.is_some(),
+            Err(error) => {
+                tracing::warn!(%error, "MLflow's page cannot be read");
+                false
+            }
+        }
+    }
+
     /// Removes what nobody needs any more, as is done from time to time, and gives what failed.
     pub async fn tidy(&self) -> Vec<anyhow::Error> {
         self.retention.tidy().await

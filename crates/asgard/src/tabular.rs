@@ -82,6 +82,16 @@ fn from_split(names: &[Value], rows: &[Value]) -> Result<Value, String> {
 pub fn columns_of_csv(text: &str) -> Result<Value, String> {
     let mut rows = records(text)?.into_iter();
     let names = rows.next().ok_or("the CSV is empty")?;
+    if let [only] = names.as_slice()
+        && let Some(other) = [(';', "semicolons"), ('\t', "tabs"), ('|', "bars")]
+            .into_iter()
+            .find(|(mark, _)| only.contains(*mark))
+    {
+        return Err(format!(
+            "its cells stand between {}, and CSV has commas: save it again with commas (and decimal points)",
+            other.1
+        ));
+    }
     let mut columns: Vec<Vec<String>> = vec![Vec::new(); names.len()];
     for (index, row) in rows.enumerate() {
         if row.len() != names.len() {
@@ -180,6 +190,10 @@ mod tests {
             columns_of_csv(text).unwrap(),
             json!({"i": [1, null], "f": [1.5, 2.0], "b": [true, false], "s": ["a", "3"], "q,\"x": ["1\n2", "y"]})
         );
+        for (text, word) in [("a;b\n1,5;2\n", "semicolons"), ("a\tb\n1\t2\n", "tabs")] {
+            assert!(columns_of_csv(text).unwrap_err().contains(word), "{text}");
+        }
+        assert!(columns_of_csv("a\n1\n").is_ok());
         assert!(columns_of_csv("a,b\n1\n").is_err());
         assert!(columns_of_csv("").is_err());
     }

@@ -97,7 +97,8 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
         stop.clone(),
     ));
     platform.work(&tasks, &stop);
-    greet(&listen_url, &data_dir, exposure, started)?;
+    let page = platform.has_mlflow_ui().await;
+    greet(&listen_url, &data_dir, page, exposure, started)?;
 
     wait_for_signal().await?;
     tracing::info!("stopping");
@@ -198,7 +199,13 @@ fn url(address: SocketAddr) -> String {
     format!("http://{host}:{}", address.port())
 }
 
-fn greet(url: &str, data_dir: &Path, exposure: Exposure, started: Instant) -> anyhow::Result<()> {
+fn greet(
+    url: &str,
+    data_dir: &Path,
+    has_mlflow_ui: bool,
+    exposure: Exposure,
+    started: Instant,
+) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -208,7 +215,11 @@ fn greet(url: &str, data_dir: &Path, exposure: Exposure, started: Instant) -> an
     )?;
     writeln!(out, "  documentation  {url}/docs")?;
     writeln!(out, "  MLflow clients MLFLOW_TRACKING_URI={url}")?;
-    writeln!(out, "  MLflow's page  {url}/mlflow/")?;
+    if has_mlflow_ui {
+        writeln!(out, "  MLflow's page  {url}/mlflow/")?;
+    } else {
+        writeln!(out, "  MLflow's page  'asgard mlflow-ui install' adds it")?;
+    }
     writeln!(out, "  data           {}", data_dir.display())?;
     match exposure {
         Exposure::Local => writeln!(

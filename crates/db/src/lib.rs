@@ -87,6 +87,18 @@ impl Db {
         }
     }
 
+    /// The same beside a process that holds the directory, to look at what is there: whoever has
+    /// this writes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for [`Error::Locked`].
+    pub async fn open_beside(config: &Config, data_dir: &Path) -> Result<Self, Error> {
+        match config.sqlite_file(data_dir) {
+            Some(file) => Self::open_sqlite(&file, config, false),
+            None => Self::open(config, data_dir).await,
+        }
+    }
+
     fn open_sqlite(path: &Path, config: &Config, exclusive: bool) -> Result<Self, Error> {
         let dir = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(dir).map_err(|source| Error::Directory {

@@ -97,7 +97,8 @@ impl ApiError {
             })
             .collect::<Vec<_>>()
             .join("; ");
-        let mut error = Self::new(Code::Unprocessable, message);
+        let mut error = Self::new(Code::Unprocessable, message)
+            .help("mend what is named and send the request again; /docs describes every field");
         error.0.fields = fields;
         error
     }

@@ -125,6 +125,7 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
                 Code::Invalid,
                 format!("the body is not valid JSON: {inner}"),
             )
+            .help("'python3 -m json.tool FILE' shows where a document breaks; curl sends a file by --data @FILE")
         }
     })?;
     deserializer.end().map_err(|error| {

@@ -1,6 +1,7 @@
 //! Speaking to a server over HTTP, and making its refusals failures of the command.
 
 mod events;
+mod words;
 
 pub(crate) use events::{Event, Events};
 
@@ -13,6 +14,9 @@ use crate::failure::{Exit, Failure, chain};
 
 /// How long connecting may take; answers may take as long as they need.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const NOT_ASGARD: &str =
+    "is that an asgard server? name another by --url or ASGARD_URL, or start one with 'asgard up'";
 
 /// A server and the key to it.
 pub(crate) struct Client {
@@ -81,9 +85,19 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Deletes what a query names and reads the answer.
+    pub(crate) async fn delete_by(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Value, Failure> {
+        self.json(self.request(Method::DELETE, path).query(query))
+            .await
+    }
+
     /// Deletes and reads the answer.
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.json(self.request(Method::DELETE, path)).await
+        self.delete_by(path, &[]).await
     }
 
     /// Deletes; the answer is empty.
@@ -93,8 +107,13 @@ impl Client {
     }
 
     /// Reads a text.
-    pub(crate) async fn text(&self, path: &str) -> Result<String, Failure> {
-        let response = self.send(self.request(Method::GET, path)).await?;
+    pub(crate) async fn text(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<String, Failure> {
+        let request = self.request(Method::GET, path).query(query);
+        let response = self.send(request).await?;
         response.text().await.map_err(|e| self.unreachable(&e))
     }
 
@@ -150,13 +169,13 @@ impl Client {
     async fn json(&self, request: RequestBuilder) -> Result<Value, Failure> {
         let response = self.send(request).await?;
         let bytes = response.bytes().await.map_err(|e| self.unreachable(&e))?;
-        serde_json::from_slice(&bytes).map_err(|_| {
-            Failure::new(
-                Exit::Failure,
-                format!("{} answered something that is not JSON", self.url),
-            )
-            .help("is that an asgard server? See --url")
-        })
+        serde_json::from_slice(&bytes).map_err(|_| self.no_asgard("something that is not JSON"))
+    }
+
+    /// The failure of an answer that no asgard server gives.
+    pub(crate) fn no_asgard(&self, answer: &str) -> Failure {
+        let message = format!("{} answered {answer}", self.url);
+        Failure::new(Exit::Failure, message).help(NOT_ASGARD)
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
@@ -188,14 +207,15 @@ impl Client {
             _ => Exit::Failure,
         };
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
-        let message = text("message")
-            .or_else(|| text("detail"))
-            .unwrap_or_else(|| format!("{} answered {status}", self.url));
+        let Some(message) = text("message").or_else(|| text("detail")) else {
+            let message = format!("{} answered {status}, and not as asgard does", self.url);
+            return Failure::new(exit, message).help(NOT_ASGARD);
+        };
         let failure = Failure::new(exit, message).request_id(text("request_id"));
         match (text("help"), exit, &self.token) {
             (_, Exit::Denied, None) => failure
                 .help("set ASGARD_TOKEN to a key; 'asgard keys create' makes one on the server"),
-            (Some(help), ..) => failure.help(help),
+            (Some(help), ..) => failure.help(words::in_commands(&help)),
             _ => failure,
         }
     }

@@ -9,7 +9,7 @@ use super::Context;
 use super::output::OutputArgs;
 use super::{
     backup, deploy, deployments, encode, features, gc, image, import, jobs, keys, migrate,
-    mlflow_ui, model_server, predict, run, webhooks,
+    mlflow_ui, model_server, models, predict, run, webhooks,
 };
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -50,8 +50,8 @@ pub(crate) enum Command {
     Deployments(deployments::DeploymentsArgs),
     /// Build container images of models, without a container engine
     Image(image::ImageArgs),
-    /// List and read registered models
-    Models(ModelsArgs),
+    /// List, read, promote and remove registered models
+    Models(models::ModelsArgs),
     /// Import tables, define feature views over them, and set up the Feast SDK
     Features(features::FeaturesArgs),
     /// Ask a model for predictions
@@ -85,6 +85,7 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Print a completion script for a shell
     Completion {
+        /// The shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
@@ -152,23 +153,6 @@ impl LocalArgs {
             None => Ok(context.client(&self.remote)?),
         }
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ModelsArgs {
-    #[command(flatten)]
-    pub(crate) remote: Remote,
-    #[command(subcommand)]
-    pub(crate) command: ModelsCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ModelsCommand {
-    /// List the registered models
-    #[command(visible_alias = "ls")]
-    List,
-    /// Show a model and its latest versions
-    Get { name: String },
 }
 
 #[derive(Debug, Subcommand)]
@@ -239,4 +223,29 @@ impl UpArgs {
 pub(crate) fn data_dir_flag(dir: Option<&PathBuf>) -> Option<(&'static str, &'static str, Value)> {
     let dir = Value::from(dir?.to_string_lossy().as_ref());
     Some(("--data-dir", "server.data_dir", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory as _};
+
+    use super::Cli;
+
+    /// The arguments of a command, and of those below it, that say nothing of themselves.
+    fn mute(command: &Command, path: &str) -> Vec<String> {
+        let path = format!("{path} {}", command.get_name());
+        let own = command.get_arguments();
+        let own = own.filter(|argument| !argument.is_hide_set() && argument.get_help().is_none());
+        let own = own.map(|argument| format!("{path} {}", argument.get_id()));
+        let below = command.get_subcommands();
+        own.chain(below.flat_map(|command| mute(command, &path)))
+            .collect()
+    }
+
+    #[test]
+    fn every_argument_says_what_it_is() {
+        let mute = mute(&Cli::command(), "");
+        assert!(mute.is_empty(), "{mute:#?}");
+        Cli::command().debug_assert();
+    }
 }

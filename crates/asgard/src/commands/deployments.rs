@@ -68,39 +68,59 @@ enum DeploymentsCommand {
         /// Only those that should answer requests
         #[arg(long)]
         live: bool,
+        /// Of this model
         #[arg(long, value_name = "NAME")]
         model: Option<String>,
+        /// In this namespace
         #[arg(long, value_name = "NAME")]
         namespace: Option<String>,
     },
     /// Show a deployment
-    Get { deployment: String },
+    Get {
+        /// The deployment's id
+        deployment: String,
+    },
     /// Print a deployment's log
     Logs {
+        /// The deployment's id
         deployment: String,
         /// Go on as it grows, until the deployment is made
         #[arg(short, long)]
         follow: bool,
     },
     /// Print how a cluster differs from what a deployment should be there
-    Drift { deployment: String },
+    Drift {
+        /// The deployment's id
+        deployment: String,
+    },
     /// Change the number of replicas
-    Scale { deployment: String, replicas: u32 },
+    Scale {
+        /// The deployment's id
+        deployment: String,
+        /// How many
+        replicas: u32,
+    },
     /// Give a deployment a share of the requests: 100 promotes it, 0 takes it out
     Traffic {
+        /// The deployment's id
         deployment: String,
+        /// 0 to 100
         #[arg(value_parser = percent)]
         percent: u32,
     },
     /// Deploy again what was there before
     Rollback {
+        /// The deployment's id
         deployment: String,
         /// The deployment to go back to [default: the one before]
         #[arg(long, value_name = "DEPLOYMENT")]
         to: Option<String>,
     },
     /// Stop and remove a deployment
-    Rm { deployment: String },
+    Rm {
+        /// The deployment's id
+        deployment: String,
+    },
 }
 
 pub(crate) async fn run(context: &Context<'_>, args: &DeploymentsArgs) -> anyhow::Result<()> {

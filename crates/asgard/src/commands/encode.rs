@@ -22,18 +22,22 @@ pub(crate) struct EncodeArgs {
     /// Print the body of POST /mlops/deploy
     #[arg(long, requires = "model_name")]
     deploy: bool,
+    /// The registered model that the trained model becomes a version of
     #[arg(long, value_name = "NAME")]
     model_name: Option<String>,
-    /// [default: the model's name]
+    /// The experiment [default: the model's name]
     #[arg(long, value_name = "NAME")]
     experiment_name: Option<String>,
+    /// Packages that the script needs
     #[arg(long, num_args = 1.., value_name = "PACKAGE")]
     requirements: Vec<String>,
     /// Seconds that the script may run
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
+    /// How many processes answer
     #[arg(long, value_name = "N")]
     replicas: Option<u32>,
+    /// Deployments of a model in one namespace share an address
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
 }

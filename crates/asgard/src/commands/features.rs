@@ -42,12 +42,19 @@ enum FeaturesCommand {
     #[command(visible_alias = "ls")]
     List,
     /// Show a feature view
-    Get { name: String },
+    Get {
+        /// The feature view
+        name: String,
+    },
     /// Delete a feature view; its table stays
     #[command(visible_alias = "rm")]
-    Delete { name: String },
+    Delete {
+        /// The feature view
+        name: String,
+    },
     /// Show how fresh, complete and spread the values of a view are
     Stats {
+        /// The feature view
         name: String,
         /// The snapshot of the table [default: the newest]
         #[arg(long, value_name = "ID")]
@@ -412,7 +419,7 @@ async fn train_set(client: &Client, args: &TrainSetArgs, output: OutputArgs) -> 
 }
 
 async fn repo(client: &Client, dir: &Path, output: OutputArgs) -> anyhow::Result<()> {
-    let yaml = client.text("/feast/repo").await?;
+    let yaml = client.text("/feast/repo", &[]).await?;
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let path = dir.join("feature_store.yaml");
     std::fs::write(&path, yaml).with_context(|| format!("cannot write {}", path.display()))?;

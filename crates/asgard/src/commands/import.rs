@@ -7,14 +7,15 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use registry::Registry;
 use serde_json::json;
+use tempfile::TempDir;
 use tracking::{Artifacts, ArtifactsConfig, Tracking};
 
 use super::Context;
 use super::output::{Column, Format, OutputArgs, line, message};
 use crate::failure::{Exit, Failure};
 use crate::import::{Import, Report, Served};
-use crate::settings::Flags;
-use crate::up;
+use crate::settings::{Flags, Settings};
+use crate::{platform, up};
 
 const COLUMNS: &[Column] = &[
     ("kind", "/kind"),
@@ -66,16 +67,23 @@ pub(crate) async fn run(context: &Context<'_>, args: &ImportArgs) -> anyhow::Res
     let flags: Flags = super::cli::data_dir_flag(args.data_dir.as_ref())
         .into_iter()
         .collect();
-    let settings = context.load(&flags)?.settings;
+    let mut settings = context.load(&flags)?.settings;
     let data_dir = up::data_dir(&settings, context.surroundings)?;
-    let db = up::open_database(&settings, &data_dir).await;
-    let db = db.map_err(|error| match error.downcast_ref::<db::Error>() {
-        Some(db::Error::Locked { .. }) => Failure::new(Exit::Conflict, format!("{error:#}"))
-            .help("stop the server while the import runs, or import into another --data-dir")
-            .into(),
-        _ => error,
-    })?;
-    let artifacts = Artifacts::open(&settings.artifacts, &data_dir)
+    let copied = match args.dry_run {
+        true => copy_to_look_at(&mut settings, &data_dir)?,
+        false => None,
+    };
+    let place = copied.as_ref().map_or(data_dir.as_path(), TempDir::path);
+    let db = match (args.dry_run, &copied) {
+        (true, None) => open_as_it_is(&settings, place).await?,
+        _ => up::open_database(&settings, place).await.map_err(in_use)?,
+    };
+    let artifacts = match settings.artifacts.folder(&data_dir) {
+        // Opening it would make it.
+        Some(folder) if args.dry_run && !folder.exists() => place,
+        _ => data_dir.as_path(),
+    };
+    let artifacts = Artifacts::open(&settings.artifacts, artifacts)
         .context("cannot open the artifact store (artifacts.url)")?;
     let tracking = Tracking::new(db.clone(), artifacts);
     let registry = Registry::new(db.clone(), tracking);
@@ -97,6 +105,42 @@ pub(crate) async fn run(context: &Context<'_>, args: &ImportArgs) -> anyhow::Res
     };
     db.close().await;
     print(&report?, args.output)
+}
+
+fn in_use(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<db::Error>() {
+        Some(db::Error::Locked { .. }) => Failure::new(Exit::Conflict, format!("{error:#}"))
+            .help("stop the server while the import runs, or import into another --data-dir")
+            .into(),
+        _ => error,
+    }
+}
+
+/// A folder with a copy of the SQLite database, or without one where there is none yet: a dry run
+/// brings that up to date, and leaves nothing behind.
+fn copy_to_look_at(settings: &mut Settings, data_dir: &Path) -> anyhow::Result<Option<TempDir>> {
+    let Some(file) = settings.database.sqlite_file(data_dir) else {
+        return Ok(None);
+    };
+    let folder = TempDir::with_prefix("asgard-import-").context("cannot make a folder")?;
+    if file.is_file() {
+        db::snapshot(&file, &folder.path().join(db::SQLITE_FILE))
+            .with_context(|| format!("copying the database {}", file.display()))?;
+    }
+    settings.database.url = None;
+    Ok(Some(folder))
+}
+
+/// The database of a dry run where it cannot be copied: it must be up to date.
+async fn open_as_it_is(settings: &Settings, data_dir: &Path) -> anyhow::Result<db::Db> {
+    let db = up::connect(settings, data_dir).await?;
+    if db.pending(platform::MIGRATIONS).await?.is_empty() {
+        return Ok(db);
+    }
+    let message = "the database is older than this asgard, and a dry run does not change it";
+    Err(Failure::new(Exit::Conflict, message)
+        .help("make a backup, then run 'asgard migrate'")
+        .into())
 }
 
 /// What the other server served artifacts from. A bucket is at the address, and opened with the

@@ -32,9 +32,13 @@ enum JobsCommand {
     #[command(visible_alias = "ls")]
     List(ListArgs),
     /// Show a job
-    Get { job: String },
+    Get {
+        /// The job's id
+        job: String,
+    },
     /// Print a job's log
     Logs {
+        /// The job's id
         job: String,
         /// Go on as it grows, until the job ends
         #[arg(short, long)]
@@ -44,11 +48,18 @@ enum JobsCommand {
         offset: i64,
     },
     /// Stop a job that waits or runs
-    Cancel { job: String },
+    Cancel {
+        /// The job's id
+        job: String,
+    },
     /// Run again what a job ran, on the same snapshots of features
-    Rerun { job: String },
+    Rerun {
+        /// The job's id
+        job: String,
+    },
     /// Wait until a job has ended; exits with 5 when it failed, 8 when the time is over
     Wait {
+        /// The job's id
         job: String,
         /// Seconds to wait [default: as long as it takes]
         #[arg(long, value_name = "SECONDS")]
@@ -61,13 +72,16 @@ struct ListArgs {
     /// queued, running, completed or failed
     #[arg(long)]
     status: Option<String>,
+    /// The experiment that the upload named
     #[arg(long, value_name = "NAME")]
     experiment: Option<String>,
+    /// The registered model that the upload named
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Part of the script's, experiment's or model's name
     #[arg(long)]
     text: Option<String>,
+    /// How many
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
     /// The next_page_token of the page before

@@ -43,6 +43,7 @@ pub(crate) struct KeysArgs {
 enum KeysCommand {
     /// Make a key; its text is printed this once
     Create {
+        /// Who or what uses it
         #[arg(long)]
         name: String,
         /// Each role may do all that the one before it may

@@ -1,5 +1,6 @@
 //! `asgard migrate`: the database's schema, brought up to date or looked at.
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ const COLUMNS: &[Column] = &[
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   asgard migrate
-  asgard migrate --check     exits with 8 when something is to be done
+  asgard migrate --check     exits with 8 when something is to be done; a server may be running
 
 'asgard up' does the same when it starts. Steps only go forward: make a backup first.")]
 pub(crate) struct MigrateArgs {
@@ -40,11 +41,16 @@ pub(crate) async fn run(context: &Context<'_>, args: &MigrateArgs) -> anyhow::Re
             .help("'asgard up' makes it; name another directory by --data-dir")
             .into());
     }
-    let db = up::connect(&settings, &data_dir).await?;
-    let steps = if args.check {
-        db.pending(platform::MIGRATIONS).await
+    let (db, steps) = if args.check {
+        // Looking takes nothing from a server that runs.
+        let db = db::Db::open_beside(&settings.database, &data_dir).await;
+        let db = db.context("cannot open the database")?;
+        let steps = db.pending(platform::MIGRATIONS).await;
+        (db, steps)
     } else {
-        db.migrate(platform::MIGRATIONS).await
+        let db = up::connect(&settings, &data_dir).await?;
+        let steps = db.migrate(platform::MIGRATIONS).await;
+        (db, steps)
     };
     db.close().await;
     let steps = steps?;

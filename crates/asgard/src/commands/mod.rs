@@ -8,6 +8,7 @@ mod deploy;
 mod deployments;
 mod doctor;
 mod encode;
+mod example;
 mod features;
 mod follow;
 mod gc;
@@ -164,7 +165,13 @@ fn wait_for(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result
 }
 
 async fn status(context: &Context<'_>, remote: &Remote) -> anyhow::Result<()> {
-    let status = context.client(remote)?.get("/mlops/status", &[]).await?;
+    let client = context.client(remote)?;
+    let status = client.get("/mlops/status", &[]).await?;
+    if !status["uptime_seconds"].is_number() {
+        return Err(client
+            .no_asgard("with JSON that is no asgard's status")
+            .into());
+    }
     let columns = [
         ("tracking", "/mlflow_tracking_uri"),
         ("tracking works", "/mlflow_available"),

@@ -1,7 +1,7 @@
 //! `asgard predict`: asks a model, with data from a file.
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -15,17 +15,18 @@ use crate::tabular;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  asgard predict churn -d '{\"age\": [40], \"income\": [52000]}'
   asgard predict churn -d data.json
   asgard predict churn/3 -d data.csv --proba
-  echo '{\"age\": [40], \"income\": [52000]}' | asgard predict churn@champion -d -
+  cat data.json | asgard predict churn@champion -d -
 
 JSON may be columns {\"a\": [1, 2]}, records [{\"a\": 1}], pandas' split form {\"columns\": [..],
 \"data\": [[..]]}, or a request with \"inputs\". CSV has the columns' names in its first line.")]
 pub(crate) struct PredictArgs {
     /// MODEL, MODEL/VERSION, MODEL@ALIAS or models:/...; the latest version when none is named
     model: String,
-    /// A .json or .csv file, or - for stdin
-    #[arg(short, long, value_name = "FILE")]
+    /// A .json or .csv file, - for stdin, or JSON as it is
+    #[arg(short, long, value_name = "FILE|JSON")]
     data: PathBuf,
     /// Ask for class probabilities as well
     #[arg(long)]
@@ -85,21 +86,12 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn inputs(path: &PathBuf) -> anyhow::Result<Value> {
-    let mut text = String::new();
-    if path.as_os_str() == "-" {
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .context("cannot read stdin")?;
-    } else {
-        text = match std::fs::read_to_string(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let message = format!("there is no file {}", path.display());
-                return Err(Failure::new(Exit::NotFound, message).into());
-            }
-            read => read.with_context(|| format!("cannot read {}", path.display()))?,
-        };
-    }
+fn inputs(path: &Path) -> anyhow::Result<Value> {
+    let (text, name) = match path.to_str() {
+        Some("-") => (read_stdin()?, "stdin".to_owned()),
+        Some(json) if json.starts_with(['{', '[']) => (json.to_owned(), "--data".to_owned()),
+        _ => (read_file(path)?, path.display().to_string()),
+    };
     let is_json = match path.extension().and_then(|e| e.to_str()) {
         Some("csv") => false,
         Some("json") => true,
@@ -111,8 +103,66 @@ fn inputs(path: &PathBuf) -> anyhow::Result<Value> {
         tabular::columns_of_csv(&text)
     };
     columns.map_err(|problem| {
-        Failure::new(Exit::Usage, format!("{}: {problem}", path.display()))
+        Failure::new(Exit::Usage, format!("{name}: {problem}"))
             .help("'asgard predict --help' shows the forms that data may have")
             .into()
     })
+}
+
+fn read_stdin() -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .read_to_end(&mut bytes)
+        .context("cannot read stdin")?;
+    Ok(text_of(bytes, "stdin")?)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<String> {
+    match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let message = format!("there is no file {}", path.display());
+            Err(Failure::new(Exit::NotFound, message).into())
+        }
+        read => {
+            let bytes = read.with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(text_of(bytes, &path.display().to_string())?)
+        }
+    }
+}
+
+/// The text of data, which may be of a form that is none.
+fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, Failure> {
+    const PARQUET: &[u8] = b"PAR1";
+    let refused = |what: &str, help: String| {
+        Failure::new(
+            Exit::Usage,
+            format!("{name} is {what}: predict reads CSV and JSON"),
+        )
+        .help(help)
+    };
+    if bytes.starts_with(PARQUET) {
+        return Err(refused(
+            "Parquet",
+            format!(
+                "write it as CSV: python3 -c \"import pandas; pandas.read_parquet('{name}').to_csv('data.csv', index=False)\""
+            ),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        let help = "save it as UTF-8; spreadsheets and pickles are to be written as CSV first";
+        refused("no text in UTF-8", help.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text_of;
+
+    #[test]
+    fn what_is_no_text_is_told_by_its_name() {
+        for (bytes, word) in [(&b"PAR1\x15"[..], "Parquet"), (&[0x80, 4], "UTF-8")] {
+            let refused = text_of(bytes.to_vec(), "x").unwrap_err();
+            assert!(refused.message().contains(word), "{refused}");
+        }
+    }
 }

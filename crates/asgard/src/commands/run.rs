@@ -11,7 +11,7 @@ use super::encode::file_name;
 use super::follow::{View, follow_job};
 use super::output::{Format, line};
 use super::script::{ScriptArgs, stem};
-use super::{Context, jobs};
+use super::{Context, example, jobs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -75,9 +75,11 @@ pub(crate) async fn run(context: &Context<'_>, args: &RunArgs) -> anyhow::Result
         output.one(&job, JOB)?;
     }
     conclude(&job, &mut view.phases)?;
-    if let (Some(model), Some(_)) = (job["model_name"].as_str(), job["model_version"].as_str()) {
-        view.phases
-            .aside(&format!("next: asgard predict {model} -d data.json"));
+    if let (Some(model), Some(version)) =
+        (job["model_name"].as_str(), job["model_version"].as_str())
+    {
+        let next = example::predict(&client, model, version).await;
+        view.phases.aside(&format!("next: {next}"));
     }
     Ok(())
 }

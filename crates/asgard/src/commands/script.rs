@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::encode::{encoded, file_name};
+use crate::failure::{Exit, Failure};
 
 /// How a script is trained.
 #[derive(Debug, Args)]
@@ -39,8 +40,9 @@ impl ScriptArgs {
     /// What an upload says of the script, but for the experiment.
     ///
     /// # Errors
-    /// When the script cannot be read.
+    /// When the script cannot be read, or is none.
     pub(super) fn body(&self, script: &Path) -> anyhow::Result<Map<String, Value>> {
+        check(script)?;
         let mut body = Map::new();
         let mut put = |key: &str, value: Value| {
             body.insert(key.to_owned(), value);
@@ -60,6 +62,25 @@ impl ScriptArgs {
         }
         Ok(body)
     }
+}
+
+/// Refuses what is no Python script, by its name: the server would run it, and fail.
+fn check(script: &Path) -> Result<(), Failure> {
+    let shown = script.display();
+    if script.is_dir() {
+        let message = format!("{shown} is a folder, and one script is run");
+        return Err(Failure::new(Exit::Usage, message).help(format!(
+            "name the script in it, such as {}",
+            script.join("train.py").display()
+        )));
+    }
+    let help = match script.extension().and_then(|ending| ending.to_str()) {
+        None | Some("py") => return Ok(()),
+        Some("ipynb") => format!("'jupyter nbconvert --to script {shown}' makes one of a notebook"),
+        Some(_) => "name a script that ends in .py; what it reads goes along by --env, or lies in a folder of jobs.data_dirs".to_owned(),
+    };
+    let message = format!("{shown} is no Python script: its name does not end in .py");
+    Err(Failure::new(Exit::Usage, message).help(help))
 }
 
 /// The name of a script's file without its ending.

@@ -61,12 +61,14 @@ enum WebhooksCommand {
     /// Make a webhook
     #[command(visible_alias = "add")]
     Create {
+        /// Its name
         name: String,
         /// Where it leads, https:// unless the server allows more
         address: String,
         /// What it is told of, such as job.completed; may be given again and again
         #[arg(long = "event", value_name = "ENTITY.ACTION", required = true)]
         events: Vec<String>,
+        /// What it is for
         #[arg(long)]
         description: Option<String>,
         /// Read the secret that deliveries are signed with from standard input

@@ -139,6 +139,8 @@ fn migrate_tells_what_it_did_and_what_is_to_be_done() {
     assert_eq!(code(&check), 0, "{}", stderr(&check));
     assert!(stderr(&check).contains("up to date"), "{}", stderr(&check));
     let server = Server::start(home.path(), &[]);
+    let check = run(home.path(), &["migrate", "--check"]);
+    assert_eq!(code(&check), 0, "{}", stderr(&check));
     let held = run(home.path(), &["migrate"]);
     assert!(
         stderr(&held).contains("in use by another asgard process"),

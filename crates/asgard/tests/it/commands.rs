@@ -1,8 +1,11 @@
 //! What the commands print, where, and what they exit with.
 
-use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 
-use crate::server::{Server, asgard, code, run, stderr, stdout, unused_address};
+use serde_json::{Value, json};
+
+use crate::server::{Server, answer, asgard, code, run, stderr, stdout, unused_address};
 
 #[test]
 fn exit_codes_tell_what_happened() {
@@ -249,4 +252,160 @@ fn webhooks_are_made_tested_listed_and_deleted() {
     ];
     assert_eq!(at(&unreachable).0, 0);
     assert_eq!(at(&["test", "away"]).0, 5);
+}
+
+/// The address of a server that gives the same answer to everyone, and then hangs up.
+fn stand_in(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head);
+            if read.is_ok_and(|read| read > 0) {
+                // Whoever asks may have left.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn a_server_that_is_no_asgard_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html>hello</html>",
+        "HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html>no</html>",
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{\"status\": \"ok\"}",
+    ] {
+        let asked = run(home.path(), &["status", "--url", &stand_in(answer)]);
+        assert_ne!(code(&asked), 0, "{}", stdout(&asked));
+        let told = stderr(&asked);
+        assert!(told.contains("is that an asgard server?"), "{told}");
+    }
+}
+
+#[test]
+fn an_event_that_is_no_json_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let url = stand_in(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\nevent: end\ndata: gone\n\n",
+    );
+    for follow in [
+        ["jobs", "logs", "x", "--follow"],
+        ["deployments", "logs", "x", "--follow"],
+    ] {
+        let mut args = follow.to_vec();
+        args.extend(["--url", &url]);
+        let followed = run(home.path(), &args);
+        assert_eq!(code(&followed), 1, "{}", stdout(&followed));
+        let told = stderr(&followed);
+        assert!(told.contains("\"end\" that is not JSON"), "{told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_told_before_a_server_is_asked() {
+    let home = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        std::fs::write(home.path().join(name), content).unwrap();
+    };
+    file("notebook.ipynb", b"{}");
+    file("data.csv", b"a;b\n1;2\n");
+    file("data.parquet", b"PAR1\x15\x04\x00PAR1");
+    std::fs::create_dir(home.path().join("folder")).unwrap();
+    for (args, word) in [
+        (&["run", "notebook.ipynb"][..], "nbconvert"),
+        (&["run", "data.csv"], "does not end in .py"),
+        (&["run", "folder"], "is a folder"),
+        (&["predict", "m", "-d", "data.parquet"], "Parquet"),
+        (&["predict", "m", "-d", "data.csv"], "semicolons"),
+        (&["predict", "m", "-d", "{\"a\": }"], "not JSON"),
+        (&["models", "rm", "m"], "m/VERSION"),
+        (
+            &["models", "rm", "m/1", "--all-versions"],
+            "name the model alone",
+        ),
+    ] {
+        let refused = run(home.path(), args);
+        assert_eq!(code(&refused), 2, "{args:?}: {}", stderr(&refused));
+        let told = stderr(&refused);
+        assert!(told.contains(word), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn versions_are_promoted_and_removed_by_commands() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &[]);
+    let at = |args: &[&str], exit: i32| {
+        let mut args = args.to_vec();
+        args.extend(["--url", &server.url]);
+        let done = run(home.path(), &args);
+        assert_eq!(code(&done), exit, "{args:?}: {}", stderr(&done));
+        (stdout(&done), stderr(&done))
+    };
+    let post = |path: &str, body: serde_json::Value| -> serde_json::Value {
+        let body = body.to_string();
+        let sent = format!(
+            "POST /api/2.0/mlflow/{path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            server.address(),
+            body.len()
+        );
+        let answer = answer(server.connect(&sent));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+    };
+    post("registered-models/create", json!({"name": "churn"}));
+    for _ in 0..2 {
+        let run = post("runs/create", json!({"experiment_id": "0"}));
+        let run = &run["run"]["info"];
+        let source = format!("{}/model", run["artifact_uri"].as_str().unwrap());
+        post(
+            "model-versions/create",
+            json!({"name": "churn", "source": source, "run_id": run["run_id"]}),
+        );
+    }
+    let told = at(&["models", "alias", "set", "churn", "champion", "2"], 0).1;
+    assert!(told.contains("churn@champion is version 2"), "{told}");
+    at(
+        &["models", "promote", "churn@champion", "--to", "Production"],
+        0,
+    );
+    let versions = at(&["models", "versions", "churn", "-o", "json"], 0).0;
+    let versions: serde_json::Value = serde_json::from_str(&versions).unwrap();
+    assert_eq!(
+        (&versions[0]["version"], &versions[0]["stage"]),
+        (&json!("2"), &json!("Production")),
+        "{versions:#}"
+    );
+    assert_eq!(versions[0]["aliases"], json!(["champion"]));
+    at(&["models", "alias", "rm", "churn", "champion"], 0);
+    at(&["models", "promote", "churn/2", "--to", "Nowhere"], 1);
+    at(&["models", "rm", "churn/1"], 0);
+    // As MLflow has it, an alias that is not there is a wrong parameter.
+    let told = at(&["models", "rm", "churn@champion"], 1).1;
+    assert!(told.contains("champion not found"), "{told}");
+    // The words of the command line, not of the server's routes.
+    let told = at(&["jobs", "get", "nothing"], 6).1;
+    assert!(told.contains("'asgard jobs list' lists the jobs"), "{told}");
+    at(&["models", "rm", "churn", "--all-versions"], 0);
+    at(&["models", "get", "churn"], 6);
+}
+
+#[test]
+fn a_dry_run_of_an_import_leaves_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let import = [
+        "import",
+        "mlflow",
+        "--from",
+        "sqlite:///none.db",
+        "--dry-run",
+    ];
+    let refused = run(home.path(), &import);
+    assert_ne!(code(&refused), 0);
+    assert!(!home.path().join(".local").exists(), "{}", stderr(&refused));
 }

@@ -14,6 +14,9 @@ fn a_server_needs_no_configuration_and_says_where_it_is() {
             .contains(&format!("MLFLOW_TRACKING_URI={}", server.url))
     );
     assert!(server.greeting.contains("asgard run train.py"));
+    // Only what is there is named.
+    assert!(!server.greeting.contains("/mlflow/"), "{}", server.greeting);
+    assert!(server.greeting.contains("asgard mlflow-ui install"));
     assert!(home.path().join(".local/share/asgard/asgard.db").exists());
     assert!(server.get("/health").ends_with("OK"));
 }
