@@ -273,6 +273,9 @@ impl Reader {
                     &["tags", key],
                     "keys that start with asgard. belong to the platform",
                 );
+            } else if let Err(error) = tracking::check_tag_key(key) {
+                // Its run would refuse it when the script has ended.
+                self.refuse(&["tags", key], error.to_string());
             } else if value.len() > TAG_VALUE_LIMIT || value.contains('\0') {
                 self.refuse(
                     &["tags", key],

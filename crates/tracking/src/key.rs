@@ -13,6 +13,14 @@ pub(crate) fn check(key: &str, parameter: &str) -> Result<(), Error> {
     check_named(key, || parameter.to_owned())
 }
 
+/// Checks the key of a tag as those of requests are.
+///
+/// # Errors
+/// [`Error::Field`] with the reason.
+pub fn check_tag_key(key: &str) -> Result<(), Error> {
+    check(key, "key")
+}
+
 /// The same for one of many, whose name is only made for an error.
 pub(crate) fn check_named(key: &str, parameter: impl Fn() -> String) -> Result<(), Error> {
     let shown = || serde_json::Value::from(key).to_string();

@@ -54,6 +54,7 @@ pub use external::{External, JobWrite, Kind, Stamp, is_missing, take};
 pub use failed_uploads::FailedUpload;
 pub use http::{download, routes};
 pub use job_experiment::JobExperiments;
+pub use key::check_tag_key;
 pub use location::Location;
 pub use logged_model::{
     LoggedModel, LoggedModelMetric, LoggedModelStatus, NewLoggedModel, OrderBy, SearchLoggedModels,

@@ -57,7 +57,12 @@ async fn a_refused_upload_names_every_field() {
     let refused = server
         .post(
             "/mlops/training/upload",
-            json!({"script_content": "x", "timeout": 1, "requirements": ["--index-url http://x"]}),
+            json!({
+                "script_content": "x",
+                "timeout": 1,
+                "requirements": ["--index-url http://x"],
+                "tags": {"a;b": "c"},
+            }),
         )
         .await
         .expect(422);
@@ -73,6 +78,7 @@ async fn a_refused_upload_names_every_field() {
         "model_name",
         "timeout",
         "requirements",
+        "a;b",
     ] {
         assert!(
             places.iter().any(|p| p.contains(field)),
