@@ -99,7 +99,7 @@ impl Kubernetes {
     /// Asks an address without the key until it refuses: an image that knows of no key would answer
     /// everyone. Pods that are about to be replaced may still do so.
     async fn find_closed(&self, url: &str, late: Instant) -> Result<(), Failure> {
-        let client = client(url)?;
+        let client = client().map_err(|e| silent(url, &e.to_string()))?;
         let patience = Instant::now() + self.inner.config.fault_patience();
         loop {
             let asked = client.get(format!("{url}/metadata")).send().await;
@@ -120,7 +120,7 @@ impl Kubernetes {
 
     /// Asks an address until it answers.
     async fn probe(&self, url: &str, late: Instant) -> Result<(), Failure> {
-        let client = client(url)?;
+        let client = client().map_err(|e| silent(url, &e.to_string()))?;
         loop {
             let asked = client.get(format!("{url}/health")).send().await;
             let problem = match asked {
@@ -136,9 +136,8 @@ impl Kubernetes {
     }
 }
 
-fn client(url: &str) -> Result<Client, Failure> {
-    let client = Client::builder().no_proxy().timeout(REQUEST).build();
-    client.map_err(|e| silent(url, &e.to_string()))
+fn client() -> reqwest::Result<Client> {
+    Client::builder().no_proxy().timeout(REQUEST).build()
 }
 
 /// The host name or address that a load balancer got: an entry without either is none.
