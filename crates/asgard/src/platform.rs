@@ -226,15 +226,17 @@ impl Platform {
             .merge(self.features.routes())
             .merge(self.features.training_routes(self.jobs.clone()))
             .merge(self.features.usage_routes(self.jobs.clone()));
-        let documents = [
-            deploy::openapi(),
-            jobs::openapi(),
-            registry::openapi(),
-            serving::openapi(),
-            webhooks::openapi(),
-            features::openapi(),
-        ];
-        http::docs::add(routes, |table| openapi::describe(&documents, table))
+        http::docs::add(routes, |table| {
+            let documents = [
+                deploy::openapi(),
+                jobs::openapi(),
+                registry::openapi(),
+                serving::openapi(),
+                webhooks::openapi(),
+                features::openapi(),
+            ];
+            openapi::describe(&documents, table)
+        })
     }
 
     fn mlflow_routes(&self) -> Routes {

@@ -1,7 +1,7 @@
 //! `/docs` (Swagger UI, from this binary) and `/openapi.json`.
 
 use std::io::{Cursor, Read as _};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::State;
 use axum::http::header;
@@ -75,27 +75,30 @@ const INITIALIZER: &str = r##"window.onload = () => {
 )]
 pub(crate) struct Api;
 
-/// The document that the page shows.
+/// The document that the page shows, made when it is first asked for: most servers never are.
 #[derive(Clone)]
-pub(crate) struct Docs {
-    openapi: Arc<str>,
-}
+pub(crate) struct Docs(Arc<LazyLock<String, Describe>>);
+
+type Describe = Box<dyn FnOnce() -> String + Send>;
 
 /// Adds the documentation of `routes` and of itself to them.
-pub(crate) fn add(routes: Routes, describe: impl FnOnce(&[RouteEntry]) -> OpenApi) -> Routes {
+pub(crate) fn add(
+    routes: Routes,
+    describe: impl FnOnce(&[RouteEntry]) -> OpenApi + Send + 'static,
+) -> Routes {
     let own = Routes::new(Style::Asgard)
         .get("/openapi.json", Permission::Public, openapi_json)
         .get("/docs", Permission::Public, index)
         .get("/docs/{file}", Permission::Public, file);
     let table = [routes.table(), own.table()].concat();
-    let text = serde_json::to_string(&describe(&table)).unwrap_or_else(|error| {
-        // Only map keys that are not text could cause it, and OpenAPI has none.
-        tracing::error!(%error, "the description of the routes cannot be written");
-        String::new()
-    });
-    routes.merge(own.with_state(Docs {
-        openapi: text.into(),
-    }))
+    let text = move || {
+        serde_json::to_string(&describe(&table)).unwrap_or_else(|error| {
+            // Only map keys that are not text could cause it, and OpenAPI has none.
+            tracing::error!(%error, "the description of the routes cannot be written");
+            String::new()
+        })
+    };
+    routes.merge(own.with_state(Docs(Arc::new(LazyLock::new(Box::new(text))))))
 }
 
 /// The description of every route.
@@ -103,7 +106,7 @@ pub(crate) fn add(routes: Routes, describe: impl FnOnce(&[RouteEntry]) -> OpenAp
     responses((status = 200, body = Object)))]
 pub(crate) async fn openapi_json(State(docs): State<Docs>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
-    (content_type, docs.openapi.to_string()).into_response()
+    (content_type, LazyLock::force(&docs.0).clone()).into_response()
 }
 
 /// The page that shows every route.
