@@ -1,6 +1,7 @@
 """POST /mlops/deploy with the real binary: script to URL, model to URL, crashes of the server."""
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import time
 import pytest
 import requests
 
+from conftest import free_port
 from documents import TEST_TRAIN, deployed_as_printed
 from training import LONGEST_S, ROOT
 
@@ -182,6 +184,30 @@ def test_the_models_code_finds_the_variables_of_its_deployment(server):
     refused = deploy(422, model_version=1, environment={"PYTHONPATH": "/tmp", "GREETING": "x"})
     assert refused["detail"][0]["loc"] == ["body", "environment", "PYTHONPATH"], refused
     remove(server, back.json())
+
+
+def test_a_model_server_says_that_its_model_is_loaded(server, deployed, tmp_path):
+    path = f"{server.url}/mlops/training/jobs/{deployed['training_job_id']}"
+    [environment] = (server.data_dir / "environments").glob(requests.get(path, timeout=60).json()["environment"] + "*")
+    described = server.data_dir.glob("**/MLmodel")
+    folder = next(file.parent for file in described if deployed["run_id"] in file.read_text())
+    port = free_port()
+    command = [os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard"), "model-server", "--model", folder]
+    command += ["--environment", environment, "--data-dir", tmp_path, "--listen", f"127.0.0.1:{port}"]
+    process = subprocess.Popen(list(map(str, command)))
+    try:
+        codes, deadline = [], time.monotonic() + LONGEST_S
+        while 200 not in codes:
+            assert process.poll() is None and time.monotonic() < deadline, codes
+            with contextlib.suppress(requests.ConnectionError):
+                answer = requests.get(f"http://127.0.0.1:{port}/health", timeout=60)
+                codes.append(answer.status_code)
+                assert answer.status_code == 200 or answer.json()["code"] == "model_loading", answer.text
+        assert codes[0] == 503, codes
+        assert predict(f"http://127.0.0.1:{port}")["predictions"]
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def left_over(data_dir):

@@ -16,18 +16,18 @@ use web::{Authenticate, Code, Credentials, Door, Identity, Role};
 
 use crate::failure::{Exit, Failure};
 use crate::http;
+use crate::http::loading::Loading;
 use crate::server::{self, Address, Exposure, Listener, Metrics};
 use crate::settings::Settings;
 use crate::surroundings::Surroundings;
 use crate::up::{data_dir, finish, wait_for_signal};
 
-/// What to serve, and where.
+/// What to serve.
 #[derive(Debug)]
 pub struct Start {
     pub folder: PathBuf,
     pub name: String,
     pub version: i64,
-    pub listen: Listen,
     /// A complete environment; absent: one is made of the model's requirements.
     pub environment: Option<PathBuf>,
     /// What was proven about the model before.
@@ -74,35 +74,52 @@ impl Listen {
 pub async fn run(
     settings: Settings,
     surroundings: &Surroundings,
+    listen: Listen,
     start: Start,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let key = ModelKey::of_environment(&surroundings.host);
-    let exposure = expose(&start.listen, &settings, key.is_some())?;
+    let exposure = expose(&listen, &settings, key.is_some())?;
     let metrics = Metrics::install()?;
-    let model = load(&settings, surroundings, &start).await?;
-
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let inherited = matches!(listen, Listen::Inherited(_));
+    let (listener, place) = bind(listen).await?;
+    let loading = Loading::default();
+    let serve = server::serve(listener, loading.router(), tasks.clone(), stop.clone());
+    // Who connects to an inherited socket waits for the model; others are told that it is loaded.
+    let waiting = if inherited {
+        Some(serve)
+    } else {
+        tasks.spawn(serve);
+        None
+    };
+    let model = load(&settings, surroundings, &start).await?;
     let routes =
         serving::model_server_routes(model.clone()).merge(http::metrics::routes(metrics.clone()));
     let door = exposure.open(Door::new(authenticate(key)), &settings.server);
-    let router = door.guard(routes.into_router());
-    let (listener, place) = bind(start.listen).await?;
+    loading.open(door.guard(routes.into_router()));
     tasks.spawn(metrics.upkeep(stop.clone()));
-    tasks.spawn(server::serve(listener, router, tasks.clone(), stop.clone()));
+    if let Some(serve) = waiting {
+        tasks.spawn(serve);
+    }
     greet(&model, &place, started)?;
 
     wait_for_signal().await?;
-    tracing::info!("draining");
-    model.drain();
-    tokio::time::sleep(start.drain_delay).await;
+    drain(&model, start.drain_delay).await;
     stop.cancel();
     tasks.close();
     let limit = Duration::from_millis(settings.server.stop_timeout_ms);
     finish(&tasks, limit).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says in its health that it ends, for whoever sends it requests to see that.
+async fn drain(model: &ModelServer, delay: Duration) {
+    tracing::info!("draining");
+    model.drain();
+    tokio::time::sleep(delay).await;
 }
 
 async fn load(

@@ -74,12 +74,12 @@ pub(crate) fn run(context: &Context<'_>, args: &ModelServerArgs) -> anyhow::Resu
         }),
         folder,
         version: args.model_version,
-        listen,
         environment: args.environment.clone(),
         proof: args.proof.clone(),
         drain_delay: Duration::from_secs(args.drain_delay),
     };
-    serve(model_server::run(settings, context.surroundings, start))
+    let running = model_server::run(settings, context.surroundings, listen, start);
+    serve(running)
 }
 
 impl ModelServerArgs {

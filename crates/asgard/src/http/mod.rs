@@ -6,6 +6,7 @@ pub(crate) mod gc;
 pub(crate) mod graphql;
 pub(crate) mod health;
 pub(crate) mod keys;
+pub(crate) mod loading;
 pub(crate) mod metrics;
 pub(crate) mod mlflow_ui;
 pub(crate) mod page;
