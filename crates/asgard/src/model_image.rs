@@ -71,7 +71,7 @@ impl ModelImages {
 
     /// What the nodes of a cluster pull these images with, where there is a login for their registry.
     pub fn pull_login(&self) -> Option<PullLogin> {
-        let hosts = self.images.login_hosts();
+        let registries = self.images.login_registries();
         let images = self.images.clone();
         let find: FindLogin = Arc::new(move || {
             let images = images.clone();
@@ -80,7 +80,7 @@ impl ModelImages {
                 Ok(login.map(|login| login.expose().to_owned()))
             })
         });
-        (!hosts.is_empty()).then_some(PullLogin { hosts, find })
+        (!registries.is_empty()).then_some(PullLogin { registries, find })
     }
 
     /// Builds the image of a version and pushes it to the configured registry: its name by digest.

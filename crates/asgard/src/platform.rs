@@ -91,7 +91,8 @@ impl Platform {
         let keys = Keys::new(db.clone());
         let tracking = track(settings, data_dir, &db).await?;
         let mlflow_ui = MlflowUi::open(&settings.tracking, data_dir)?;
-        let seal = Seal::open(settings.secret_key(), data_dir)
+        let alone = db.backend() == Backend::Sqlite;
+        let seal = Seal::open(settings.secret_key(), data_dir, alone)
             .context("cannot open the key that secrets are sealed with")?;
         let webhooks = Webhooks::new(db.clone(), settings.webhooks.clone(), seal.clone());
         let registry = Registry::new(db.clone(), tracking.clone())
@@ -140,12 +141,12 @@ impl Platform {
         };
         let jobs = Jobs::new(parts, settings.jobs.clone(), data_dir);
         // What one server seals with a key of its own no other on the same database can read.
-        if db.backend() == Backend::Sqlite || settings.secret_key().is_some() {
+        if seal.is_common() {
             webhooks.seal_plain_secrets().await?;
             jobs.seal_plain_variables().await?;
         } else {
             tracing::warn!(
-                "server.secret_key is not set: other servers on this database cannot open what is sealed here, the variables of jobs and the secrets of webhooks"
+                "server.secret_key is not set: the variables of jobs and of scripts to deploy lie in the database as they are, and other servers on it cannot open the secrets of webhooks that are sealed here"
             );
         }
         let images = Images::open(&settings.images, data_dir, ground.program.clone())

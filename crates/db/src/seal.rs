@@ -26,7 +26,10 @@ pub struct Seal(Arc<Keys>);
 
 struct Keys {
     cipher: LessSafeKey,
+    /// Those that sealed before this one.
+    earlier: Vec<LessSafeKey>,
     digests: hmac::Key,
+    common: bool,
 }
 
 /// Why secrets cannot be sealed or opened.
@@ -68,48 +71,57 @@ impl fmt::Debug for Seal {
 
 impl Seal {
     /// The key of the configuration, else that of the data directory, where one is made if there
-    /// is none.
+    /// is none. What the keys of the data directory sealed before still opens. `alone` says that no
+    /// other server uses the database.
     ///
     /// # Errors
-    /// When the key is no key, or cannot be read or made.
-    pub fn open(key: Option<&str>, data_dir: &Path) -> Result<Self, SealError> {
+    /// When a key is no key, or cannot be read or made.
+    pub fn open(key: Option<&str>, data_dir: &Path, alone: bool) -> Result<Self, SealError> {
+        let mut keys = Vec::new();
         if let Some(key) = key {
-            let key = read_key(key).ok_or(SealError::Setting)?;
-            return Ok(Self::with_key(&key));
+            keys.push(read_key(key).ok_or(SealError::Setting)?);
         }
-        let earlier = data_dir.join(EARLIER_FILE);
-        if earlier.exists() {
-            return Self::of_file(&earlier);
+        for file in [EARLIER_FILE, FILE] {
+            let path = data_dir.join(file);
+            if path.exists() {
+                keys.push(read_file(&path)?);
+            }
         }
-        Self::of_file(&data_dir.join(FILE))
+        if keys.is_empty() {
+            let path = data_dir.join(FILE);
+            make(&path)?;
+            keys.push(read_file(&path)?);
+        }
+        Ok(Self::with_keys(&keys, alone || key.is_some()))
     }
 
     /// A seal with this key.
     pub fn with_key(key: &[u8; KEY_BYTES]) -> Self {
-        let cipher =
-            UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the cipher's length");
+        Self::with_keys(&[*key], true)
+    }
+
+    /// A seal with the first of these keys, which opens what any of them sealed.
+    fn with_keys(keys: &[[u8; KEY_BYTES]], common: bool) -> Self {
+        let mut ciphers = keys.iter().map(|key| {
+            let cipher = UnboundKey::new(&CHACHA20_POLY1305, key);
+            LessSafeKey::new(cipher.expect("the key has the cipher's length"))
+        });
+        let cipher = ciphers.next().expect("there is a key");
+        let key = &keys[0];
         // A key of its own for each use (NIST SP 800-108).
         let of_digests = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"digests");
         Self(Arc::new(Keys {
-            cipher: LessSafeKey::new(cipher),
+            cipher,
+            earlier: ciphers.collect(),
             digests: hmac::Key::new(hmac::HMAC_SHA256, of_digests.as_ref()),
+            common,
         }))
     }
 
-    fn of_file(path: &Path) -> Result<Self, SealError> {
-        let failed = |source| SealError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                make(path)?;
-                fs::read_to_string(path).map_err(failed)?
-            }
-            read => read.map_err(failed)?,
-        };
-        let key = read_key(text.trim()).ok_or_else(|| SealError::File(path.to_owned()))?;
-        Ok(Self::with_key(&key))
+    /// Whether every server on the database opens what this one seals. Where not, what others need
+    /// for their work is not to be sealed.
+    pub fn is_common(&self) -> bool {
+        self.0.common
     }
 
     /// Seals a secret of what has this id: it opens for no other.
@@ -136,11 +148,15 @@ impl Seal {
         let (nonce, sealed) = bytes
             .split_first_chunk::<NONCE_LEN>()
             .ok_or(SealError::OtherKey)?;
-        let mut sealed = sealed.to_vec();
-        let (unique, id) = (Nonce::assume_unique_for_key(*nonce), Aad::from(id));
-        let opened = self.0.cipher.open_in_place(unique, id, &mut sealed);
-        let opened = opened.map_err(|_| SealError::OtherKey)?;
-        String::from_utf8(opened.to_vec()).map_err(|_| SealError::OtherKey)
+        let open = |cipher: &LessSafeKey| {
+            let mut sealed = sealed.to_vec();
+            let unique = Nonce::assume_unique_for_key(*nonce);
+            let opened = cipher.open_in_place(unique, Aad::from(id), &mut sealed);
+            opened.ok().map(|opened| opened.to_vec())
+        };
+        let mut ciphers = std::iter::once(&self.0.cipher).chain(&self.0.earlier);
+        let opened = ciphers.find_map(open).ok_or(SealError::OtherKey)?;
+        String::from_utf8(opened).map_err(|_| SealError::OtherKey)
     }
 
     /// The same for the same text, and nothing to whoever guesses the text but lacks the key.
@@ -158,6 +174,14 @@ fn random<const N: usize>() -> Result<[u8; N], SealError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| SealError::Random(error.to_string()))?;
     Ok(bytes)
+}
+
+fn read_file(path: &Path) -> Result<[u8; KEY_BYTES], SealError> {
+    let text = fs::read_to_string(path).map_err(|source| SealError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    read_key(text.trim()).ok_or_else(|| SealError::File(path.to_owned()))
 }
 
 fn read_key(text: &str) -> Option<[u8; KEY_BYTES]> {
@@ -223,9 +247,17 @@ mod tests {
     #[test]
     fn the_data_directory_keeps_one_key_that_only_its_owner_reads() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Seal::open(None, dir.path());
+        let open = || Seal::open(None, dir.path(), true);
         let sealed = open().unwrap().seal("w", "s").unwrap();
         assert_eq!(open().unwrap().unseal("w", &sealed).unwrap(), "s");
+        // One of the configuration seals from now on, and what was sealed still opens.
+        let configured = "0a".repeat(32);
+        let both = Seal::open(Some(&configured), dir.path(), false).unwrap();
+        assert_eq!(both.unseal("w", &sealed).unwrap(), "s");
+        let later = both.seal("w", "t").unwrap();
+        assert!(open().unwrap().unseal("w", &later).is_err());
+        assert!(both.is_common());
+        assert!(!Seal::open(None, dir.path(), false).unwrap().is_common());
         let file = dir.path().join(FILE);
         #[cfg(unix)]
         {
@@ -254,10 +286,10 @@ mod tests {
     fn a_key_of_the_configuration_is_a_whole_key() {
         let nowhere = Path::new("/nowhere");
         for wrong in ["", "a", "x".repeat(64).as_str(), "é".repeat(32).as_str()] {
-            let refused = Seal::open(Some(wrong), nowhere);
+            let refused = Seal::open(Some(wrong), nowhere, true);
             assert!(matches!(refused, Err(SealError::Setting)), "{wrong}");
         }
-        assert!(Seal::open(Some(&"0aF".repeat(21)[..64 - 1]), nowhere).is_err());
-        assert!(Seal::open(Some(&"0a".repeat(32)), nowhere).is_ok());
+        assert!(Seal::open(Some(&"0aF".repeat(21)[..64 - 1]), nowhere, true).is_err());
+        assert!(Seal::open(Some(&"0a".repeat(32)), nowhere, true).is_ok());
     }
 }

@@ -8,8 +8,8 @@ use crate::deployment::Failure;
 /// The login for the registry that images are pushed to.
 #[derive(Clone)]
 pub struct PullLogin {
-    /// The hosts of that registry, as names of images have them.
-    pub hosts: Vec<String>,
+    /// What the names of images in that registry begin with: its host, and the path to it.
+    pub registries: Vec<String>,
     pub find: FindLogin,
 }
 
@@ -24,7 +24,10 @@ impl PullLogin {
     /// Whether an image is, or will be, in that registry.
     #[cfg(feature = "kubernetes")]
     pub(crate) fn is_for(&self, image: &str) -> bool {
-        let host = image.split('/').next().unwrap_or_default();
-        image == crate::image::UNMADE || self.hosts.iter().any(|known| known == host)
+        let is_below = |registry: &String| {
+            let rest = image.strip_prefix(registry.as_str());
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        image == crate::image::UNMADE || self.registries.iter().any(is_below)
     }
 }

@@ -150,7 +150,8 @@ impl FeatureStore {
             self.uploads.forget_old();
             if minute % 10 == 0 {
                 let now = web::Timestamp::now().0;
-                self.catalogs.remove_set_aside(now).await;
+                let removing = self.catalogs.remove_set_aside(now);
+                shutdown.run_until_cancelled(removing).await;
             }
             if let Err(error) = self.fail_left_loads(at_start).await {
                 tracing::warn!(error = %error.message(), "looking for loads that were left failed");

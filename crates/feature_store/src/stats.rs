@@ -105,15 +105,23 @@ impl FeatureStore {
         };
         let first = Pass::new(&columns, kinds.clone());
         let each = |pass: &mut Pass, batch: RecordBatch, _| pass.push(&batch);
-        let passes = scan().await?.in_parallel(|| first.clone(), each).await?;
-        let whole = passes.into_iter().fold(first.clone(), Pass::merge);
+        let new = {
+            let first = first.clone();
+            move || first.clone()
+        };
+        let passes = scan().await?.in_parallel(new, each).await?;
+        let whole = passes.into_iter().fold(first, Pass::merge);
         let bins = Bins::new(&whole, &columns, kinds, bins);
         let bins = if bins.is_empty() {
             bins
         } else {
             let each = |bins: &mut Bins, batch: RecordBatch, _| bins.push(&batch);
-            let parts = scan().await?.in_parallel(|| bins.clone(), each).await?;
-            parts.into_iter().fold(bins.clone(), Bins::merge)
+            let new = {
+                let bins = bins.clone();
+                move || bins.clone()
+            };
+            let parts = scan().await?.in_parallel(new, each).await?;
+            parts.into_iter().fold(bins, Bins::merge)
         };
         let online = self.online.rows(PROJECT, name).await?;
         let found = snapshot.and_then(|id| table.metadata().snapshot_by_id(id));

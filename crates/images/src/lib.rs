@@ -36,7 +36,7 @@ use tokio::sync::OnceCell;
 
 use memory::Memory;
 use reference::canonical_host;
-use registry::{Registries, login_hosts};
+use registry::{Registries, login_registries};
 
 /// The builder of images of one data directory. Cheap to clone.
 #[derive(Clone)]
@@ -93,10 +93,10 @@ impl Images {
         })
     }
 
-    /// The hosts, as names of images have them, that [`Images::login`] is for; none where the settings
+    /// What names of images begin with that [`Images::login`] is for; none where the settings
     /// have no credentials for the configured registry.
-    pub fn login_hosts(&self) -> Vec<String> {
-        login_hosts(&self.config)
+    pub fn login_registries(&self) -> Vec<String> {
+        login_registries(&self.config)
     }
 
     /// What others may pull from the configured registry with, valid now: the text of a file as

@@ -138,8 +138,11 @@ pub fn redacted(variables: &BTreeMap<String, String>) -> BTreeMap<String, String
 pub fn secrets(variables: &BTreeMap<String, String>) -> Vec<String> {
     let mut secrets: Vec<String> = variables
         .iter()
-        .filter(|(name, value)| value.len() >= 6 && is_secret(name, value))
-        .flat_map(|(_, value)| as_written(value))
+        .filter(|(name, value)| is_secret(name, value))
+        // Logs come by lines.
+        .flat_map(|(_, value)| std::iter::once(value.as_str()).chain(value.lines()))
+        .filter(|text| text.len() >= 6)
+        .flat_map(as_written)
         .collect();
     secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     secrets.dedup();

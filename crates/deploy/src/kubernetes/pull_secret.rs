@@ -38,7 +38,11 @@ impl Kubernetes {
             return Ok(());
         }
         let mut made = self.hold_pull_secrets().await;
-        self.make(&mut made.0, &deployment.order.namespace).await
+        let made = self.make(&mut made.0, &deployment.order.namespace);
+        match made.await {
+            Err(failure) if has_no_right(&failure) => Ok(()),
+            made => made,
+        }
     }
 
     /// Has the Secrets of the namespaces of live deployments be valid, unless that was looked at just
@@ -126,8 +130,25 @@ impl Kubernetes {
         }
         held.0.remove(namespace);
         let api = self.api().await?;
-        api.delete(Kind::Secret, namespace, NAME).await
+        match api.delete(Kind::Secret, namespace, NAME).await {
+            Err(failure) if has_no_right(&failure) => Ok(()),
+            gone => gone,
+        }
     }
+}
+
+/// Whether the role knows of no Secrets, such as one of before there were these: nodes may have
+/// another way to pull, and nothing was made that is to be removed.
+fn has_no_right(failure: &Failure) -> bool {
+    let forbidden = failure.problem.code == "cluster_forbidden";
+    if forbidden {
+        let message = &failure.problem.message;
+        tracing::warn!(
+            message,
+            "the Secret that nodes pull images with is left alone"
+        );
+    }
+    forbidden
 }
 
 /// The Secret but for what is in it.

@@ -125,12 +125,14 @@ impl Launcher {
         isolation: &str,
     ) -> Spec {
         let private = self.sandbox.has_private_files();
+        // One that was removed meanwhile is made anew, by the replica for itself.
+        let proof = model.proof.as_ref().filter(|proof| proof.is_file());
         let mut mounts = Vec::new();
         let (program, model_dir, work_dir) = if private {
             mounts.extend(model.environment.iter().flat_map(|e| e.mounts()));
             mounts.push(mount(&self.program, PROGRAM));
             mounts.push(mount(&model.folder, MODEL));
-            mounts.extend(model.proof.iter().map(|proof| mount(proof, PROOF)));
+            mounts.extend(proof.map(|proof| mount(proof, PROOF)));
             (PROGRAM.as_ref(), MODEL.as_ref(), WORK.as_ref())
         } else {
             (self.program.as_path(), &*model.folder, work)
@@ -154,7 +156,7 @@ impl Launcher {
             "--listen".into(),
             listen.into(),
         ]);
-        if let Some(proof) = &model.proof {
+        if let Some(proof) = proof {
             let proof = if private {
                 PROOF.as_ref()
             } else {

@@ -338,7 +338,7 @@ async fn make_image(order: ImageOrder) -> Result<String, Failure> {
 
 fn pull_login(login: Arc<Mutex<String>>) -> PullLogin {
     PullLogin {
-        hosts: vec!["registry.test".to_owned()],
+        registries: vec!["registry.test".to_owned()],
         find: Arc::new(move || {
             let login = login.lock().unwrap().clone();
             Box::pin(async { Ok(Some(login)) })

@@ -148,24 +148,27 @@ impl Scan {
     /// When a file cannot be read, or `each` refuses.
     pub(crate) async fn in_parallel<S: Send + 'static>(
         self,
-        new: impl Fn() -> S,
+        new: impl Fn() -> S + Send + Sync + 'static,
         each: impl Fn(&mut S, RecordBatch, u32) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Vec<S>, Error> {
         let workers = processors().min(self.pieces.len());
-        let (scan, each) = (Arc::new(self), Arc::new(each));
+        let (scan, new, each) = (Arc::new(self), Arc::new(new), Arc::new(each));
         let next = Arc::new(AtomicUsize::new(0));
-        let mut tasks: JoinSet<Result<S, Error>> = JoinSet::new();
+        let mut tasks: JoinSet<Result<Option<S>, Error>> = JoinSet::new();
         for _ in 0..workers {
-            let (scan, each, next) = (scan.clone(), each.clone(), next.clone());
-            let mut state = new();
+            let (scan, next) = (scan.clone(), next.clone());
+            let (new, each) = (new.clone(), each.clone());
             tasks.spawn(async move {
+                // Not before it has something to read: another scan may have all readers.
+                let mut state = None;
                 loop {
                     let piece = next.fetch_add(1, Ordering::Relaxed);
                     if piece >= scan.pieces.len() {
                         return Ok(state);
                     }
                     let _reader = scan.readers.acquire().await;
-                    let take = |batch| each(&mut state, batch, piece as u32);
+                    let state = state.get_or_insert_with(&*new);
+                    let take = |batch| each(state, batch, piece as u32);
                     scan.read(piece, take).await?;
                 }
             });
@@ -173,7 +176,7 @@ impl Scan {
         let mut states = Vec::with_capacity(workers);
         while let Some(ended) = tasks.join_next().await {
             match ended {
-                Ok(state) => states.push(state?),
+                Ok(state) => states.extend(state?),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         }

@@ -1,5 +1,7 @@
 //! The online store: loading it, writing to it, reading from it, and what a restart leaves.
 
+use std::time::Duration;
+
 use feature_store::Config;
 use serde_json::{Value, json};
 
@@ -493,7 +495,9 @@ async fn deleted_under_a_load(one: &App) {
             let values = body["results"][1]["values"].as_array().unwrap().clone();
             values.iter().any(|value| !value.is_null())
         };
-        while !there(read(one, json!(some)).await) {}
+        let coming = async { while !there(read(one, json!(some)).await) {} };
+        let came = tokio::time::timeout(Duration::from_secs(120), coming).await;
+        came.expect("no rows of the load came");
         one.json("DELETE", "/feast/features/customer_features", None)
             .await
     };

@@ -10,18 +10,21 @@ use crate::config::{Config, Secret};
 use crate::error::Error;
 use crate::reference::Repository;
 
-/// The hosts, as names of images have them, that a login for `images.registry` is for; none where the
-/// settings have none.
-pub(crate) fn hosts(config: &Config) -> Vec<String> {
-    let Some(host) = config.own_host() else {
+/// What names of images begin with that a login for `images.registry` is for; none where the settings
+/// have none.
+pub(crate) fn registries(config: &Config) -> Vec<String> {
+    let (Some(registry), Some(host)) = (&config.registry, config.own_host()) else {
         return Vec::new();
     };
-    let known = config.username.is_some() || config.credentials_file.is_some();
-    if !known && ecr::region(config, host).is_none() {
+    // A file that cannot be read is told when a login is asked for.
+    let unknown = matches!(credentials::of(config, host), Ok(None));
+    if unknown && ecr::region(config, host).is_none() {
         return Vec::new();
     }
+    let path = registry.trim_end_matches('/').split_once('/');
+    let path = path.map_or_else(String::new, |(_, path)| format!("/{path}"));
     let named = credentials::names(host).into_iter();
-    named.map(str::to_owned).collect()
+    named.map(|name| format!("{name}{path}")).collect()
 }
 
 impl Registries {
@@ -88,38 +91,50 @@ mod tests {
 
     #[test]
     fn a_registry_that_nobody_logs_in_to_has_no_login() {
-        assert_eq!(hosts(&Config::default()), [""; 0]);
+        assert_eq!(registries(&Config::default()), [""; 0]);
         let open = Config {
             username: None,
             ..config("registry.example/team")
         };
-        assert_eq!(hosts(&open), [""; 0]);
+        assert_eq!(registries(&open), [""; 0]);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        std::fs::write(
+            &file,
+            r#"{"auths": {"elsewhere.example": {"auth": "YTpi"}}}"#,
+        )
+        .unwrap();
+        let elsewhere = Config {
+            credentials_file: Some(file),
+            ..open
+        };
+        assert_eq!(registries(&elsewhere), [""; 0]);
         assert_eq!(
-            hosts(&config("registry.example/team")),
-            ["registry.example"]
+            registries(&config("registry.example/team/")),
+            ["registry.example/team"]
         );
         let ecr = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
         let by_name = Config {
             username: None,
             ..config(&format!("{ecr}/team"))
         };
-        assert_eq!(hosts(&by_name), [ecr]);
+        assert_eq!(registries(&by_name), [format!("{ecr}/team")]);
     }
 
     #[tokio::test]
     async fn docker_hub_is_known_by_each_of_its_names() {
         let config = config("docker.io/me");
-        let registries = Registries::new(config.clone()).unwrap();
-        let login = registries.login().await.unwrap().unwrap();
+        let clients = Registries::new(config.clone()).unwrap();
+        let login = clients.login().await.unwrap().unwrap();
         assert_eq!(format!("{login:?}"), "***");
         let file: Value = serde_json::from_str(login.expose()).unwrap();
-        for name in hosts(&config).iter().map(String::as_str) {
+        for name in credentials::names(config.own_host().unwrap()) {
             let entry = &file["auths"][name];
             assert_eq!(entry["username"], "robot", "{name}");
             assert_eq!(entry["password"], "it:x");
             assert_eq!(entry["auth"], STANDARD.encode("robot:it:x"));
         }
         assert!(file["auths"]["https://index.docker.io/v1/"].is_object());
-        assert!(hosts(&config).contains(&"docker.io".to_owned()));
+        assert!(registries(&config).contains(&"docker.io/me".to_owned()));
     }
 }

@@ -19,7 +19,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
 pub(crate) use blobs::Mounted;
-pub(crate) use login::hosts as login_hosts;
+pub(crate) use login::registries as login_registries;
 
 use crate::config::Config;
 use crate::error::Error;

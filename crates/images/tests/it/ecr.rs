@@ -120,7 +120,8 @@ async fn ecr_is_asked_for_a_password_once_and_has_its_repository_made() {
     // What pods pull with is the same password.
     let login = images.login().await.unwrap().unwrap();
     let login: Value = serde_json::from_str(login.expose()).unwrap();
-    assert_eq!(images.login_hosts().join(" "), registry.host);
+    let team = format!("{}/team", registry.host);
+    assert_eq!(images.login_registries(), [team]);
     assert_eq!(login["auths"][&registry.host]["username"], "AWS");
     let asked = asked.lock().unwrap().clone();
     assert_eq!(

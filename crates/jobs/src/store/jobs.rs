@@ -17,7 +17,7 @@ pub(super) const COLUMNS: &str = "job_id, request, created_by, status, phase, re
 pub(crate) struct NewRow<'r> {
     pub(crate) job_id: &'r str,
     pub(crate) request: &'r JobRequest,
-    /// Absent when it has no variables.
+    /// Absent when it has no variables, or they are stored as they are.
     pub(crate) sealed_variables: Option<&'r str>,
     pub(crate) script: &'r str,
     pub(crate) warnings: &'r [Problem],
@@ -41,7 +41,7 @@ pub(crate) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<bool, Db
     .bind(&row.request.script_name)
     .bind(&row.request.experiment_name)
     .bind(&row.request.model_name)
-    .bind(stored_request(row.request))
+    .bind(stored_request(row.request, row.sealed_variables))
     .bind(row.script)
     .bind(row.idempotency_key)
     .bind(row.request_hash)
@@ -50,18 +50,18 @@ pub(crate) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<bool, Db
     .bind(json(&row.warnings))
     .bind(row.now)
     .bind(row.may_promote)
-    .bind(row.sealed_variables.unwrap_or_default())
+    .bind(stored_variables(row.request, row.sealed_variables))
     .execute(conn)
     .await?;
     Ok(inserted == 1)
 }
 
-/// A request as its row holds it: of the variables, whose values are sealed beside it, the names.
+/// A request as its row holds it: of variables whose values are sealed beside it, the names.
 /// An earlier version cannot read these, and so does not run the script without the values.
-fn stored_request(request: &JobRequest) -> String {
+fn stored_request(request: &JobRequest, sealed_variables: Option<&str>) -> String {
     let mut stored =
         serde_json::to_value(request).expect("these types have string keys and no failing parts");
-    if !request.environment_vars.is_empty() {
+    if sealed_variables.is_some() {
         stored["environment_vars"] = request.environment_vars.keys().cloned().collect();
     }
     stored.to_string()
@@ -109,12 +109,18 @@ pub(crate) async fn seal(
          WHERE job_id = $1 AND sealed_variables IS NULL",
     )
     .bind(job_id)
-    .bind(stored_request(request))
-    .bind(sealed_variables.unwrap_or_default())
+    .bind(stored_request(request, sealed_variables))
+    .bind(stored_variables(request, sealed_variables))
     .bind(request_hash)
     .execute(conn)
     .await
     .map(|_| ())
+}
+
+/// What stands beside a request: nothing where there is nothing to seal, NULL where it is yet to be
+/// sealed.
+fn stored_variables<'s>(request: &JobRequest, sealed: Option<&'s str>) -> Option<&'s str> {
+    sealed.or(request.environment_vars.is_empty().then_some(""))
 }
 
 /// The job that an idempotency key made, with the hash of its request.

@@ -1,8 +1,8 @@
 //! Proofs that outlive their process: a model that was compared with Python once answers at once
 //! when it is loaded again, and its worker is only started for what was not compared.
 //!
-//! A proof holds for the same files in the same environment with the same program of the worker.
-//! It is kept under the digest of all that.
+//! A proof holds for the same files, in the same environment, with the same variables, for the same
+//! program of the worker and the same engine. It is kept under the digest of all that.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -19,8 +19,14 @@ use crate::signature::Signature;
 use crate::variables::Variables;
 use crate::worker::{Facts, PROGRAM};
 
-/// Grows when other numbers are dumped, compared or kept.
-const FORMAT: u32 = 1;
+/// What is compared with what: another version of these proves anew.
+const ENGINE: [&str; 5] = [
+    PROGRAM,
+    include_str!("mod.rs"),
+    include_str!("numbers.rs"),
+    include_str!("probe.rs"),
+    include_str!("walk.rs"),
+];
 
 /// Models with more bytes are not read for a digest: those that this engine answers are smaller.
 const MOST_MODEL_BYTES: u64 = 1 << 30;
@@ -52,6 +58,8 @@ struct Head {
     subject: String,
     facts: Facts,
     missing: bool,
+    /// The digest of the numbers.
+    numbers: String,
 }
 
 impl Subject {
@@ -70,26 +78,26 @@ impl Subject {
             return None;
         }
         let folder = folder.to_owned();
-        let mut texts = vec![PROGRAM.to_owned(), environment.key.clone()];
+        let mut texts: Vec<String> = ENGINE.map(str::to_owned).into();
+        texts.push(environment.key.clone());
         texts.extend(
             variables
                 .iter()
                 .flat_map(|(name, value)| [name.clone(), value.clone()]),
         );
         let digest = tokio::task::spawn_blocking(move || {
+            let mut left = MOST_MODEL_BYTES;
+            measure(&folder, &mut left)?;
             let mut hash = Sha256::new();
-            hash.update(FORMAT.to_le_bytes());
             hash.update(texts.len().to_le_bytes());
             texts
                 .iter()
                 .for_each(|text| hash.update(Sha256::digest(text)));
-            let mut left = MOST_MODEL_BYTES;
-            add(&mut hash, &folder, &mut left).map(|()| hash.finalize())
+            add(&mut hash, &folder)?;
+            io::Result::Ok(hex(hash))
         });
         match digest.await.ok()? {
-            Ok(digest) => Some(Self(
-                digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-            )),
+            Ok(digest) => Some(Self(digest)),
             Err(error) => {
                 tracing::debug!(%error, "a model has no digest, so nothing is known of it from before");
                 None
@@ -98,8 +106,24 @@ impl Subject {
     }
 }
 
+/// Takes the sizes of a folder's files from what is `left`.
+fn measure(folder: &Path, left: &mut u64) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        if found.is_dir() {
+            measure(&entry.path(), left)?;
+            continue;
+        }
+        *left = left
+            .checked_sub(found.len())
+            .ok_or_else(|| io::Error::other("the model is too large"))?;
+    }
+    Ok(())
+}
+
 /// Adds the names and contents of a folder's files, in the order of their names.
-fn add(hash: &mut Sha256, folder: &Path, left: &mut u64) -> io::Result<()> {
+fn add(hash: &mut Sha256, folder: &Path) -> io::Result<()> {
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
@@ -107,7 +131,7 @@ fn add(hash: &mut Sha256, folder: &Path, left: &mut u64) -> io::Result<()> {
         hash.update(Sha256::digest(entry.file_name().as_encoded_bytes()));
         hash.update([u8::from(kind.is_dir())]);
         if kind.is_dir() {
-            add(hash, &entry.path(), left)?;
+            add(hash, &entry.path())?;
             hash.update([2]);
             continue;
         }
@@ -115,16 +139,15 @@ fn add(hash: &mut Sha256, folder: &Path, left: &mut u64) -> io::Result<()> {
             return Err(io::Error::other("it is neither a file nor a folder"));
         }
         let mut content = Sha256::new();
-        let read = io::copy(
-            &mut fs::File::open(entry.path())?.take(*left + 1),
-            &mut content,
-        )?;
-        *left = left
-            .checked_sub(read)
-            .ok_or_else(|| io::Error::other("the model is too large"))?;
+        io::copy(&mut fs::File::open(entry.path())?, &mut content)?;
         hash.update(content.finalize());
     }
     Ok(())
+}
+
+fn hex(hash: Sha256) -> String {
+    let digest = hash.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Proofs {
@@ -175,6 +198,7 @@ impl Proofs {
             subject: subject.0.clone(),
             facts: facts.clone(),
             missing: native.missing,
+            numbers: hex(Sha256::new_with_prefix(&dump)),
         });
         let (folder, place) = (self.folder.clone(), self.place(subject));
         let kept = tokio::task::spawn_blocking(move || {
@@ -185,6 +209,7 @@ impl Proofs {
             part.write_all(&(head.len() as u32).to_le_bytes())?;
             part.write_all(&head)?;
             part.write_all(&dump)?;
+            part.as_file().sync_all()?;
             part.persist(&place)?;
             io::Result::Ok(())
         });
@@ -214,6 +239,9 @@ fn read(
     }
     let mut dump = Vec::new();
     file.read_to_end(&mut dump)?;
+    if hex(Sha256::new_with_prefix(&dump)) != head.numbers {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     // A time that cannot be written makes it look used longer ago than it was.
     let _ = file.set_modified(SystemTime::now());
     let native = Native::of(&dump, signature, &head.facts.features, head.missing);

@@ -87,7 +87,7 @@ fn everything_that_can_be_set_behind_an_ingress() {
 #[test]
 fn what_asgard_pushed_is_pulled_by_the_secret_that_it_makes() {
     let pull = PullLogin {
-        hosts: vec!["registry.example.com".to_owned()],
+        registries: vec!["registry.example.com".to_owned()],
         find: Arc::new(|| -> LoginFound { unreachable!("objects are made without the login") }),
     };
     let pulled_by = |pull, config: &Config, image: &str| {
