@@ -91,6 +91,68 @@ fn a_public_address_is_refused_without_a_key_and_closed_with_one() {
     assert!(refused.is_some(), "{metrics}");
 }
 
+/// The ports at which a process listens: those of its sockets in the kernel's list.
+fn listening(pid: u32) -> Vec<u16> {
+    let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
+        .filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?;
+            Some(inode.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    let mut ports = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/{table}"));
+        for line in table.unwrap_or_default().lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // Local address, state (0A: listening) and inode.
+            if fields[3] == "0A" && sockets.iter().any(|inode| inode == fields[9]) {
+                let port = fields[1].rsplit(':').next().unwrap();
+                ports.push(u16::from_str_radix(port, 16).unwrap());
+            }
+        }
+    }
+    ports
+}
+
+/// Row 25 of docs/security.md: a second server of the same process asked nobody for a key.
+#[test]
+fn every_port_of_a_server_with_keys_asks_for_one() {
+    let home = tempfile::tempdir().unwrap();
+    let made = run(
+        home.path(),
+        &["keys", "create", "--name", "me", "--role", "admin"],
+    );
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let public = [
+        "up",
+        "--listen",
+        "0.0.0.0:0",
+        "--mlflow-listen",
+        "0.0.0.0:0",
+    ];
+    let mut server = Server::start_with(asgard(home.path()).args(public));
+    let ports = listening(server.pid());
+    assert!(
+        ports.len() >= 3,
+        "its own, MLflow's and that of jobs: {ports:?}"
+    );
+    for port in ports {
+        server.url = format!("http://127.0.0.1:{port}");
+        for path in [
+            "/mlops/status",
+            "/api/2.0/mlflow/experiments/get?experiment_id=0",
+        ] {
+            let answer = server.get(path);
+            assert!(
+                answer.starts_with("HTTP/1.1 401"),
+                "{port} {path}: {answer}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_public_address_is_open_only_by_the_flag_that_says_so() {
     let home = tempfile::tempdir().unwrap();
