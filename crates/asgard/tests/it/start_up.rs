@@ -180,7 +180,12 @@ fn a_second_listener_answers_the_same_routes() {
 #[test]
 fn a_request_under_way_is_answered_before_the_server_stops() {
     let home = tempfile::tempdir().unwrap();
-    let mut server = Server::start(home.path(), &[]);
+    // Long enough for a busy machine.
+    let mut server = Server::start_with(
+        asgard(home.path())
+            .args(["up", "--listen", "127.0.0.1:0"])
+            .env("ASGARD__SERVER__STOP_TIMEOUT_MS", "60000"),
+    );
     let body = r#"{"name": "late", "role": "viewer"}"#;
     let (first, rest) = body.split_at(10);
     let mut stream = server.connect(&format!(
