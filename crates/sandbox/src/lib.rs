@@ -35,7 +35,7 @@ pub use config::{Config, Isolation};
 pub use error::Error;
 pub use level::{Level, Mechanism};
 pub use process::{Enforced, Exit, Meter, Process, Usage};
-pub use raw::{bound_own_memory, take_listener};
+pub use raw::{give_back_memory, take_listener};
 pub use spec::{Limits, Mount, Network, Spec};
 
 /// Starts processes at the level that was found to work. Cheap to clone.

@@ -1,5 +1,5 @@
 //! The few calls that Rust cannot check: running code between fork and exec, reaping with usage, and
-//! setting up the allocator.
+//! giving freed memory back.
 
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -165,29 +165,19 @@ pub(crate) fn status_parts(status: i32) -> (Option<i32>, Option<i32>) {
     )
 }
 
-/// Bounds how much of what it freed stays with this process. glibc makes up to eight arenas for a
-/// core, and each keeps its own: after a large read that is several times what was ever in use
-/// (mallopt(3)). Call it before other threads are there.
+/// Gives what this process has freed back to the system. glibc keeps it for the next, in an arena for
+/// each thread that asked for it: after a large read that is several times what was ever in use
+/// (malloc_trim(3)). It takes some milliseconds.
 #[cfg(target_env = "gnu")]
 #[expect(
     unsafe_code,
-    reason = "the C library's allocator is set up by a foreign function"
+    reason = "the C library's allocator is reached by a foreign function"
 )]
-pub fn bound_own_memory() {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let arenas = libc::c_int::try_from(cores.max(2)).unwrap_or(libc::c_int::MAX);
-    // SAFETY: sets a number of the allocator. What it does not take stays as it is.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, arenas);
-        // A fixed bound: the allocator else raises it to the largest block that was ever freed.
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
-    }
+pub fn give_back_memory() {
+    // SAFETY: takes only what is free; the allocator locks what it looks at.
+    unsafe { libc::malloc_trim(0) };
 }
-
-/// Blocks of this size go back to the system when they are freed.
-#[cfg(target_env = "gnu")]
-const LARGE_BYTES: libc::c_int = 4 << 20;
 
 /// Other C libraries keep little.
 #[cfg(not(target_env = "gnu"))]
-pub fn bound_own_memory() {}
+pub fn give_back_memory() {}

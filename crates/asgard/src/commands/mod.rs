@@ -45,7 +45,6 @@ use output::message;
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
-    sandbox::bound_own_memory();
     let cli = Cli::parse();
     let Err(error) = run(cli, &Surroundings::read()) else {
         return ExitCode::SUCCESS;

@@ -45,6 +45,16 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Reads of more bytes leave much memory behind that is free, but the process keeps.
+const LARGE_READ_BYTES: u64 = 4 * PIECE_BYTES;
+
+/// Gives memory back to the system, beside what goes on, after so many bytes were read.
+pub(crate) fn give_back_memory(read_bytes: u64) {
+    if read_bytes > LARGE_READ_BYTES {
+        tokio::task::spawn_blocking(sandbox::give_back_memory);
+    }
+}
+
 /// What a read is limited to.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Only<'f> {
@@ -152,6 +162,7 @@ impl Scan {
         each: impl Fn(&mut S, RecordBatch, u32) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Vec<S>, Error> {
         let workers = processors().min(self.pieces.len());
+        let bytes: u64 = self.pieces.iter().map(|piece| piece.length).sum();
         let (scan, new, each) = (Arc::new(self), Arc::new(new), Arc::new(each));
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks: JoinSet<Result<Option<S>, Error>> = JoinSet::new();
@@ -180,6 +191,7 @@ impl Scan {
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         }
+        give_back_memory(bytes);
         Ok(states)
     }
 
