@@ -141,7 +141,7 @@ def measured(server, folder, host, times):
     worker = trained(server, "python", PYTHON)
     # Each deployment compares the engine with Python, until the server has answered for the model itself.
     results["unproven_s"] = [deployed(server, forest) for _ in range(times)]
-    server.ask("POST", "/mlops/inference", {"model_name": forest, "inputs": [[0.0] * 20]}, timeout=120)
+    server.ask("POST", "/mlops/inference", {"model_name": forest, "inputs": {str(i): [0.0] for i in range(20)}}, timeout=120)
     for name, model in (("native_s", forest), ("worker_s", worker)):
         results[name] = [deployed(server, model) for _ in range(times)]
     return results
