@@ -78,11 +78,25 @@ class Server:
         self.process.wait(120)
 
 
+# The servers that many tests share.
+SHARED = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """A test that fails after it killed a shared server takes no other test with it."""
+    for server in SHARED:
+        if server.process.poll() is not None:
+            server.start()
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("asgard") / "data")
     server.start()
+    SHARED.append(server)
     yield server
+    SHARED.remove(server)
     server.stop()
     # Environments of some gigabytes would pile up; the log stays.
     shutil.rmtree(server.data_dir, ignore_errors=True)
@@ -130,7 +144,9 @@ def bucket_server(bucket, tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("asgard-bucket") / "data", settings)
     server.bucket_dir = bucket.root / "artifacts" / "team" / "x"
     server.start()
+    SHARED.append(server)
     yield server
+    SHARED.remove(server)
     server.stop()
 
 
