@@ -21,10 +21,10 @@ PathLike = Union[str, "os.PathLike[str]"]
 class AsgardMLOpsClient:
     """One asgard server.
 
-    ``base_url`` is its address (default: the environment variable ASGARD_URL, else this machine's port
-    8000), ``token`` an API key (default: ASGARD_TOKEN); a server on this machine needs none. Requests that may be repeated are repeated when the server is not reachable or busy.
-    Answers are the JSON documents as dicts; refusals raise AsgardError, which carries ``code`` and
-    ``help``.
+    ``base_url`` is its address (default: the environment variable ASGARD_URL, else this machine's
+    port 8000), ``token`` an API key (default: ASGARD_TOKEN); a server on this machine needs none.
+    Requests that may be repeated are repeated when the server is not reachable or busy. Answers are
+    the JSON documents as dicts; refusals raise AsgardError, which carries ``code`` and ``help``.
     """
 
     def __init__(

@@ -1,9 +1,10 @@
 //! Training jobs: a durable queue, the runner that carries a script through its phases, its log,
 //! and what is made of its result.
 //!
-//! A job is a row before it is an answer; its variables lie in it sealed. Whoever holds its lease runs it; every change names the
-//! holder, so each job reaches exactly one final state whatever dies. Runs, logged models and
-//! versions belong to a job because they came through its own door or token.
+//! A job is a row before it is an answer; its variables lie in it sealed. Whoever holds its lease
+//! runs it; every change names the holder, so each job reaches exactly one final state whatever
+//! dies. Runs, logged models and versions belong to a job because they came through its own door
+//! or token.
 
 mod attempt;
 mod config;
