@@ -126,7 +126,7 @@ impl Catalogs {
         let listed =
             listed.map_err(Error::iceberg(format!("catalog {name:?} cannot be listed")))?;
         let shown = listed.into_iter();
-        let shown = shown.filter(|ident| replace::set_aside_at(ident.name()).is_none());
+        let shown = shown.filter(|ident| replace::kept_until(ident.name()).is_none());
         let tables = shown.map(|ident| TableRef {
             catalog: name.to_owned(),
             schema: ident.namespace().join_levels(),

@@ -12,11 +12,15 @@ use crate::error::Error;
 use crate::store::catalogs::{Place, Uri, exchange};
 use crate::table::TableRef;
 
-/// What the name of a table ends in that was set aside, before the ULID of when.
+/// What the name of a table ends in that was set aside, before the ULID of when, and how long it is
+/// kept.
 const SET_ASIDE: &str = "__asgard_replaced_";
-
-/// How long a table that was replaced is kept.
 const KEPT_MS: i64 = 3_600_000;
+
+/// The same of a table that is being made. One that is left after so long is of a server that was
+/// killed: half of its rows, or, when the two had changed places, what was there before.
+const MAKING: &str = "__asgard_making_";
+const MAKING_MS: i64 = 24 * KEPT_MS;
 
 impl Catalogs {
     /// Refuses a table that is there, unless it may be overwritten, and one that the catalog cannot
@@ -74,9 +78,8 @@ impl Catalogs {
         overwrite: bool,
     ) -> Result<(), Error> {
         let catalog = self.catalog(&into.catalog).await?;
-        let made = ulid::Ulid::new().to_string().to_lowercase();
         let beside = TableRef {
-            name: format!("{}__{made}", into.name),
+            name: named(into, MAKING),
             ..into.clone()
         };
         let ident = TableIdent::new(namespace(&beside)?, beside.name.clone());
@@ -149,26 +152,39 @@ impl Catalogs {
 
 /// Keeps what was replaced, which `beside` names since, under a name that says since when.
 async fn set_aside(catalog: &dyn Catalog, beside: &TableRef, into: &TableRef) {
-    let now = ulid::Ulid::new().to_string().to_lowercase();
     let Ok(schema) = namespace(beside) else {
         return;
     };
     let from = TableIdent::new(schema.clone(), beside.name.clone());
-    let to = TableIdent::new(schema, format!("{}{SET_ASIDE}{now}", into.name));
+    let to = TableIdent::new(schema, named(into, SET_ASIDE));
     if let Err(error) = catalog.rename_table(&from, &to).await {
         tracing::warn!(table = %into, %error, "what was replaced cannot be kept for those who read it");
     }
 }
 
-/// When a table of that name was set aside, in epoch milliseconds; none when it never was.
-pub(super) fn set_aside_at(name: &str) -> Option<i64> {
-    let (_, ulid) = name.rsplit_once(SET_ASIDE)?;
-    let ulid = ulid::Ulid::from_string(ulid).ok()?;
-    i64::try_from(ulid.timestamp_ms()).ok()
+/// A name beside that of a table, which says since when.
+fn named(table: &TableRef, suffix: &str) -> String {
+    let now = ulid::Ulid::new().to_string().to_lowercase();
+    format!("{}{suffix}{now}", table.name)
+}
+
+/// Until when a table of that name is kept, in epoch milliseconds, which nobody is shown; none for
+/// all other tables.
+pub(super) fn kept_until(name: &str) -> Option<i64> {
+    let since = |suffix| {
+        let (_, ulid) = name.rsplit_once(suffix)?;
+        let ulid = ulid::Ulid::from_string(ulid).ok()?;
+        i64::try_from(ulid.timestamp_ms()).ok()
+    };
+    let until = |(suffix, kept_ms)| since(suffix).map(|at| at.saturating_add(kept_ms));
+    [(SET_ASIDE, KEPT_MS), (MAKING, MAKING_MS)]
+        .into_iter()
+        .find_map(until)
 }
 
 impl Catalogs {
-    /// Removes the tables that were set aside long enough ago, of the catalogs that are open.
+    /// Removes the tables that were set aside long enough ago, and those that were left half made, of
+    /// the catalogs that are open.
     pub(crate) async fn remove_set_aside(&self, now: i64) {
         for (name, entry) in &*self.all {
             let is_sql = matches!(entry.config.kind(name), Ok(CatalogKind::Sql));
@@ -182,9 +198,9 @@ impl Catalogs {
                     continue;
                 }
             };
-            let old = tables.iter().filter(|table| {
-                set_aside_at(table.name()).is_some_and(|at| at.saturating_add(KEPT_MS) < now)
-            });
+            let old = tables
+                .iter()
+                .filter(|table| kept_until(table.name()).is_some_and(|until| until < now));
             for table in old {
                 // Another server of the same catalog may be quicker.
                 match opened.catalog.purge_table(table).await {
@@ -250,12 +266,46 @@ mod tests {
         assert_eq!(values(&after).await.unwrap(), [2]);
     }
 
+    #[tokio::test]
+    async fn what_a_killed_server_left_half_made_is_removed_after_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalogs = Catalogs::new(&Config::default(), dir.path());
+        let into = TableRef::parse_uri("iceberg://gold/saved").unwrap();
+        put(&catalogs, &into, 1).await;
+        // As it is between the exchange and the setting aside: what was there before, by the name of
+        // what was made.
+        let beside = TableRef {
+            name: named(&into, MAKING),
+            ..into.clone()
+        };
+        let rows = [("value", Arc::new(Int64Array::from(vec![2])) as _)];
+        let rows = RecordBatch::try_from_iter(rows).unwrap();
+        catalogs.append(&beside, rows).await.unwrap();
+        let there = catalogs.table(&into).await.unwrap();
+        catalogs.exchange(&there, &beside, &into).await.unwrap();
+        assert_eq!(
+            catalogs.tables("iceberg").await.unwrap(),
+            std::slice::from_ref(&into)
+        );
+        let now = Timestamp::now().0;
+        // Who makes a table has a day to come to its end.
+        catalogs.remove_set_aside(now + 2 * KEPT_MS).await;
+        assert!(catalogs.table(&beside).await.is_ok());
+        catalogs.remove_set_aside(now + 2 * MAKING_MS).await;
+        let gone = catalogs.table(&beside).await;
+        assert!(matches!(gone, Err(Error::UnknownTable { .. })), "{gone:?}");
+        let after = catalogs.table(&into).await.unwrap();
+        assert_eq!(values(&after).await.unwrap(), [2]);
+    }
+
     #[test]
-    fn only_what_was_set_aside_is_taken_for_it() {
+    fn only_what_was_set_aside_or_is_being_made_is_taken_for_it() {
         let at = ulid::Ulid::from_parts(7, 0).to_string().to_lowercase();
-        assert_eq!(set_aside_at(&format!("saved{SET_ASIDE}{at}")), Some(7));
-        assert_eq!(set_aside_at(&format!("saved__{at}")), None);
-        assert_eq!(set_aside_at(&format!("saved{SET_ASIDE}of_mine")), None);
+        let until = |name: String| kept_until(&name);
+        assert_eq!(until(format!("saved{SET_ASIDE}{at}")), Some(7 + KEPT_MS));
+        assert_eq!(until(format!("saved{MAKING}{at}")), Some(7 + MAKING_MS));
+        assert_eq!(until(format!("saved__{at}")), None);
+        assert_eq!(until(format!("saved{SET_ASIDE}of_mine")), None);
     }
 
     #[test]
