@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow_array::{Array as _, RecordBatch, UInt32Array};
+use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow_schema::Schema;
 use arrow_select::concat::concat_batches;
-use arrow_select::interleave::interleave_record_batch;
+use arrow_select::interleave::interleave;
 use arrow_select::take::take_record_batch;
 
 use super::materialize::Span;
@@ -57,6 +57,7 @@ struct Latest {
     key_bytes: usize,
     /// Of what all workers keep.
     all_bytes: Arc<AtomicUsize>,
+    most_bytes: usize,
     replaced_rows: usize,
 }
 
@@ -103,7 +104,7 @@ impl FeatureStore {
         let scan = Scan::plan(name, &table, &wanted, Some(&within), Only::default()).await?;
         let each = move |latest: &mut Latest, batch, _| latest.take(&request, &batch);
         let all_bytes = Arc::new(AtomicUsize::new(0));
-        let new = move || Latest::new(all_bytes.clone(), REPLACED_ROWS);
+        let new = move || Latest::new(all_bytes.clone(), MOST_BYTES, REPLACED_ROWS);
         let parts = scan.in_parallel(new, each).await?;
         let fields = wanted
             .iter()
@@ -124,7 +125,7 @@ impl FeatureStore {
 }
 
 impl Latest {
-    fn new(all_bytes: Arc<AtomicUsize>, replaced_rows: usize) -> Self {
+    fn new(all_bytes: Arc<AtomicUsize>, most_bytes: usize, replaced_rows: usize) -> Self {
         Self {
             newest: HashMap::default(),
             kept: Vec::new(),
@@ -132,6 +133,7 @@ impl Latest {
             bytes: 0,
             key_bytes: 0,
             all_bytes,
+            most_bytes,
             replaced_rows,
         }
     }
@@ -148,7 +150,7 @@ impl Latest {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.all_bytes.load(Ordering::Relaxed) > MOST_BYTES {
+        if self.all_bytes.load(Ordering::Relaxed) > self.most_bytes {
             return Err(Error::Invalid(
                 "the answer would hold more than 1 GiB of rows: ask for a shorter span of times, or have the server load the view (POST /feast/materialize-incremental, as SDKs since 0.66 do)"
                     .to_owned(),
@@ -173,16 +175,13 @@ impl Latest {
     fn put_together(&mut self) -> Result<(), Error> {
         let places = self.newest.values().map(|(_, batch, row)| (*batch, *row));
         let places: Vec<(usize, usize)> = places.collect();
-        let kept: Vec<&RecordBatch> = self.kept.iter().collect();
-        let together = interleave_record_batch(&kept, &places)?;
+        let together = put_together(std::mem::take(&mut self.kept), &places)?;
         for (index, place) in self.newest.values_mut().enumerate() {
             (place.1, place.2) = (0, index);
         }
         self.rows = together.num_rows();
-        // Both are there for a moment.
         let before = self.bytes;
         self.add_bytes(together.get_array_memory_size());
-        self.check()?;
         self.kept = vec![together];
         self.bytes -= before;
         self.all_bytes.fetch_sub(before, Ordering::Relaxed);
@@ -234,6 +233,26 @@ impl Latest {
     }
 }
 
+/// The rows at these places of some batches. One column is there twice for a moment, and no more.
+fn put_together(
+    batches: Vec<RecordBatch>,
+    places: &[(usize, usize)],
+) -> Result<RecordBatch, Error> {
+    let schema = batches[0].schema();
+    let mut columns = vec![Vec::with_capacity(batches.len()); schema.fields().len()];
+    for batch in batches {
+        let (_, arrays, _) = batch.into_parts();
+        let into = columns.iter_mut().zip(arrays);
+        into.for_each(|(column, array)| column.push(array));
+    }
+    let columns = columns.into_iter().map(|column: Vec<ArrayRef>| {
+        let arrays: Vec<&dyn Array> = column.iter().map(AsRef::as_ref).collect();
+        interleave(&arrays, places)
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
 fn rows(parts: Vec<Latest>, wanted: &[String], schema: Schema) -> Result<RecordBatch, Error> {
     let mut batches: Vec<RecordBatch> = Vec::new();
     let mut newest = HashMap::with_hasher(ahash::RandomState::new());
@@ -252,8 +271,7 @@ fn rows(parts: Vec<Latest>, wanted: &[String], schema: Schema) -> Result<RecordB
         return Ok(RecordBatch::new_empty(schema.into()));
     }
     let places: Vec<(usize, usize)> = newest.into_values().map(|(_, b, r)| (b, r)).collect();
-    let batches: Vec<&RecordBatch> = batches.iter().collect();
-    in_order(&interleave_record_batch(&batches, &places)?, wanted)
+    in_order(&put_together(batches, &places)?, wanted)
 }
 
 fn in_order(rows: &RecordBatch, wanted: &[String]) -> Result<RecordBatch, Error> {
@@ -265,7 +283,7 @@ fn in_order(rows: &RecordBatch, wanted: &[String]) -> Result<RecordBatch, Error>
 mod tests {
     use arrow_array::cast::AsArray as _;
     use arrow_array::types::Int64Type;
-    use arrow_array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+    use arrow_array::{Int64Array, TimestampMicrosecondArray};
 
     use super::*;
 
@@ -283,7 +301,7 @@ mod tests {
             },
             all: false,
         };
-        let mut latest = Latest::new(Arc::default(), 1_000);
+        let mut latest = Latest::new(Arc::default(), 320_000, 1_000);
         for round in 0..200_i64 {
             let columns: [(&str, ArrayRef); 3] = [
                 ("id", Arc::new(Int64Array::from_iter_values(0..1_000))),
