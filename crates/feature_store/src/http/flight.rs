@@ -91,6 +91,16 @@ fn refused(error: &Error) -> Status {
     )
 }
 
+/// An error of a read, which the SDK asks for again by itself when it is not the request's fault.
+/// Writes are not refused so: what was written might be written twice.
+fn refused_read(error: &Error) -> Status {
+    let refused = refused(error);
+    match error.code() {
+        web::Code::Unavailable => Status::unavailable(refused.message()),
+        _ => refused,
+    }
+}
+
 /// Who calls, as the door found out.
 fn caller_of<T>(request: &Request<T>) -> Identity {
     let found = request.extensions().get::<Identity>();
@@ -179,7 +189,7 @@ impl Flight {
             .store
             .offline(command, table, caller)
             .await
-            .map_err(|e| refused(&e))?;
+            .map_err(|e| refused_read(&e))?;
         Ok(Response::new(limits::leaving(&self.store, encoded(rows))))
     }
 }
@@ -270,6 +280,19 @@ impl FlightService for Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_read_that_may_pass_later_is_one_that_the_sdk_asks_for_again() {
+        let later = Error::Later {
+            what: "all workers are busy".to_owned(),
+            help: "try again",
+        };
+        assert_eq!(refused_read(&later).code(), Code::Unavailable);
+        assert!(refused_read(&later).message().contains("Flight error: {"));
+        assert_eq!(refused(&later).code(), Code::Internal);
+        let wrong = Error::Invalid("no such column".to_owned());
+        assert_eq!(refused_read(&wrong).code(), Code::Internal);
+    }
 
     #[tokio::test]
     async fn rows_without_bytes_are_counted() {
