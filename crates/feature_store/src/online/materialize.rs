@@ -264,7 +264,7 @@ impl FeatureStore {
         now: i64,
     ) -> Result<Materialized, Error> {
         let started = Instant::now();
-        let (rows, about) = self.online.rows_to_write(view).await?;
+        let (rows, about) = self.rows_to_write(view).await?;
         let generation = about.generation;
         let plan = self.plan(view, about.bookmark, span, now).await?;
         let mut done = Materialized {

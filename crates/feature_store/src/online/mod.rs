@@ -37,6 +37,7 @@ use self::about::{About, Rekey};
 use self::keeper::{Batch, Keeper};
 use self::row::Row;
 use self::view::ViewRows;
+use crate::FeatureStore;
 use crate::error::Error;
 use crate::feature_view::FeatureView;
 
@@ -204,22 +205,29 @@ impl Online {
         *rows.about() = shared.forget(rows.name(), rekey.as_ref()).await?;
         Ok(())
     }
+}
 
+impl FeatureStore {
     /// The rows of a view for who will write to it, and what is known of them now. Those by other
-    /// join keys are removed.
+    /// join keys are removed, unless the view has other ones than this by now.
     async fn rows_to_write(&self, view: &FeatureView) -> Result<(Arc<ViewRows>, About), Error> {
         for _ in 0..TRIES {
-            let rows = self.rows(&view.project, &view.name).await?;
+            let rows = self.online.rows(&view.project, &view.name).await?;
             let about = rows.about().clone();
             if about.layouts.is_empty() || about.join_keys == view.join_keys {
                 return Ok((rows, about));
+            }
+            // Asked for after what is known: who changes both meanwhile makes another generation.
+            let now = self.feature_view(&view.project, &view.name).await?;
+            if now.join_keys != view.join_keys {
+                break;
             }
             let rekey = Rekey {
                 generation: about.generation,
                 from: about.join_keys,
                 to: view.join_keys.clone(),
             };
-            self.remove(rows, Some(rekey)).await?;
+            self.online.remove(rows, Some(rekey)).await?;
         }
         Err(Error::removed_meanwhile(&view.name))
     }

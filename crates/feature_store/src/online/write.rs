@@ -135,7 +135,7 @@ impl FeatureStore {
 
     /// The rows as the store keeps them.
     async fn batch(&self, view: &FeatureView, columns: &Columns) -> Result<Batch, Error> {
-        let (kept, about) = self.online.rows_to_write(view).await?;
+        let (kept, about) = self.rows_to_write(view).await?;
         let generation = about.generation;
         let layout = self.online.layout(&kept, view, generation).await?;
         Ok(Batch {
@@ -224,4 +224,78 @@ fn rows(view: &FeatureView, columns: &Columns, layout: u32) -> Result<Vec<Keyed>
         rows.push((key.into(), kept));
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::PROJECT;
+    use crate::{Config, MIGRATIONS, proto};
+
+    const INT64: i32 = 4;
+
+    async fn define(store: &FeatureStore, key: &str) -> FeatureView {
+        let column = |name: &str| proto::FeatureSpec {
+            name: name.to_owned(),
+            value_type: INT64,
+            ..proto::FeatureSpec::default()
+        };
+        let spec = proto::FeatureViewSpec {
+            name: "stats".to_owned(),
+            project: PROJECT.to_owned(),
+            entity_columns: vec![column(key)],
+            features: vec![column("value")],
+            online: true,
+            ..proto::FeatureViewSpec::default()
+        };
+        let spec = Some(spec);
+        let bytes = proto::FeatureView { spec, meta: None }.encode_to_vec();
+        let applied = store.apply_object(PROJECT, Kind::FeatureView, "stats", bytes, 0);
+        applied.await.unwrap();
+        store.feature_view(PROJECT, "stats").await.unwrap()
+    }
+
+    fn columns(key: &str, at: i64) -> Columns {
+        let columns = [
+            (key, json!([1])),
+            ("value", json!([7])),
+            ("event_timestamp", json!([at])),
+        ];
+        let columns = columns.into_iter().map(|(name, values)| {
+            let values = values.as_array().unwrap().clone();
+            (name.to_owned(), values)
+        });
+        columns.collect()
+    }
+
+    #[tokio::test]
+    async fn a_write_by_the_keys_of_before_does_not_remove_what_came_by_those_of_now() {
+        let db = db::testing::sqlite(&[MIGRATIONS]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
+        let before = define(&store, "customer").await;
+        store
+            .write_rows(&before, &columns("customer", 1))
+            .await
+            .unwrap();
+        let now = define(&store, "account").await;
+        store
+            .write_rows(&now, &columns("account", 1))
+            .await
+            .unwrap();
+        let late = store.write_rows(&before, &columns("customer", 1)).await;
+        assert!(
+            matches!(late, Err(Error::RemovedMeanwhile { .. })),
+            "{late:?}"
+        );
+        // What was written by the keys of now is there, and is newer than this.
+        let again = store
+            .write_rows(&now, &columns("account", 0))
+            .await
+            .unwrap();
+        assert_eq!(again.newer, 0);
+    }
 }
