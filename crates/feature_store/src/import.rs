@@ -25,6 +25,7 @@ use iceberg::{TableCreation, TableIdent};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
 use crate::catalog::{Catalogs, namespace};
 use crate::dtype::UTC;
@@ -34,6 +35,10 @@ use crate::table::TableRef;
 
 /// How many rows of a CSV file its column types are told from.
 const CSV_SAMPLE_ROWS: usize = 10_000;
+
+/// How many rows of a data file are together: a reader has all of them in memory, and each other
+/// reader reads others.
+const GROUP_ROWS: usize = 131_072;
 
 /// The form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,10 +352,8 @@ async fn write(
 ) -> Result<(u64, Vec<iceberg::spec::DataFile>), Error> {
     let failed = || "the data file cannot be written".to_owned();
     let metadata = table.metadata();
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .build();
-    let parquet = ParquetWriterBuilder::new(properties, metadata.current_schema().clone());
+    let parquet =
+        ParquetWriterBuilder::new(properties(&plan.target), metadata.current_schema().clone());
     let locations = DefaultLocationGenerator::new(metadata).map_err(Error::iceberg(failed()))?;
     let prefix = ulid::Ulid::new().to_string().to_lowercase();
     let names = DefaultFileNameGenerator::new(prefix, None, DataFileFormat::Parquet);
@@ -381,4 +384,20 @@ async fn write(
     let files = writer.close().await.map_err(Error::iceberg(failed()))?;
     give_back_memory(files.iter().map(|file| file.file_size_in_bytes()).sum());
     Ok((rows, files))
+}
+
+/// Fractions and times hardly repeat: in a row group of this size a dictionary of them would be all
+/// of them once more, and slower to read.
+fn properties(schema: &Schema) -> WriterProperties {
+    let hardly_repeats = |kind: &DataType| kind.is_floating() || kind.is_temporal();
+    let fields = schema.fields().iter();
+    let plain = fields.filter(|field| hardly_repeats(field.data_type()));
+    plain
+        .fold(WriterProperties::builder(), |properties, field| {
+            let path = ColumnPath::from(vec![field.name().clone()]);
+            properties.set_column_dictionary_enabled(path, false)
+        })
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .build()
 }
