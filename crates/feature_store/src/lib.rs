@@ -8,6 +8,7 @@
 
 mod catalog;
 mod config;
+mod cores;
 mod definition;
 mod dtype;
 mod error;

@@ -1,13 +1,13 @@
 //! The as-of join: rows of a view, in any order, into the entity rows that they are the newest
 //! for. One pass over the view; memory grows with the entity rows.
 //!
-//! Entity rows are sorted by key and time into *slots*. A row of the view goes to the first slot
-//! of its key that is not before it: that slot's newest row beats all that slots before it have.
-//! At the end each slot without a row of its own takes over the newest one before it.
+//! A row of the view goes to the first slot of its key that is not before it: that slot's newest
+//! row beats all that slots before it have. At the end each slot without a row of its own takes
+//! over the newest one before it. All workers fill the same slots, a share of which is locked at a
+//! time: more workers need no more memory.
 
 use std::cmp::Reverse;
-use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::{
     Array as _, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array,
@@ -16,68 +16,11 @@ use arrow_schema::SchemaRef;
 use arrow_select::interleave::{interleave, interleave_record_batch};
 use arrow_select::take::take_record_batch;
 
+use super::columns::Columns;
 use super::entities::Moments;
+use super::slots::{NO_SLOT, Slots};
+use crate::cores::on_all_cores;
 use crate::error::Error;
-
-/// Entity rows, sorted by key and time.
-pub(crate) struct Slots {
-    /// The entity row of each slot.
-    rows: Vec<u32>,
-    us: Vec<i64>,
-    /// The slots of each key.
-    keys: Vec<Range<u32>>,
-}
-
-/// In place of a slot: none.
-const NO_SLOT: u32 = u32::MAX;
-
-impl Slots {
-    /// Sorts entity rows by the number of their key (`None`: about nothing) and their time.
-    pub(crate) fn new(numbers: &[Option<u32>], moments: &Moments) -> Self {
-        let known = |row: &u32| numbers[*row as usize].is_some() && moments.known[*row as usize];
-        let mut rows: Vec<u32> = (0..numbers.len() as u32).filter(known).collect();
-        rows.sort_unstable_by_key(|row| (numbers[*row as usize], moments.us[*row as usize], *row));
-        let count = numbers
-            .iter()
-            .flatten()
-            .max()
-            .map_or(0, |max| *max as usize + 1);
-        let mut keys = vec![0..0; count];
-        for (slot, row) in rows.iter().enumerate() {
-            let number = numbers[*row as usize].unwrap_or_default() as usize;
-            let slot = slot as u32;
-            if keys[number].is_empty() {
-                keys[number] = slot..slot + 1;
-            } else {
-                keys[number].end = slot + 1;
-            }
-        }
-        let us = rows.iter().map(|row| moments.us[*row as usize]).collect();
-        Self { rows, us, keys }
-    }
-
-    /// The earliest and latest time that a row of a view can have and still count.
-    pub(crate) fn range(&self, ttl_us: Option<i64>) -> Option<(i64, i64)> {
-        let first = self.us.iter().min()?;
-        let last = self.us.iter().max()?;
-        let first = ttl_us.map_or(i64::MIN, |ttl| first.saturating_sub(ttl));
-        Some((first, *last))
-    }
-
-    /// The first slot of a key that is not before `us`, unless that is too late for the ttl.
-    fn find(&self, number: u32, us: i64, ttl_us: i64) -> u32 {
-        let Some(slots) = self.keys.get(number as usize) else {
-            return NO_SLOT;
-        };
-        let times = &self.us[slots.start as usize..slots.end as usize];
-        let slot = slots.start + times.partition_point(|t| *t < us) as u32;
-        if slot < slots.end && self.us[slot as usize].saturating_sub(us) <= ttl_us {
-            slot
-        } else {
-            NO_SLOT
-        }
-    }
-}
 
 /// Which of two rows of the same time is the newer; of two that are the same in this too, the one
 /// that came first in the table's files, so that a read of the same snapshot gives the same answer.
@@ -88,55 +31,25 @@ struct Tie {
     file: Reverse<u32>,
 }
 
-/// Where a slot's newest row is kept.
+/// The newest row of a slot so far, and where it is kept.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Best {
+    us: i64,
     batch: u32,
     row: u32,
-}
-
-impl Place {
-    const NOWHERE: Self = Self {
-        batch: u32::MAX,
-        row: 0,
-    };
-
-    fn is_somewhere(self) -> bool {
-        self.batch != u32::MAX
-    }
-}
-
-/// The newest row of each slot so far. A list for each part: of most rows only the time is looked
-/// at, and the times of all slots stay in the processor's cache.
-struct Best {
-    us: Vec<i64>,
-    places: Vec<Place>,
-    ties: Vec<Tie>,
+    file: u32,
 }
 
 impl Best {
-    fn new(slots: usize) -> Self {
-        let first = Tie {
-            created: None,
-            file: Reverse(u32::MAX),
-        };
-        Self {
-            us: vec![i64::MIN; slots],
-            places: vec![Place::NOWHERE; slots],
-            ties: vec![first; slots],
-        }
-    }
+    const NONE: Self = Self {
+        us: i64::MIN,
+        batch: u32::MAX,
+        row: 0,
+        file: 0,
+    };
 
-    fn is_beaten(&self, slot: usize, us: i64, tie: impl FnOnce() -> Tie) -> bool {
-        !self.places[slot].is_somewhere()
-            || us > self.us[slot]
-            || (us == self.us[slot] && tie() > self.ties[slot])
-    }
-
-    fn set(&mut self, slot: usize, us: i64, tie: Tie, place: Place) {
-        self.us[slot] = us;
-        self.ties[slot] = tie;
-        self.places[slot] = place;
+    fn is_there(&self) -> bool {
+        self.batch != u32::MAX
     }
 }
 
@@ -144,21 +57,37 @@ impl Best {
 pub(crate) struct AsOf {
     slots: Arc<Slots>,
     ttl_us: Option<i64>,
-    best: Best,
-    /// The feature columns of the rows that were the newest when they came.
-    kept: Vec<RecordBatch>,
-    kept_rows: usize,
+    shares: Vec<Mutex<Share>>,
+    /// How many slots a share has.
+    share_slots: usize,
     schema: SchemaRef,
 }
 
+/// Some of the slots, one behind the other.
+#[derive(Default)]
+struct Share {
+    best: Vec<Best>,
+    /// When the newest row of each slot was created; empty for a view that does not know.
+    created: Vec<Option<i64>>,
+    /// The feature columns of the rows that were the newest when they came.
+    kept: Vec<RecordBatch>,
+    kept_rows: usize,
+}
+
+/// Shares for each worker: one finds most of them free.
+const SHARES_A_WORKER: usize = 2;
+
+/// What a value is taken to need that has no width of its own.
+const TEXT_BYTES: usize = 32;
+
 /// Kept rows that no slot wants any more are thrown away when there are more than this, and more
 /// than there are slots.
-const SLACK_ROWS: usize = 65_536;
+const SLACK_ROWS: usize = 16_384;
 
 /// A batch of a view.
 pub(crate) struct Rows<'b> {
     /// Of each row the number of its key.
-    pub(crate) numbers: &'b [Option<u32>],
+    pub(crate) numbers: &'b [u32],
     pub(crate) us: &'b TimestampMicrosecondArray,
     pub(crate) created: Option<&'b TimestampMicrosecondArray>,
     pub(crate) features: RecordBatch,
@@ -167,142 +96,210 @@ pub(crate) struct Rows<'b> {
 }
 
 impl Rows<'_> {
-    fn tie(&self, row: usize) -> Tie {
-        let created = self.created.filter(|created| created.is_valid(row));
-        Tie {
-            created: created.map(|created| created.value(row)),
-            file: Reverse(self.file),
-        }
+    fn created(&self, row: usize) -> Option<i64> {
+        let created = self.created.filter(|created| created.is_valid(row))?;
+        Some(created.value(row))
     }
 }
 
+/// A row of a batch, and the slot among those of its share.
+type Found = (u32, u32);
+
 impl AsOf {
-    pub(crate) fn new(slots: Arc<Slots>, ttl_us: Option<i64>, schema: SchemaRef) -> Self {
+    pub(crate) fn new(
+        slots: Arc<Slots>,
+        ttl_us: Option<i64>,
+        schema: SchemaRef,
+        workers: usize,
+    ) -> Self {
+        let shares = (workers * SHARES_A_WORKER).max(1);
+        let share_slots = slots.len().div_ceil(shares).max(1);
+        let share = |first: usize| {
+            let count = share_slots.min(slots.len() - first);
+            Mutex::new(Share {
+                best: vec![Best::NONE; count],
+                ..Share::default()
+            })
+        };
         Self {
-            best: Best::new(slots.rows.len()),
+            shares: (0..slots.len()).step_by(share_slots).map(share).collect(),
+            share_slots,
             slots,
             ttl_us,
-            kept: Vec::new(),
-            kept_rows: 0,
             schema,
         }
     }
 
-    /// Takes rows of the view, in any order.
-    pub(crate) fn push(&mut self, rows: &Rows<'_>) -> Result<(), Error> {
+    /// About how much memory a read of these columns for these slots takes, in bytes.
+    pub(crate) fn bytes(slots: &Slots, columns: &Columns) -> usize {
+        let fields = columns.schema.fields().iter();
+        let widths = fields.map(|field| field.data_type().primitive_width().unwrap_or(TEXT_BYTES));
+        let created = columns
+            .created
+            .as_ref()
+            .map_or(0, |_| size_of::<Option<i64>>());
+        // Twice as many rows are kept as there are slots.
+        slots.len() * (size_of::<Best>() + created + 2 * widths.sum::<usize>())
+    }
+
+    /// Takes rows of the view; those of one file in their order, files in any.
+    pub(crate) fn push(&self, rows: &Rows<'_>) -> Result<(), Error> {
+        let found = self.find(rows);
+        let count = found.len();
+        // Who reads another file begins with another share.
+        for nth in 0..count {
+            let share = (nth + rows.file as usize) % count;
+            if !found[share].is_empty() {
+                self.share(share).push(rows, &found[share])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn share(&self, share: usize) -> MutexGuard<'_, Share> {
+        let share = self.shares[share].lock();
+        share.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rows of each share. The slots are a pass of their own: the processor looks for many rows
+    /// at once.
+    fn find(&self, rows: &Rows<'_>) -> Vec<Vec<Found>> {
+        let ttl_us = self.ttl_us.unwrap_or(i64::MAX);
+        let given = rows.numbers.iter().zip(rows.us.values());
+        let slots = given.map(|(number, us)| self.slots.find(*number, *us, ttl_us));
+        let slots: Vec<u32> = slots.collect();
+        let mut found = vec![Vec::new(); self.shares.len()];
+        let share_slots = self.share_slots as u32;
+        for (row, slot) in slots.into_iter().enumerate() {
+            if slot != NO_SLOT && rows.us.is_valid(row) {
+                let share = (slot / share_slots) as usize;
+                found[share].push((row as u32, slot % share_slots));
+            }
+        }
+        found
+    }
+
+    /// The feature columns for all entity rows, in their order.
+    pub(crate) async fn finish(self, moments: &Moments) -> Result<Vec<ArrayRef>, Error> {
+        let mut kept = Vec::new();
+        let mut places = Vec::with_capacity(self.slots.len());
+        for share in self.shares {
+            let share = share.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let offset = kept.len();
+            let place = |best: Best| {
+                let place = (best.batch as usize + offset, best.row as usize);
+                best.is_there().then_some((best.us, place))
+            };
+            places.extend(share.best.into_iter().map(place));
+            kept.extend(share.kept);
+        }
+        let places = carried(&places, (kept.len(), 0), &self.slots, self.ttl_us, moments);
+        let schema = self.schema;
+        let columns = schema.fields().len();
+        let column = move |index: usize| {
+            let null = new_null_array(schema.field(index).data_type(), 1);
+            let kept = kept.iter().map(|batch| batch.column(index).as_ref());
+            let arrays: Vec<_> = kept.chain([null.as_ref()]).collect();
+            Ok(interleave(&arrays, &places)?)
+        };
+        on_all_cores(columns, column).await
+    }
+}
+
+/// Where the values of each entity row are kept: those of its slot, or of the newest slot before it
+/// that has some.
+fn carried(
+    own: &[Option<(i64, (usize, usize))>],
+    nowhere: (usize, usize),
+    slots: &Slots,
+    ttl_us: Option<i64>,
+    moments: &Moments,
+) -> Vec<(usize, usize)> {
+    let mut places = vec![nowhere; moments.us.len()];
+    for of_key in slots.by_key() {
+        let mut newest = None;
+        for slot in of_key {
+            newest = own[slot].or(newest);
+            let Some((us, place)) = newest else { continue };
+            let row = slots.rows[slot] as usize;
+            if ttl_us.is_none_or(|ttl| moments.age(row, us) <= ttl) {
+                places[row] = place;
+            }
+        }
+    }
+    places
+}
+
+impl Share {
+    fn push(&mut self, rows: &Rows<'_>, found: &[Found]) -> Result<(), Error> {
+        if rows.created.is_some() && self.created.is_empty() {
+            self.created = vec![None; self.best.len()];
+        }
         let batch = self.kept.len() as u32;
         let mut touched = Vec::new();
-        for (row, slot) in self.find(rows).into_iter().enumerate() {
-            let us = rows.us.value(row);
-            let slot = slot as usize;
-            if slot == NO_SLOT as usize || !self.best.is_beaten(slot, us, || rows.tie(row)) {
+        for (row, slot) in found {
+            let us = rows.us.value(*row as usize);
+            let slot = *slot as usize;
+            if !self.is_beaten(slot, us, rows, *row as usize) {
                 continue;
             }
-            if self.best.places[slot].batch != batch {
+            if self.best[slot].batch != batch {
                 touched.push(slot);
             }
-            let place = Place {
+            self.best[slot] = Best {
+                us,
                 batch,
-                row: row as u32,
+                row: *row,
+                file: rows.file,
             };
-            self.best.set(slot, us, rows.tie(row), place);
+            if rows.created.is_some() {
+                self.created[slot] = rows.created(*row as usize);
+            }
         }
         if touched.is_empty() {
             return Ok(());
         }
         let mut indices = Vec::with_capacity(touched.len());
         for slot in touched {
-            let place = &mut self.best.places[slot];
-            let row = std::mem::replace(&mut place.row, indices.len() as u32);
-            indices.push(row);
+            let best = &mut self.best[slot];
+            indices.push(std::mem::replace(&mut best.row, indices.len() as u32));
         }
         let taken = take_record_batch(&rows.features, &UInt32Array::from(indices))?;
         self.kept_rows += taken.num_rows();
         self.kept.push(taken);
-        if self.kept_rows > SLACK_ROWS && self.kept_rows > 2 * self.slots.rows.len() {
+        if self.kept_rows > SLACK_ROWS && self.kept_rows > 2 * self.best.len() {
             self.compact()?;
         }
         Ok(())
     }
 
-    /// The slot of each row. A pass of its own: the processor looks for many rows at once.
-    fn find(&self, rows: &Rows<'_>) -> Vec<u32> {
-        let ttl_us = self.ttl_us.unwrap_or(i64::MAX);
-        let slot = |number: Option<u32>, us| match number {
-            Some(number) => self.slots.find(number, us, ttl_us),
-            None => NO_SLOT,
-        };
-        let given = rows.numbers.iter().zip(rows.us.values());
-        let mut slots: Vec<u32> = given.map(|(number, us)| slot(*number, *us)).collect();
-        if rows.us.null_count() > 0 {
-            let without_time = (0..slots.len()).filter(|row| rows.us.is_null(*row));
-            without_time.for_each(|row| slots[row] = NO_SLOT);
+    fn is_beaten(&self, slot: usize, us: i64, rows: &Rows<'_>, row: usize) -> bool {
+        let best = &self.best[slot];
+        if us != best.us || !best.is_there() {
+            return us > best.us || !best.is_there();
         }
-        slots
+        let there = Tie {
+            created: self.created.get(slot).copied().flatten(),
+            file: Reverse(best.file),
+        };
+        let new = Tie {
+            created: rows.created(row),
+            file: Reverse(rows.file),
+        };
+        new > there
     }
 
     fn compact(&mut self) -> Result<(), Error> {
-        let mut indices = Vec::new();
-        let places = self.best.places.iter_mut();
-        for place in places.filter(|place| place.is_somewhere()) {
-            indices.push((place.batch as usize, place.row as usize));
-            *place = Place {
-                batch: 0,
-                row: indices.len() as u32 - 1,
-            };
+        let mut indices = Vec::with_capacity(self.best.len());
+        let there = self.best.iter_mut().filter(|best| best.is_there());
+        for best in there {
+            indices.push((best.batch as usize, best.row as usize));
+            (best.batch, best.row) = (0, indices.len() as u32 - 1);
         }
         let batches: Vec<&RecordBatch> = self.kept.iter().collect();
         let compacted = interleave_record_batch(&batches, &indices)?;
         self.kept_rows = compacted.num_rows();
         self.kept = vec![compacted];
         Ok(())
-    }
-
-    /// Takes what another one found in other files of the same view.
-    pub(crate) fn merge(&mut self, other: Self) {
-        let offset = self.kept.len() as u32;
-        self.kept_rows += other.kept_rows;
-        self.kept.extend(other.kept);
-        for (slot, mut place) in other.best.places.into_iter().enumerate() {
-            let (us, tie) = (other.best.us[slot], other.best.ties[slot]);
-            if place.is_somewhere() && self.best.is_beaten(slot, us, || tie) {
-                place.batch += offset;
-                self.best.set(slot, us, tie, place);
-            }
-        }
-    }
-
-    /// The feature columns for all entity rows, in their order.
-    pub(crate) fn finish(self, moments: &Moments) -> Result<Vec<ArrayRef>, Error> {
-        let nowhere = (self.kept.len(), 0);
-        let mut places = vec![nowhere; moments.us.len()];
-        for slots in &self.slots.keys {
-            let mut newest = None;
-            for slot in slots.clone() {
-                let slot = slot as usize;
-                let own = self.best.places[slot];
-                if own.is_somewhere() {
-                    newest = Some((self.best.us[slot], own));
-                }
-                let Some((us, place)) = newest else { continue };
-                let row = self.slots.rows[slot] as usize;
-                let in_time = |ttl| moments.age(row, us) <= ttl;
-                if self.ttl_us.is_none_or(in_time) {
-                    places[row] = (place.batch as usize, place.row as usize);
-                }
-            }
-        }
-        let columns = self
-            .schema
-            .fields()
-            .iter()
-            .enumerate()
-            .map(|(index, field)| {
-                let null = new_null_array(field.data_type(), 1);
-                let kept = self.kept.iter().map(|batch| batch.column(index).as_ref());
-                let arrays: Vec<_> = kept.chain([null.as_ref()]).collect();
-                Ok(interleave(&arrays, &places)?)
-            });
-        columns.collect()
     }
 }

@@ -11,9 +11,10 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema};
 use proptest::prelude::*;
 
-use super::as_of::{AsOf, Rows, Slots};
+use super::as_of::{AsOf, Rows};
 use super::entities::EntityRows;
 use super::keys::Keys;
+use super::slots::Slots;
 
 #[derive(Debug, Clone)]
 struct EntityRow {
@@ -76,7 +77,7 @@ fn expected(entities: &[EntityRow], view: &[ViewRow], ttl: Option<i64>) -> Vec<O
     entities.iter().map(newest).collect()
 }
 
-/// The join, with the files given to two workers and read in small batches.
+/// The join, with the files read in either order, in small batches, and the slots in several shares.
 fn joined(
     entities: &[EntityRow],
     view: &[ViewRow],
@@ -104,16 +105,16 @@ fn joined(
         DataType::Int64,
         true,
     )]));
-    let mut workers = [0, 1].map(|_| AsOf::new(slots.clone(), ttl, schema.clone()));
-    for file in 0..3u32 {
+    let all = AsOf::new(slots, ttl, schema.clone(), 2);
+    for nth in 0..3u32 {
+        let file = if turn { 2 - nth } else { nth };
         let of_file: Vec<&ViewRow> = view.iter().filter(|row| row.file == file).collect();
-        let worker = &mut workers[(file as usize + usize::from(turn)) % 2];
         for rows in of_file.chunks(batch_rows) {
             let keys_of: ArrayRef = Arc::new(rows.iter().map(|r| r.key).collect::<Int64Array>());
             let values: ArrayRef = Arc::new(rows.iter().map(|r| r.value).collect::<Int64Array>());
             let us: TimestampMicrosecondArray = rows.iter().map(|r| r.us).collect();
             let created: TimestampMicrosecondArray = rows.iter().map(|r| r.created).collect();
-            let pushed = worker.push(&Rows {
+            let pushed = all.push(&Rows {
                 numbers: &keys.find(&[keys_of], rows.len()).unwrap(),
                 us: &us,
                 created: Some(&created),
@@ -123,9 +124,11 @@ fn joined(
             pushed.unwrap();
         }
     }
-    let [mut all, other] = workers;
-    all.merge(other);
-    let found = all.finish(&rows.moments).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let found = runtime
+        .unwrap()
+        .block_on(all.finish(&rows.moments))
+        .unwrap();
     found[0].as_primitive::<Int64Type>().iter().collect()
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::types::Float64Type;
 use arrow_array::{Array as _, ArrayRef, Int64Array};
 use arrow_cast::cast;
 use arrow_row::{RowConverter, SortField};
@@ -17,10 +17,10 @@ pub(crate) enum Keys {
     /// A view without entities: all rows are about the same.
     One,
     Whole(HashMap<i64, u32, ahash::RandomState>),
-    /// Whole numbers close together, such as ids that were counted: a list finds them sooner.
+    /// Whole numbers close together, such as ids that were counted: each is its own number.
     Counted {
         first: i64,
-        numbers: Vec<Option<u32>>,
+        places: u32,
     },
     Rows {
         converter: RowConverter,
@@ -28,10 +28,13 @@ pub(crate) enum Keys {
     },
 }
 
+/// In place of the number of a key: one with a null, which is about nothing, or one that nobody asks
+/// for.
+pub(crate) const NO_KEY: u32 = u32::MAX;
+
 impl Keys {
     /// Numbers the keys of the entity rows, given as columns that are named for messages and
-    /// the types that the view's table has for them; gives the number of each row, `None` for a
-    /// key with a null, which is about nothing.
+    /// the types that the view's table has for them; gives the number of each row, or [`NO_KEY`].
     ///
     /// # Errors
     /// When a column can never equal the table's, such as text against a number.
@@ -39,9 +42,9 @@ impl Keys {
         columns: &[(String, ArrayRef)],
         types: &[DataType],
         rows: usize,
-    ) -> Result<(Self, Vec<Option<u32>>), Error> {
+    ) -> Result<(Self, Vec<u32>), Error> {
         if columns.is_empty() {
-            return Ok((Self::One, vec![Some(0); rows]));
+            return Ok((Self::One, vec![0; rows]));
         }
         let columns = columns
             .iter()
@@ -51,7 +54,9 @@ impl Keys {
         if let [column] = columns.as_slice()
             && column.data_type() == &DataType::Int64
         {
-            return Ok(whole(column));
+            let keys = whole(column.as_primitive());
+            let numbers = keys.find(std::slice::from_ref(column), rows)?;
+            return Ok((keys, numbers));
         }
         let fields = columns
             .iter()
@@ -60,41 +65,39 @@ impl Keys {
         let encoded = converter.convert_columns(&columns)?;
         let mut numbers = HashMap::with_hasher(ahash::RandomState::new());
         let of_rows = (0..rows).map(|row| {
-            columns.iter().all(|c| c.is_valid(row)).then(|| {
-                let next = numbers.len() as u32;
-                *numbers
-                    .entry(Box::from(encoded.row(row).data()))
-                    .or_insert(next)
-            })
+            if columns.iter().any(|c| c.is_null(row)) {
+                return NO_KEY;
+            }
+            let next = numbers.len() as u32;
+            *numbers
+                .entry(Box::from(encoded.row(row).data()))
+                .or_insert(next)
         });
         let of_rows = of_rows.collect();
         Ok((Self::Rows { converter, numbers }, of_rows))
     }
 
-    /// The numbers of the keys in rows of the view; `None` for keys that nobody asks for.
-    pub(crate) fn find(
-        &self,
-        columns: &[ArrayRef],
-        rows: usize,
-    ) -> Result<Vec<Option<u32>>, Error> {
+    /// The numbers of the keys in rows of the view, or [`NO_KEY`].
+    pub(crate) fn find(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>, Error> {
         Ok(match self {
-            Self::One => vec![Some(0); rows],
+            Self::One => vec![0; rows],
             Self::Whole(numbers) => {
                 let column = widened(&columns[0])?;
-                let column = column.as_primitive::<Int64Type>();
-                column
-                    .iter()
-                    .map(|key| numbers.get(&key?).copied())
-                    .collect()
+                let number = |key| numbers.get(&key).copied().unwrap_or(NO_KEY);
+                of_each(column.as_primitive(), number)
             }
-            Self::Counted { first, numbers } => {
+            Self::Counted { first, places } => {
                 let column = widened(&columns[0])?;
-                let column = column.as_primitive::<Int64Type>();
                 let number = |key: i64| {
-                    let place = usize::try_from(key.checked_sub(*first)?).ok()?;
-                    *numbers.get(place)?
+                    // Keys before the first wrap around to what is far behind the last.
+                    let place = key.wrapping_sub(*first) as u64;
+                    if place < u64::from(*places) {
+                        place as u32
+                    } else {
+                        NO_KEY
+                    }
                 };
-                column.iter().map(|key| number(key?)).collect()
+                of_each(column.as_primitive(), number)
             }
             Self::Rows { converter, numbers } => {
                 let columns = columns.iter().map(widened).collect::<Result<Vec<_>, _>>()?;
@@ -102,43 +105,47 @@ impl Keys {
                 // A row with a null encodes to bytes that no key without one has.
                 encoded
                     .iter()
-                    .map(|row| numbers.get(row.data()).copied())
+                    .map(|row| numbers.get(row.data()).copied().unwrap_or(NO_KEY))
                     .collect()
             }
         })
     }
 }
 
-fn whole(column: &ArrayRef) -> (Keys, Vec<Option<u32>>) {
-    let mut numbers = HashMap::with_hasher(ahash::RandomState::new());
-    let column: &Int64Array = column.as_primitive();
-    let of_rows = column.iter().map(|key| {
-        let next = numbers.len() as u32;
-        Some(*numbers.entry(key?).or_insert(next))
-    });
-    let of_rows = of_rows.collect();
-    let keys = counted(&numbers).unwrap_or(Keys::Whole(numbers));
-    (keys, of_rows)
+fn of_each(column: &Int64Array, number: impl Fn(i64) -> u32) -> Vec<u32> {
+    if column.null_count() == 0 {
+        return column.values().iter().map(|key| number(*key)).collect();
+    }
+    column
+        .iter()
+        .map(|key| key.map_or(NO_KEY, &number))
+        .collect()
 }
 
-/// The most places of a list for each key in it: one of half that size is as large as a map.
-const PLACES_A_KEY: usize = 8;
+/// The most places for each key of [`Keys::Counted`]: with more of them a map is smaller.
+const PLACES_A_KEY: usize = 4;
 
-fn counted(numbers: &HashMap<i64, u32, ahash::RandomState>) -> Option<Keys> {
-    let first = *numbers.keys().min()?;
-    let last = *numbers.keys().max()?;
-    let places = usize::try_from(last.checked_sub(first)?).ok()?;
-    if places / PLACES_A_KEY >= numbers.len() {
+fn whole(column: &Int64Array) -> Keys {
+    if let Some(counted) = counted(column) {
+        return counted;
+    }
+    let mut numbers = HashMap::with_hasher(ahash::RandomState::new());
+    for key in column.iter().flatten() {
+        let next = numbers.len() as u32;
+        numbers.entry(key).or_insert(next);
+    }
+    Keys::Whole(numbers)
+}
+
+fn counted(column: &Int64Array) -> Option<Keys> {
+    let first = column.iter().flatten().min()?;
+    let last = column.iter().flatten().max()?;
+    let places = usize::try_from(last.checked_sub(first)?).ok()? + 1;
+    if places / PLACES_A_KEY > column.len() {
         return None;
     }
-    let mut list = vec![None; places + 1];
-    for (key, number) in numbers {
-        list[(key - first) as usize] = Some(*number);
-    }
-    Some(Keys::Counted {
-        first,
-        numbers: list,
-    })
+    let places = u32::try_from(places).ok()?;
+    Some(Keys::Counted { first, places })
 }
 
 /// Whole numbers as 64 bits, all else as it is.
@@ -206,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    fn one(column: ArrayRef, table: DataType) -> Result<(Keys, Vec<Option<u32>>), Error> {
+    fn one(column: ArrayRef, table: DataType) -> Result<(Keys, Vec<u32>), Error> {
         let rows = column.len();
         Keys::new(&[("id".to_owned(), column)], &[table], rows)
     }
@@ -214,23 +221,25 @@ mod tests {
     #[test]
     fn whole_numbers_of_any_width_are_the_same_key() {
         let (keys, rows) = one(Arc::new(Int32Array::from(vec![7, 8, 7])), DataType::Int64).unwrap();
-        assert_eq!(rows, [Some(0), Some(1), Some(0)]);
+        assert_eq!(rows, [0, 1, 0]);
         let table: ArrayRef = Arc::new(Int64Array::from(vec![Some(8), None, Some(9)]));
-        assert_eq!(keys.find(&[table], 3).unwrap(), [Some(1), None, None]);
+        assert_eq!(keys.find(&[table], 3).unwrap(), [1, NO_KEY, NO_KEY]);
     }
 
     #[test]
     fn keys_far_from_each_other_are_found_as_those_close_together() {
         let extremes = vec![i64::MIN, 0, i64::MAX];
-        for given in [vec![5, 6, 9], vec![-3, -1], extremes] {
+        let thin = vec![5, 6, 100];
+        for given in [vec![5, 7, 8], vec![-3, -1], thin, extremes] {
             let (keys, rows) =
                 one(Arc::new(Int64Array::from(given.clone())), DataType::Int64).unwrap();
-            let asked = [given, vec![4, 7, i64::MIN + 1, i64::MAX - 1]].concat();
+            let others = vec![4, 9, i64::MIN + 1, i64::MAX - 1];
+            let asked = [given, others].concat();
             let count = asked.len();
             let found = keys
                 .find(&[Arc::new(Int64Array::from(asked))], count)
                 .unwrap();
-            assert_eq!(found, [rows, vec![None; 4]].concat());
+            assert_eq!(found, [rows, vec![NO_KEY; 4]].concat());
         }
     }
 
@@ -238,7 +247,7 @@ mod tests {
     fn floats_of_pandas_are_whole_numbers_unless_they_have_a_fraction() {
         let floats = Float64Array::from(vec![Some(7.0), None, Some(7.5)]);
         let (_, rows) = one(Arc::new(floats), DataType::Int32).unwrap();
-        assert_eq!(rows, [Some(0), None, None]);
+        assert_eq!(rows, [0, NO_KEY, NO_KEY]);
     }
 
     #[test]
@@ -246,6 +255,6 @@ mod tests {
         let text = || Arc::new(StringArray::from(vec!["7"]));
         assert!(one(text(), DataType::Int64).is_err());
         let (keys, _) = one(text(), DataType::Utf8).unwrap();
-        assert_eq!(keys.find(&[text()], 1).unwrap(), [Some(0)]);
+        assert_eq!(keys.find(&[text()], 1).unwrap(), [0]);
     }
 }

@@ -15,6 +15,7 @@ mod range;
 mod read;
 mod request;
 mod scan;
+mod slots;
 mod spine;
 
 pub use entities::EntityRows;

@@ -10,15 +10,17 @@ use arrow_array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::as_of::{AsOf, Rows, Slots};
+use super::as_of::{AsOf, Rows};
 use super::columns::Columns;
 use super::entities::Moments;
 use super::keys::Keys;
 use super::request::{HistoricalRequest, ViewUse};
 use super::scan::{self, Only, Scan, Times};
+use super::slots::Slots;
 use crate::FeatureStore;
+use crate::cores;
 use crate::error::Error;
 use crate::on_demand::ViewColumns;
 use crate::table::{self, TableRef};
@@ -106,13 +108,19 @@ impl FeatureStore {
         };
         let scan = Scan::plan(name, &table, &columns.all(), times.as_ref(), only).await?;
         let snapshot = scan.snapshot_id;
-        let found = if times.is_some() {
+        let _room = shared.room(AsOf::bytes(&keyed.slots, &columns)).await;
+        let schema = columns.schema.clone();
+        let workers = cores::processors();
+        let found = Arc::new(AsOf::new(keyed.slots, ttl_us, schema, workers));
+        if times.is_some() {
+            let (found, keys) = (found.clone(), keyed.keys);
+            let each =
+                move |(): &mut (), batch, piece| push(&found, &batch, &keys, &columns, piece);
             let scan = scan.with_readers(shared.readers.clone());
-            join(scan, keyed, ttl_us, columns.clone()).await?
-        } else {
-            AsOf::new(keyed.slots, ttl_us, columns.schema.clone())
-        };
-        let found = found.finish(moments)?;
+            scan.in_parallel(|| (), each).await?;
+        }
+        let found = Arc::into_inner(found).expect("the workers that shared it have ended");
+        let found = found.finish(moments).await?;
         let found = found
             .into_iter()
             .zip(&used.features)
@@ -137,9 +145,15 @@ impl FeatureStore {
 /// others read the next.
 const VIEWS_AT_ONCE: usize = 2;
 
+/// How many mebibytes the rows that are kept of these views may take: of larger ones, one is read at
+/// a time.
+const ROOM_MIB: usize = 256;
+
 /// What the reads of a request's views share.
 struct Shared {
     readers: Arc<Semaphore>,
+    /// In mebibytes.
+    room: Semaphore,
     keyed: Mutex<Vec<(KeyColumns, Keyed)>>,
 }
 
@@ -161,12 +175,19 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             readers: scan::readers(),
+            room: Semaphore::new(ROOM_MIB),
             keyed: Mutex::default(),
         }
     }
 }
 
 impl Shared {
+    /// Waits until a view may keep so many bytes; one that needs more than there is has all of it.
+    async fn room(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let mebibytes = (bytes / (1024 * 1024)).clamp(1, ROOM_MIB);
+        self.room.acquire_many(mebibytes as u32).await.ok()
+    }
+
     fn keyed(
         &self,
         columns: Vec<(String, ArrayRef)>,
@@ -238,24 +259,8 @@ fn output_names(request: &HistoricalRequest) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Reads a table, and keeps of its rows those that are the newest for some entity row.
-async fn join(
-    scan: Scan,
-    Keyed { keys, slots }: Keyed,
-    ttl_us: Option<i64>,
-    columns: Columns,
-) -> Result<AsOf, Error> {
-    let schema = columns.schema.clone();
-    let new = move || AsOf::new(slots.clone(), ttl_us, schema.clone());
-    let each = move |found: &mut AsOf, batch, piece| push(found, &batch, &keys, &columns, piece);
-    let mut parts = scan.in_parallel(new.clone(), each).await?.into_iter();
-    let mut all = parts.next().unwrap_or_else(new);
-    parts.for_each(|part| all.merge(part));
-    Ok(all)
-}
-
 fn push(
-    found: &mut AsOf,
+    found: &AsOf,
     batch: &RecordBatch,
     keys: &Keys,
     columns: &Columns,
@@ -291,4 +296,23 @@ fn push(
         features,
         file,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn views_that_keep_much_are_read_one_at_a_time() {
+        let shared = Shared::default();
+        let small = (shared.room(0).await, shared.room(1 << 20).await);
+        assert!(small.0.is_some() && small.1.is_some());
+        drop(small);
+        let large = shared.room(usize::MAX).await;
+        assert!(shared.room(0).now_or_never().is_none());
+        drop(large);
+        assert!(shared.room(usize::MAX).await.is_some());
+    }
 }

@@ -16,6 +16,7 @@ use iceberg::table::Table;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::cores::processors;
 use crate::error::Error;
 use crate::table::TableRef;
 
@@ -41,12 +42,8 @@ pub(crate) fn readers() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(processors()))
 }
 
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// Reads of more bytes leave much memory behind that is free, but the process keeps.
-const LARGE_READ_BYTES: u64 = 4 * PIECE_BYTES;
+const LARGE_READ_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Gives memory back to the system, beside what goes on, after so many bytes were read.
 pub(crate) fn give_back_memory(read_bytes: u64) {
