@@ -8,6 +8,7 @@ mod grpc;
 mod historical;
 mod models;
 mod online;
+mod parquet_file;
 mod registry;
 mod repo;
 mod stats;

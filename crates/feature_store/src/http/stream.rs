@@ -5,15 +5,11 @@ use arrow_schema::SchemaRef;
 use axum::body::{Body, Bytes};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use parquet::arrow::ArrowWriter;
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 
-use super::form::{Form, not_readable};
+use super::form::Form;
+use super::parquet_file::ParquetFile;
 use crate::error::Error;
-
-/// How much of a Parquet file is kept until its row group is written.
-const GROUP_BYTES: usize = 16 * 1024 * 1024;
+use crate::historical::give_back_memory;
 
 type Batches = BoxStream<'static, Result<RecordBatch, Error>>;
 
@@ -32,20 +28,19 @@ pub(super) async fn body(form: Form, schema: SchemaRef, batches: Batches) -> Res
         batches.try_next().await?;
     }
     let coder = Coder::new(form, &schema)?;
-    let parts = stream::try_unfold(Some((coder, batches)), |state| async move {
-        let Some((mut coder, mut batches)) = state else {
+    let parts = stream::try_unfold(Some((coder, batches, 0)), |state| async move {
+        let Some((coder, mut batches, sent)) = state else {
             return Ok(None);
         };
         let Some(rows) = batches.try_next().await? else {
-            let last = in_background(move || coder.end()).await?;
+            let last = coder.end().await?;
+            drop(batches);
+            give_back_memory(sent);
             return Ok(Some((last, None)));
         };
-        let (coder, part) = in_background(move || {
-            let part = coder.push(&rows)?;
-            Ok((coder, part))
-        })
-        .await?;
-        Ok::<_, Error>(Some((part, Some((coder, batches)))))
+        let (coder, part) = coder.push(rows).await?;
+        let sent = sent + part.len() as u64;
+        Ok::<_, Error>(Some((part, Some((coder, batches, sent)))))
     });
     let parts = parts.inspect_err(|error| {
         tracing::warn!(error = %error.message(), "a table broke off while it was sent");
@@ -66,7 +61,7 @@ async fn in_background<T: Send + 'static>(
 enum Coder {
     Csv { begun: bool, schema: SchemaRef },
     Arrow(arrow_ipc::writer::StreamWriter<Vec<u8>>),
-    Parquet(Box<ArrowWriter<Vec<u8>>>),
+    Parquet(ParquetFile),
 }
 
 impl Coder {
@@ -81,18 +76,22 @@ impl Coder {
                 Vec::new(),
                 schema,
             )?),
-            Form::Parquet => {
-                let writer =
-                    ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties(schema)));
-                Self::Parquet(Box::new(
-                    writer.map_err(|source| not_readable("Parquet", source))?,
-                ))
-            }
+            Form::Parquet => Self::Parquet(ParquetFile::new(schema)?),
         })
     }
 
-    fn push(&mut self, rows: &RecordBatch) -> Result<Vec<u8>, Error> {
-        Ok(match self {
+    async fn push(self, rows: RecordBatch) -> Result<(Self, Vec<u8>), Error> {
+        match self {
+            Self::Parquet(mut file) => {
+                let part = file.push(rows).await?;
+                Ok((Self::Parquet(file), part))
+            }
+            other => in_background(move || other.code(&rows)).await,
+        }
+    }
+
+    fn code(mut self, rows: &RecordBatch) -> Result<(Self, Vec<u8>), Error> {
+        let part = match &mut self {
             Self::Csv { begun, .. } => {
                 let mut part = Vec::new();
                 let head = !std::mem::replace(begun, true);
@@ -104,46 +103,23 @@ impl Coder {
                 writer.write(rows)?;
                 std::mem::take(writer.get_mut())
             }
-            Self::Parquet(writer) => {
-                let failed = |source| not_readable("Parquet", source);
-                writer.write(rows).map_err(failed)?;
-                if writer.in_progress_size() > GROUP_BYTES {
-                    writer.flush().map_err(failed)?;
-                }
-                std::mem::take(writer.inner_mut())
-            }
-        })
+            Self::Parquet(_) => Vec::new(),
+        };
+        Ok((self, part))
     }
 
-    fn end(self) -> Result<Vec<u8>, Error> {
+    async fn end(self) -> Result<Vec<u8>, Error> {
         Ok(match self {
             Self::Csv { begun: true, .. } => Vec::new(),
-            Self::Csv { schema, begun } => Self::Csv {
-                schema: schema.clone(),
-                begun,
+            Self::Csv { ref schema, .. } => {
+                let none = RecordBatch::new_empty(schema.clone());
+                self.code(&none)?.1
             }
-            .push(&RecordBatch::new_empty(schema))?,
             Self::Arrow(mut writer) => {
                 writer.finish()?;
                 writer.into_inner()?
             }
-            Self::Parquet(writer) => writer
-                .into_inner()
-                .map_err(|source| not_readable("Parquet", source))?,
+            Self::Parquet(file) => file.end().await?,
         })
     }
-}
-
-/// Fractions hardly repeat: a dictionary of them is made for nothing.
-fn properties(schema: &SchemaRef) -> WriterProperties {
-    let floating = schema
-        .fields()
-        .iter()
-        .filter(|f| f.data_type().is_floating());
-    floating
-        .fold(WriterProperties::builder(), |properties, field| {
-            let path = ColumnPath::from(vec![field.name().clone()]);
-            properties.set_column_dictionary_enabled(path, false)
-        })
-        .build()
 }
