@@ -14,8 +14,9 @@ Online: the newest values of 20,000 keys, ten features, 1 and 100 entities, 1 an
 Python server on SQLite with one worker. Needs a quiet machine, 4 GiB of memory and 3 GiB of disk.
 
 Growth: asgard alone, views of so many millions of rows each, joined to ``--entities`` and to ten times as
-many entity rows, and loaded into the online store: seconds and the most memory that the server held. 50
-million rows a view take 20 GiB of disk and half an hour.
+many entity rows, and loaded into the online store: seconds and the most memory that the server held. Each
+file is made, imported and removed before the next: 50 million rows a view take 10 GiB of disk, which is
+free again at the end, and a quarter of an hour.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,17 +50,10 @@ day, start = 86_400_000_000, 1_750_000_000_000_000
 keys = 100_000
 def times(n, spread):
     return pa.array(np.sort(start + rng.integers(0, spread, n)), pa.timestamp("us", "UTC"))
-most = 5_000_000
 for view in range(views):
-    for part in range(-(-rows // most)):
-        n = min(most, rows - part * most)
-        # A part has its own share of the time, as tables that grow have.
-        parts = -(-rows // most)
-        at = start + part * (60 * day // parts) + rng.integers(0, 60 * day // parts, n)
-        columns = {"id": rng.integers(0, keys, n), "event_timestamp": pa.array(np.sort(at), pa.timestamp("us", "UTC"))}
-        columns.update({f"v{view}_f{i}": rng.random(n) for i in range(features)})
-        name = f"view{view}.parquet" if parts == 1 else f"view{view}-{part}.parquet"
-        pq.write_table(pa.table(columns), f"{folder}/{name}", compression="zstd", row_group_size=500_000)
+    columns = {"id": rng.integers(0, keys, rows), "event_timestamp": times(rows, 60 * day)}
+    columns.update({f"v{view}_f{i}": rng.random(rows) for i in range(features)})
+    pq.write_table(pa.table(columns), f"{folder}/view{view}.parquet", compression="zstd", row_group_size=500_000)
 def asked(n, name):
     columns = {"id": rng.integers(0, keys, n), "event_timestamp": times(n, 60 * day)}
     pq.write_table(pa.table(columns), f"{folder}/{name}.parquet")
@@ -70,6 +65,23 @@ online = {"id": np.arange(20_000), "event_timestamp": times(20_000, day)}
 online.update({f"o_f{i}": rng.random(20_000) for i in range(features)})
 pq.write_table(pa.table(online), f"{folder}/online.parquet")
 """
+
+PART = """
+import sys, numpy as np, pyarrow as pa, pyarrow.parquet as pq
+path, view, part, parts, rows, features = sys.argv[1], *map(int, sys.argv[2:])
+rng = np.random.default_rng([7, view, part])
+share, start = 60 * 86_400_000_000 // parts, 1_750_000_000_000_000
+# A part has its own share of the time, as tables that grow have.
+at = np.sort(start + part * share + rng.integers(0, share, rows))
+columns = {"id": rng.integers(0, 100_000, rows), "event_timestamp": pa.array(at, pa.timestamp("us", "UTC"))}
+columns.update({f"v{view}_f{i}": rng.random(rows) for i in range(features)})
+pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=500_000)
+"""
+PART_ROWS = 2_500_000
+
+# What a row of a view takes on the disk, in bytes, and what all else does.
+ROW_BYTES = 64
+OTHER_BYTES = 1 << 30
 
 MEASURE = """
 import resource, time
@@ -179,18 +191,37 @@ def peak_mib(pid):
         return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
 
 
-def define(server, folder):
+def bring(server, name, path):
+    """Imports a file."""
+    with open(path, "rb") as file:
+        post(server, "/feast/tables/gold/" + name, file, "application/vnd.apache.parquet")
+
+
+def define(server, name, prefix, days):
+    """Defines the view of a table."""
+    features = [{"name": "{}_f{}".format(prefix, i), "dtype": "float64"} for i in range(FEATURES)]
+    source = {"schema": "gold", "table_name": name}
+    view = {"name": name, "entities": ["id"], "features": features, "source": source, "ttl_days": days}
+    post(server, "/feast/features", view)
+
+
+def bring_all(server, folder):
     """Imports the files and defines the views."""
-    parquet = "application/vnd.apache.parquet"
     for name, prefix, days in [("view%d" % v, "v%d" % v, 7) for v in range(VIEWS)] + [("online", "o", 0)]:
-        files = sorted(pathlib.Path(folder).glob(name + ".parquet")) or sorted(pathlib.Path(folder).glob(name + "-*.parquet"))
-        for path in files:
-            with open(path, "rb") as file:
-                post(server, "/feast/tables/gold/" + name, file, parquet)
-        features = [{"name": "{}_f{}".format(prefix, i), "dtype": "float64"} for i in range(FEATURES)]
-        source = {"schema": "gold", "table_name": name}
-        view = {"name": name, "entities": ["id"], "features": features, "source": source, "ttl_days": days}
-        post(server, "/feast/features", view)
+        bring(server, name, "{}/{}.parquet".format(folder, name))
+        define(server, name, prefix, days)
+
+
+def grow(server, folder, rows):
+    """Makes views of so many rows, a part at a time."""
+    path = folder + "/part.parquet"
+    parts = -(-rows // PART_ROWS)
+    for view in range(VIEWS):
+        for part in range(parts):
+            run(PART, path, view, part, parts, min(PART_ROWS, rows - part * PART_ROWS), FEATURES)
+            bring(server, "view%d" % view, path)
+        define(server, "view%d" % view, "v%d" % view, 7)
+    os.remove(path)
 
 
 READ = """
@@ -289,10 +320,14 @@ def growth(millions, entities):
     results = []
     print("\n| rows a view | entity rows | seconds | CPU s | peak MiB | rows/s read |\n| --- | --- | --- | --- | --- | --- |")
     for rows in millions:
+        needed, free = VIEWS * rows * ROW_BYTES + OTHER_BYTES, shutil.disk_usage(tempfile.gettempdir()).free
+        if needed > free:
+            sys.exit("{} million rows a view need {:.1f} GiB in {}, where {:.1f} GiB are free: set TMPDIR".format(
+                rows / 1e6, needed / 2**30, tempfile.gettempdir(), free / 2**30))  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="bench-features-") as folder:
-            run(DATA, folder, VIEWS, rows, entities, FEATURES)
+            run(DATA, folder, 0, 0, entities, FEATURES)
             with servers.asgard() as server:
-                define(server, folder)
+                grow(server, folder, rows)
                 for name, count in (("entities", entities), ("many", entities * 10)):
                     found = asgard_historical(server, folder, name)
                     results.append({"rows": rows, "entities": count, **found})
@@ -310,7 +345,7 @@ def side_by_side(args):
     with tempfile.TemporaryDirectory(prefix="bench-features-") as folder:
         run(DATA, folder, VIEWS, args.rows, args.entities, FEATURES)
         with servers.asgard() as server:
-            define(server, folder)
+            bring_all(server, folder)
             results = {"historical": historical(folder, server, args.peers)}
             results["materialize"] = materialize(server, ["online", "view0"])
             print("\nmaterialize: {rows} rows, {rows_per_second:.0f} rows/s".format(**results["materialize"]))
