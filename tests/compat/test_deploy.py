@@ -15,7 +15,7 @@ import requests
 
 from conftest import free_port
 from documents import TEST_TRAIN, deployed_as_printed
-from training import LONGEST_S, ROOT
+from training import LONGEST_S, ROOT, finished, upload
 
 INPUTS = {f"x{n}": [0.1 * n, -0.2 * n] for n in range(20)}
 
@@ -221,6 +221,33 @@ def left_over(data_dir):
         if b"model-server" in command and str(data_dir).encode() in command:
             found[int(entry.name)] = command
     return found
+
+
+def proofs(server):
+    folder = pathlib.Path(server.data_dir) / "serving/proofs"
+    return {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+
+
+def test_a_trained_model_is_proven_before_it_is_deployed(server):
+    """The server compares it with Python when its job has ended; replicas start from that."""
+    before = proofs(server)
+    job = finished(server, upload(server, TEST_TRAIN, "proven_ahead")["job_id"])
+    assert job["status"] == "completed", job
+    deadline = time.monotonic() + LONGEST_S
+    while not proofs(server) - before:
+        assert time.monotonic() < deadline, server.log.read_text()[-4000:]
+        time.sleep(0.1)
+    body = {"model_name": "proven_ahead", "target": "local", "replicas": 2}
+    deployment = requests.post(server.url + "/mlops/deploy", json=body, timeout=LONGEST_S).json()
+    assert deployment["status"] == "deployed", deployment
+    commands = [command.split(b"\0") for command in left_over(server.data_dir).values()]
+    own = [command for command in commands if b"proven_ahead" in command]
+    assert own and all(b"--proof" in command for command in own), own
+    answer = predict(deployment["inference_url"])
+    assert answer["engine"] == "native", answer
+    assert answer["predictions"] == central(server, "proven_ahead", "1")["predictions"]
+    assert len(proofs(server) - before) == 1
+    remove(server, deployment)
 
 
 def test_deployments_survive_kill_9_in_every_phase(server):

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deploy::{Failure, Fault, FindLogin, ImageStep, MakeImage, PullLogin};
 use images::{Images, Model, Progress, Purpose};
 use registry::ModelVersion;
-use serving::Serving;
+use serving::{Serving, Variables};
 use tracking::Tracking;
 
 use crate::failure::chain;
@@ -95,7 +95,8 @@ impl ModelImages {
         pushing: &(dyn Fn() + Send + Sync),
     ) -> Result<String, Error> {
         let to = self.images.place(&version.name, version.version)?;
-        let prepared = self.serving.prepare(version).await?;
+        let variables = Variables::default();
+        let prepared = self.serving.prepare(version, &variables).await?;
         let environment = prepared.environment.ok_or_else(|| Error::NoEnvironment {
             name: version.name.clone(),
             version: version.version,

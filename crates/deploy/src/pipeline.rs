@@ -116,7 +116,9 @@ impl Deployments {
         mut deployment: Deployment,
         version: ModelVersion,
     ) -> Result<(), Stop> {
-        let prepared = self.inner.parts.serving.prepare(&version).await;
+        let variables = deployment.order.environment.clone().into();
+        let serving = &self.inner.parts.serving;
+        let prepared = serving.prepare(&version, &variables).await;
         let model = prepared.map_err(|error| of_serving(&error))?;
         let packages = model.environment.as_ref().map_or(0, |e| e.packages.len());
         let line = format!("✓ environment of {packages} packages, model files");

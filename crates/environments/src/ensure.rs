@@ -23,16 +23,8 @@ impl Environments {
         request: &EnvironmentRequest,
         progress: &(dyn Fn(Step) + Send + Sync),
     ) -> Result<Environment, Error> {
-        let mut requirements = Self::parse_requirements(&request.requirements)?;
-        requirements.sort();
-        requirements.dedup();
-        let builder = Builder {
-            config: Arc::clone(&self.config),
-            sandbox: self.sandbox.clone(),
-            store: self.store.clone(),
-            uv: self.uv().await?.clone(),
-            interpreter: self.interpreter(request.python.as_deref()).await?,
-        };
+        let requirements = Self::sorted(request)?;
+        let builder = self.builder(self.uv().await?.clone(), request).await?;
         let input = self.input(&builder, &requirements);
         if let Some(found) = self.known(&builder, &input) {
             progress(ready(&found, true));
@@ -55,6 +47,35 @@ impl Environments {
                 work.run(ttl_ms, &progress).await
             })
             .await
+    }
+
+    /// The environment of a request, if it was built before and what its list means is known:
+    /// nothing is asked for, installed or built.
+    pub async fn find_built(&self, request: &EnvironmentRequest) -> Option<Environment> {
+        let requirements = Self::sorted(request).ok()?;
+        let uv = match self.uv.get() {
+            Some(uv) => uv.clone(),
+            None => uv::find(&self.config, &self.store.tools).await.ok()??,
+        };
+        let builder = self.builder(uv, request).await.ok()?;
+        self.known(&builder, &self.input(&builder, &requirements))
+    }
+
+    fn sorted(request: &EnvironmentRequest) -> Result<Vec<Requirement>, Error> {
+        let mut requirements = Self::parse_requirements(&request.requirements)?;
+        requirements.sort();
+        requirements.dedup();
+        Ok(requirements)
+    }
+
+    async fn builder(&self, uv: Uv, request: &EnvironmentRequest) -> Result<Builder, Error> {
+        Ok(Builder {
+            config: Arc::clone(&self.config),
+            sandbox: self.sandbox.clone(),
+            store: self.store.clone(),
+            uv,
+            interpreter: self.interpreter(request.python.as_deref()).await?,
+        })
     }
 
     /// The built environment of a list that was resolved a short time ago.

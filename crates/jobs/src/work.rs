@@ -316,8 +316,18 @@ impl Worker {
                 "a training job ended"
             );
             telemetry::count_end(&job);
+            self.announce(&job);
         }
         Ok(())
+    }
+
+    /// Says that the version of a job is complete.
+    fn announce(&self, job: &Job) {
+        let version = job.model_version.as_deref().map(str::parse);
+        if let (Status::Completed, Some(Ok(version))) = (job.status, version) {
+            let registry = &self.jobs.inner.parts.registry;
+            registry.announce(&job.request.model_name, version);
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! versions that it made itself.
 
 mod alias;
+mod announced;
 mod error;
 mod event;
 mod external;
@@ -25,6 +26,7 @@ mod stage;
 mod store;
 mod version;
 
+pub use announced::Announced;
 pub use error::Error;
 pub use http::{openapi, routes};
 pub use job_upload::{JobUpload, JobUploads};
@@ -56,6 +58,7 @@ pub struct Registry {
     db: Db,
     tracking: Tracking,
     generation: Arc<AtomicU64>,
+    announcements: tokio::sync::broadcast::Sender<Announced>,
     job_uploads: Option<JobUploads>,
     webhooks: Option<Webhooks>,
 }
@@ -96,6 +99,7 @@ impl Registry {
             db,
             tracking,
             generation: Arc::new(AtomicU64::new(0)),
+            announcements: announced::channel(),
             job_uploads: None,
             webhooks: None,
         }

@@ -76,6 +76,14 @@ impl Registry {
         new: NewVersion,
         once: bool,
     ) -> Result<ModelVersion, Error> {
+        let added = self.insert_version(new, once).await?;
+        if added.job_id.is_none() {
+            self.announce(&added.name, added.version);
+        }
+        Ok(added)
+    }
+
+    async fn insert_version(&self, new: NewVersion, once: bool) -> Result<ModelVersion, Error> {
         name::check_tags(&new.tags)?;
         if let Some(job_id) = &new.job_id {
             self.check_may_add_version(job_id, &new.name).await?;

@@ -31,6 +31,9 @@ pub struct Config {
     /// Whether models whose arithmetic asgard knows are answered without Python, once both have
     /// given the same bits.
     pub native: bool,
+    /// Whether such models are compared with Python when they are registered, one at a time, so that
+    /// their first answer need not wait for it.
+    pub prove_models: bool,
 }
 
 impl Default for Config {
@@ -46,6 +49,7 @@ impl Default for Config {
             worker_memory_bytes: None,
             copies_limit_bytes: 20 << 30,
             native: true,
+            prove_models: true,
         }
     }
 }

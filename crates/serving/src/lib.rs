@@ -28,6 +28,7 @@ mod mlmodel;
 mod model_key;
 mod model_server;
 mod models;
+mod prove;
 mod resolve;
 mod serving;
 mod signature;

@@ -26,7 +26,7 @@ use crate::variables::Variables;
 use crate::worker::{Facts, Failure, Launch, Worker, write_program};
 
 /// No MLmodel or requirements file is larger.
-const FILE_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// How long the input example may take.
 const WARM_UP: Duration = Duration::from_secs(20);
@@ -65,6 +65,20 @@ pub(crate) struct Files {
     pub(crate) folder: Folder,
     /// The environment that it was trained in, where that is known.
     pub(crate) environment: Option<Environment>,
+}
+
+/// What a process needs to serve a version.
+pub(crate) struct Prepared {
+    pub(crate) model: ModelFolder,
+    /// What a proof would be about.
+    subject: Option<Subject>,
+}
+
+impl Prepared {
+    /// Whether it may be proven yet.
+    pub(crate) fn lacks_proof(&self) -> bool {
+        self.subject.is_some() && self.model.proof.is_none()
+    }
 }
 
 /// A model version that answers.
@@ -107,7 +121,7 @@ impl Loader {
     }
 
     /// Brings the files of a version to this machine.
-    async fn files(&self, version: &ModelVersion) -> Result<Files, Error> {
+    pub(crate) async fn files(&self, version: &ModelVersion) -> Result<Files, Error> {
         let location = self.registry.location(version).await?;
         Ok(Files {
             name: version.name.clone(),
@@ -137,7 +151,7 @@ impl Loader {
     ///
     /// # Errors
     /// What is missing, in words that name the model.
-    pub(crate) async fn prepare(&self, version: &ModelVersion) -> Result<ModelFolder, Error> {
+    pub(crate) async fn prepare(&self, version: &ModelVersion) -> Result<Prepared, Error> {
         let files = self.files(version).await?;
         let described = describe(&files).await?;
         let environment = match &files.environment {
@@ -145,13 +159,22 @@ impl Loader {
             None => self.maker.environment(&files, &described).await?,
         };
         let subject = self.maker.subject(&files, &described, &environment).await;
-        Ok(ModelFolder {
+        let model = ModelFolder {
             name: files.name,
             version: files.version,
             folder: files.folder,
             environment: Some(environment),
-            proof: subject.and_then(|subject| self.maker.proofs.file(&subject)),
-        })
+            proof: None,
+        };
+        let prepared = Prepared { model, subject };
+        Ok(self.with_proof(prepared))
+    }
+
+    /// The same with what is proven about it by now.
+    pub(crate) fn with_proof(&self, mut prepared: Prepared) -> Prepared {
+        let subject = prepared.subject.as_ref();
+        prepared.model.proof = subject.and_then(|subject| self.maker.proofs.file(subject));
+        prepared
     }
 }
 
@@ -284,20 +307,30 @@ impl Maker {
     }
 }
 
+/// The environment that a model's own requirements ask for, where it has any.
+pub(crate) async fn environment_request(
+    files: &Files,
+    described: &MlModel,
+) -> Result<Option<EnvironmentRequest>, Error> {
+    let Some(listed) = read(&files.folder, "requirements.txt").await? else {
+        return Ok(None);
+    };
+    let python = read(&files.folder, "python_env.yaml").await?;
+    Ok(Some(EnvironmentRequest {
+        requirements: needed(mlmodel::requirements(&listed), described),
+        python: python.as_deref().and_then(mlmodel::python_version),
+        probe: probes(described),
+    }))
+}
+
 /// An environment made of a model's own requirements.
 async fn environment(
     environments: &Environments,
     files: &Files,
     described: &MlModel,
 ) -> Result<Environment, Error> {
-    let Some(listed) = read(&files.folder, "requirements.txt").await? else {
+    let Some(request) = environment_request(files, described).await? else {
         return Err(no_environment(files));
-    };
-    let python = read(&files.folder, "python_env.yaml").await?;
-    let request = EnvironmentRequest {
-        requirements: needed(mlmodel::requirements(&listed), described),
-        python: python.as_deref().and_then(mlmodel::python_version),
-        probe: probes(described),
     };
     let progress = |step| {
         tracing::info!(model = %files.name, ?step, "preparing the environment of a model");
@@ -337,7 +370,8 @@ impl ModelFolder {
     }
 }
 
-async fn describe(files: &Files) -> Result<MlModel, Error> {
+/// What the MLmodel file of a model says.
+pub(crate) async fn describe(files: &Files) -> Result<MlModel, Error> {
     let reason = match read(&files.folder, mlmodel::FILE).await? {
         Some(text) => match MlModel::parse(&text) {
             Ok(described) => return Ok(described),

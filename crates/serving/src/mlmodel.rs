@@ -10,6 +10,9 @@ use crate::signature::Signature;
 /// The name of the file that makes a folder a model.
 pub(crate) const FILE: &str = "MLmodel";
 
+/// The flavors that may be answered without Python.
+const NATIVE_FLAVORS: [&str; 4] = ["sklearn", "xgboost", "lightgbm", "asgard.pickle"];
+
 /// What serving needs of an MLmodel file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MlModel {
@@ -67,6 +70,12 @@ impl MlModel {
                 .saved_input_example_info
                 .and_then(|info| Some(info.get("artifact_path")?.as_str()?.to_owned())),
         })
+    }
+
+    /// Whether it is of a kind that may be answered without Python.
+    pub(crate) fn may_be_native(&self) -> bool {
+        let mut flavors = NATIVE_FLAVORS.iter();
+        flavors.any(|flavor| self.flavors.contains_key(*flavor))
     }
 }
 

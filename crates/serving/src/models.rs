@@ -1,7 +1,7 @@
 //! The models that are ready: found by version, loaded once, stopped when idle, deleted or least
 //! recently used beyond the bounds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::folder;
 use crate::load::{Loader, Model};
+use crate::model_server::ModelFolder;
+use crate::variables::Variables;
 
 /// How long a failure to load is answered without another attempt.
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
@@ -42,7 +44,9 @@ type Loading = Shared<BoxFuture<'static, Result<Arc<Model>, Arc<Error>>>>;
 #[derive(Clone)]
 struct Slot {
     loading: Loading,
-    asked: Instant,
+    begun: Instant,
+    /// Whether anybody wants an answer of it.
+    wanted: bool,
 }
 
 impl Slot {
@@ -52,7 +56,7 @@ impl Slot {
     }
 
     fn failed_long_ago(&self) -> bool {
-        matches!(self.loading.peek(), Some(Err(_))) && self.asked.elapsed() > FAILURE_KEPT
+        matches!(self.loading.peek(), Some(Err(_))) && self.begun.elapsed() > FAILURE_KEPT
     }
 }
 
@@ -60,6 +64,8 @@ impl Slot {
 pub(crate) struct Models {
     loader: Loader,
     slots: Mutex<HashMap<Key, Slot>>,
+    /// Those that were loaded unasked, and have no engine but Python.
+    python: Mutex<HashSet<Key>>,
     memory_bytes: u64,
     stop: CancellationToken,
 }
@@ -69,7 +75,8 @@ impl Models {
         let memory_bytes = loader.maker.config.memory_bytes();
         Self {
             loader,
-            slots: Mutex::new(HashMap::new()),
+            slots: Mutex::default(),
+            python: Mutex::default(),
             memory_bytes,
             stop: CancellationToken::new(),
         }
@@ -80,7 +87,7 @@ impl Models {
         if self.stop.is_cancelled() {
             return Err(Error::Stopping);
         }
-        let (loading, ready) = self.slot(version);
+        let (loading, ready) = self.slot(version, true);
         let model = loading.await?;
         model.touch();
         if !ready {
@@ -93,18 +100,62 @@ impl Models {
         &self.loader
     }
 
-    fn slot(&self, version: &ModelVersion) -> (Loading, bool) {
+    /// Loads a model that nobody has asked for, for what is learned by that, and stops it again
+    /// unless somebody asks for it meanwhile.
+    pub(crate) async fn load_unasked(&self, version: &ModelVersion) -> Result<(), Error> {
+        let (loading, _) = self.slot(version, false);
+        let loaded = loading.await;
         let key = Key::of(version);
         let mut slots = self.lock();
-        if let Some(slot) = slots.get(&key)
+        if slots.get(&key).is_some_and(|slot| !slot.wanted) {
+            slots.remove(&key);
+        }
+        drop(slots);
+        if loaded?.native.is_none() {
+            lock(&self.python).insert(key);
+        }
+        Ok(())
+    }
+
+    /// Whether it was found that only Python answers for a version.
+    pub(crate) fn is_python(&self, version: &ModelVersion) -> bool {
+        lock(&self.python).contains(&Key::of(version))
+    }
+
+    /// Has all on this machine that a process needs to serve a version. A proof that is under way is
+    /// joined, and one that is missing made: each of the version's processes would make its own.
+    ///
+    /// # Errors
+    /// What is missing, in words that name the model.
+    pub(crate) async fn prepare(
+        &self,
+        version: &ModelVersion,
+        variables: &Variables,
+    ) -> Result<ModelFolder, Error> {
+        let mut prepared = self.loader.prepare(version).await?;
+        // What is proven with other variables is no proof.
+        if prepared.lacks_proof() && variables.is_empty() {
+            // Why it fails will be told by the process.
+            let _ = self.prove(version).await;
+            prepared = self.loader.with_proof(prepared);
+        }
+        Ok(prepared.model)
+    }
+
+    fn slot(&self, version: &ModelVersion, wanted: bool) -> (Loading, bool) {
+        let key = Key::of(version);
+        let mut slots = self.lock();
+        if let Some(slot) = slots.get_mut(&key)
             && !slot.failed_long_ago()
         {
+            slot.wanted |= wanted;
             return (slot.loading.clone(), slot.model().is_some());
         }
         let loading = self.begin(version.clone());
         let slot = Slot {
             loading: loading.clone(),
-            asked: Instant::now(),
+            begun: Instant::now(),
+            wanted,
         };
         slots.insert(key, slot);
         (loading, false)
@@ -205,6 +256,10 @@ impl Models {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

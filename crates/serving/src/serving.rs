@@ -67,18 +67,28 @@ impl Serving {
         }))
     }
 
-    /// Stops idle and deleted models until `shutdown`, then all of them.
-    pub async fn work(self, shutdown: CancellationToken) {
-        self.0.models.work(shutdown).await;
+    /// Stops idle and deleted models and proves new ones until `shutdown`, then stops all of them.
+    /// What is registered after this call is proven.
+    pub fn work(self, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
+        let announced = self.0.registry.announced();
+        async move {
+            let models = &self.0.models;
+            let proving = models.prove_announced(announced, shutdown.clone());
+            tokio::join!(models.work(shutdown.clone()), proving);
+        }
     }
 
     /// Has the files of a version and its environment ready on this machine, for a process of its
-    /// own to serve it.
+    /// own to serve it, whose model's code finds `variables`.
     ///
     /// # Errors
     /// What is missing, in words that name the model.
-    pub async fn prepare(&self, version: &ModelVersion) -> Result<ModelFolder, Error> {
-        self.0.models.loader().prepare(version).await
+    pub async fn prepare(
+        &self,
+        version: &ModelVersion,
+        variables: &Variables,
+    ) -> Result<ModelFolder, Error> {
+        self.0.models.prepare(version, variables).await
     }
 
     /// Asks a model.

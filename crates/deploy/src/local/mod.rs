@@ -148,7 +148,8 @@ impl Local {
         let name = &deployment.order.model_name;
         let found = self.registry.resolve(name, &Selector::Number(number)).await;
         let version = found.map_err(|e| e.to_string())?;
-        let prepared = self.serving.prepare(&version).await;
+        let variables = deployment.order.environment.clone().into();
+        let prepared = self.serving.prepare(&version, &variables).await;
         prepared.map_err(|e| e.to_string())
     }
 

@@ -37,9 +37,6 @@ const MOST_KEPT_BYTES: u64 = 1 << 30;
 /// No head is longer.
 const MOST_HEAD_BYTES: u32 = 1 << 20;
 
-/// The flavors that may be answered without Python.
-const FLAVORS: [&str; 4] = ["sklearn", "xgboost", "lightgbm", "asgard.pickle"];
-
 /// What a proof is about: a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subject(String);
@@ -71,10 +68,7 @@ impl Subject {
         environment: &Environment,
         variables: &Variables,
     ) -> Option<Self> {
-        if !FLAVORS
-            .iter()
-            .any(|flavor| described.flavors.contains_key(*flavor))
-        {
+        if !described.may_be_native() {
             return None;
         }
         let folder = folder.to_owned();

@@ -9,4 +9,5 @@ mod hostile;
 mod lifecycle;
 mod model_server;
 mod parity;
+mod proofs;
 mod setup;

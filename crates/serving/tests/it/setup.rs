@@ -32,6 +32,7 @@ const TRAINING: &str = include_str!("models.py");
 /// Serving over a database, an artifact store and a Python environment of their own.
 pub(crate) struct Stage {
     pub(crate) registry: Registry,
+    pub(crate) serving: Serving,
     router: Router,
     environment: Environment,
     trained: PathBuf,
@@ -75,6 +76,7 @@ impl Stage {
         let router = door.guard(serving::routes(serving.clone()).into_router());
         Self {
             registry,
+            serving,
             router,
             environment,
             trained,
