@@ -38,8 +38,19 @@ def build(server, what, *more):
 
 @pytest.fixture(scope="module")
 def model(server):
+    known = proofs(server)
     completed(server, TEST_TRAIN, "image model")
+    # From then on the image is always the same: it has the proof.
+    deadline = time.monotonic() + LONGEST_S
+    while not proofs(server) - known:
+        assert time.monotonic() < deadline, server.log.read_text()[-4000:]
+        time.sleep(0.1)
     return "image model"
+
+
+def proofs(server):
+    folder = server.data_dir / "serving/proofs"
+    return {entry.name for entry in folder.iterdir()} if folder.exists() else set()
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +71,10 @@ def layout(server, model, base, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def answering(command, port):
-    """A container that is started by the command, when it answers."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def answering(command, port, log):
+    """A container that is started by the command and writes into a file, when it answers."""
+    with open(log, "w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 180
         while True:
@@ -71,7 +83,7 @@ def answering(command, port):
                     break
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                raise AssertionError(f"{command} does not answer:\n{process.communicate()[0]}")
+                raise AssertionError(f"{command} does not answer:\n{log.read_text()}")
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -121,6 +133,26 @@ def test_labels_name_where_the_model_comes_from(server, layout):
     assert config["config"]["User"] == "10001:10001"
 
 
+def test_the_proof_of_the_model_lies_beside_it_and_holds_there(server, model, layout, tmp_path):
+    """Whoever starts the image answers natively, and no Python is started for it."""
+    needs_bubblewrap()
+    manifest, config = start_of(layout[0])
+    for layer in manifest["layers"]:
+        with open(blob(layout[0], layer), "rb") as packed:
+            containers.unpack(packed, layer["mediaType"], tmp_path / "root")
+    proof = (tmp_path / "root/asgard/proof").read_bytes()
+    assert proof in [file.read_bytes() for file in (server.data_dir / "serving/proofs").iterdir()]
+    port = free_port()
+    sandbox = containers.sandbox(tmp_path / "root", config["config"])
+    start = [*config["config"]["Entrypoint"], "--listen", f"127.0.0.1:{port}", "--log-level", "info"]
+    with answering([*sandbox, *start], port, tmp_path / "log") as url:
+        equals_central(server, model, url)
+        answer = requests.post(url + "/predict", json={"inputs": INPUTS}, timeout=60).json()
+        assert answer["engine"] == "native", answer
+    ready = [line for line in (tmp_path / "log").read_text().splitlines() if "a model is ready" in line]
+    assert len(ready) == 1 and "python_ms" not in ready[0], ready
+
+
 def test_skopeo_takes_the_layout_and_the_archive(server, model, base, layout, tmp_path):
     skopeo = program("skopeo")
     folder, document = layout
@@ -154,7 +186,7 @@ def test_the_image_answers_as_the_server_does(server, model, base, tmp_path):
     port = free_port()
     sandbox = containers.sandbox(tmp_path / "root", config["config"])
     start = [*config["config"]["Entrypoint"], "--listen", f"127.0.0.1:{port}"]
-    with answering([*sandbox, *start], port) as url:
+    with answering([*sandbox, *start], port, tmp_path / "log") as url:
         equals_central(server, model, url)
 
 
@@ -196,7 +228,7 @@ def test_podman_pulls_the_image_by_its_digest_and_runs_it(server, model, base, t
             assert not (reason := problem(document["reference"], "--help")), reason
             port = free_port()
             start = [*run, document["reference"], "--listen", f"127.0.0.1:{port}"]
-            with answering(start, port) as url:
+            with answering(start, port, tmp_path / "log") as url:
                 equals_central(server, model, url)
         finally:
             subprocess.run([*command, "rm", "--all", "--force"], capture_output=True, timeout=LONGEST_S)

@@ -110,6 +110,7 @@ impl ModelImages {
             version: prepared.version,
             folder: prepared.folder.to_path_buf(),
             environment,
+            proof: prepared.proof,
             origin: self.origin(version).await,
         };
         let purpose = Purpose::Model(Box::new(model));

@@ -12,7 +12,7 @@ use crate::digest::{Digest, of_reader};
 use crate::document::{CONFIG, CREATED, Descriptor, MANIFEST, Manifest};
 use crate::error::Error;
 use crate::glibc::{Glibc, OLDEST};
-use crate::layer::{MODEL, PROGRAM, Recipe, environment_path};
+use crate::layer::{MODEL, PROGRAM, PROOF, Recipe, environment_path};
 use crate::memory::Made;
 use crate::tree::USER;
 
@@ -31,6 +31,9 @@ pub struct Model {
     /// Holds the MLmodel file.
     pub folder: PathBuf,
     pub environment: Environment,
+    /// What the model server knows of the model from before, in a file that it can read: with it
+    /// a model that is answered without Python answers at once.
+    pub proof: Option<PathBuf>,
     /// The run, job and commit that it comes from, as far as they are known, by label.
     pub origin: BTreeMap<String, String>,
 }
@@ -125,6 +128,7 @@ impl Images {
                 program,
                 Recipe::Model {
                     folder: model.folder.clone(),
+                    proof: model.proof.clone(),
                 },
             ],
             Purpose::Server => vec![Recipe::Folder { path: DATA }, program],
@@ -320,8 +324,12 @@ fn model_server(program: String, model: &Model) -> Vec<String> {
         "none",
         "--insecure-allow-anonymous",
     ];
-    let words = words.map(str::to_owned);
-    std::iter::once(program).chain(words).collect()
+    let mut words = words.map(str::to_owned).to_vec();
+    if model.proof.is_some() {
+        words.extend(["--proof".to_owned(), format!("/{PROOF}")]);
+    }
+    words.insert(0, program);
+    words
 }
 
 /// The label that lists all packages with their versions.

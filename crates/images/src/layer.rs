@@ -14,6 +14,7 @@ use crate::tree::Tree;
 /// Where an image holds what asgard puts into it.
 pub(crate) const PROGRAM: &str = "asgard/bin/asgard";
 pub(crate) const MODEL: &str = "asgard/model";
+pub(crate) const PROOF: &str = "asgard/proof";
 const ENVIRONMENTS: &str = "asgard/environments";
 
 /// Changes when the same content would be written as other bytes.
@@ -29,8 +30,11 @@ pub(crate) enum Recipe {
     },
     /// This program, by the digest of its file.
     Program { file: PathBuf, digest: String },
-    /// A model's folder. Its files may change, so nothing is remembered.
-    Model { folder: PathBuf },
+    /// A model's folder, and what is proven about it. Its files may change, so nothing is remembered.
+    Model {
+        folder: PathBuf,
+        proof: Option<PathBuf>,
+    },
     /// Folders that the image's user may write, where a volume may be mounted.
     Folder { path: &'static str },
 }
@@ -69,9 +73,13 @@ impl Recipe {
                 interpreter,
             } => environment_tree(&mut tree, environment, interpreter)?,
             Self::Program { file, .. } => tree.program(PROGRAM, file),
-            Self::Model { folder } => tree
-                .all_of(folder, Path::new(MODEL), &|_| false)
-                .map_err(Error::file("read the model's folder", folder))?,
+            Self::Model { folder, proof } => {
+                tree.all_of(folder, Path::new(MODEL), &|_| false)
+                    .map_err(Error::file("read the model's folder", folder))?;
+                if let Some(proof) = proof {
+                    tree.file(PROOF, proof);
+                }
+            }
             Self::Folder { path } => tree.writable_folder(path),
         }
         Ok(tree)

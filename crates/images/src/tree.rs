@@ -75,6 +75,11 @@ impl Tree {
         self.insert(path.into(), Node::File { from, executable });
     }
 
+    pub(crate) fn file(&mut self, path: impl Into<PathBuf>, from: &Path) {
+        let (from, executable) = (from.to_owned(), false);
+        self.insert(path.into(), Node::File { from, executable });
+    }
+
     /// Adds all of a folder below `path` but what `skip` says of its path inside the folder.
     /// Sockets, pipes and devices are no part of an image.
     pub(crate) fn all_of(

@@ -357,16 +357,35 @@ impl ModelFolder {
     /// What is missing, in words that name the model.
     pub async fn with_environment(mut self, environments: &Environments) -> Result<Self, Error> {
         if self.environment.is_none() {
-            let files = Files {
-                name: self.name.clone(),
-                version: self.version,
-                folder: self.folder.clone(),
-                environment: None,
-            };
+            let files = self.files();
             let described = describe(&files).await?;
             self.environment = Some(environment(environments, &files, &described).await?);
         }
         Ok(self)
+    }
+
+    /// The same with what the server of a data directory has proven about it, if it has.
+    ///
+    /// # Errors
+    /// When the folder is no model.
+    pub async fn with_proof(mut self, data_dir: &Path) -> Result<Self, Error> {
+        if let Some(environment) = &self.environment {
+            let described = describe(&self.files()).await?;
+            let none = Variables::default();
+            let subject = Subject::of(&self.folder, &described, environment, &none).await;
+            let proofs = Proofs::of_server(data_dir);
+            self.proof = subject.and_then(|subject| proofs.file(&subject));
+        }
+        Ok(self)
+    }
+
+    fn files(&self) -> Files {
+        Files {
+            name: self.name.clone(),
+            version: self.version,
+            folder: self.folder.clone(),
+            environment: None,
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl Serving {
                 environments: Some(environments),
                 sandbox,
                 config: config.clone(),
-                proofs: Proofs::new(home.join("proofs"), None),
+                proofs: Proofs::of_server(data_dir),
                 home,
                 variables: Variables::default(),
             },

@@ -179,8 +179,11 @@ async fn model(settings: &Settings, data_dir: &Path, found: &Found) -> anyhow::R
         environment: known,
         proof: None,
     };
-    let folder = folder.with_environment(&environments).await;
-    let folder = folder.map_err(|error| {
+    let found_all = async {
+        let folder = folder.with_environment(&environments).await?;
+        folder.with_proof(data_dir).await
+    };
+    let folder = found_all.await.map_err(|error| {
         let failure = Failure::of(Exit::Failure, &error);
         match error.help() {
             Some(help) => failure.help(help),
@@ -193,6 +196,7 @@ async fn model(settings: &Settings, data_dir: &Path, found: &Found) -> anyhow::R
         version: folder.version,
         folder: folder.folder.to_path_buf(),
         environment,
+        proof: folder.proof,
         origin: found.origin.clone(),
     })
 }

@@ -116,6 +116,38 @@ async fn a_layout_holds_base_environment_program_and_model() {
 }
 
 #[tokio::test]
+async fn what_is_proven_of_a_model_lies_beside_it() {
+    let place = Place::new();
+    let images = place.images(Config::default());
+    let Purpose::Model(mut model) = place.purpose(1) else {
+        panic!("a model");
+    };
+    let purpose = Purpose::Model(model.clone());
+    let plain = images.build(&purpose, None, &|_| ()).await.unwrap();
+    let proof = place.path("proof");
+    fs::write(&proof, "the same bits").unwrap();
+    model.proof = Some(proof);
+    let purpose = Purpose::Model(model);
+    let image = images.build(&purpose, None, &|_| ()).await.unwrap();
+    let again = images.build(&purpose, None, &|_| ()).await.unwrap();
+    assert_eq!(image.digest, again.digest);
+    assert_ne!(image.digest, plain.digest);
+
+    let folder = place.path("out");
+    let written = images.write_folder(&image, "iris:1", &folder).await;
+    written.unwrap();
+    let index = json(folder.join("index.json"));
+    let manifest: Value = serde_json::from_slice(&blob(&folder, &index["manifests"][0])).unwrap();
+    let config: Value = serde_json::from_slice(&blob(&folder, &manifest["config"])).unwrap();
+    let start = config["config"]["Entrypoint"].as_array().unwrap();
+    assert_eq!(start[start.len() - 2..], ["--proof", "/asgard/proof"]);
+    let last = manifest["layers"].as_array().unwrap().last().unwrap();
+    let layer = zstd::decode_all(&blob(&folder, last)[..]).unwrap();
+    let files = files(&layer);
+    assert_eq!(files["asgard/proof"], (0o644, "the same bits".to_owned()));
+}
+
+#[tokio::test]
 async fn the_same_content_is_the_same_image_and_its_layers_are_made_once() {
     let (one, other) = (Place::new(), Place::new());
     let images = one.images(Config::default());

@@ -57,6 +57,7 @@ impl Place {
             version,
             folder: self.path("model"),
             environment: Environment::at(&root).unwrap(),
+            proof: None,
             origin: origin.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
         }))
     }
