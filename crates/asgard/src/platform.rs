@@ -141,12 +141,13 @@ impl Platform {
         };
         let jobs = Jobs::new(parts, settings.jobs.clone(), data_dir);
         // What one server seals with a key of its own no other on the same database can read.
-        if seal.is_common() {
+        let sealed_by_all = seal.is_common();
+        if sealed_by_all {
             webhooks.seal_plain_secrets().await?;
             jobs.seal_plain_variables().await?;
         } else {
             tracing::warn!(
-                "server.secret_key is not set: the variables of jobs and of scripts to deploy lie in the database as they are, and other servers on it cannot open the secrets of webhooks that are sealed here"
+                "server.secret_key is not set: the variables of jobs and deployments and scripts to deploy lie in the database as they are, and other servers on it cannot open the secrets of webhooks that are sealed here"
             );
         }
         let images = Images::open(&settings.images, data_dir, ground.program.clone())
@@ -175,6 +176,9 @@ impl Platform {
         };
         let deployments = Deployments::open(parts, settings.deploy.clone(), data_dir)
             .context("cannot prepare deployments")?;
+        if sealed_by_all {
+            deployments.seal_plain_environments().await?;
+        }
         let retention = Retention {
             environments,
             registry: registry.clone(),

@@ -6,6 +6,7 @@ use registry::Selector;
 use web::Timestamp;
 
 use crate::deployment::{Deployment, Order, State, Target};
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::order::{Request, Source};
 use crate::store::deployments::NewRow;
@@ -95,7 +96,7 @@ impl Deployments {
     /// Stores an order and has it carried out.
     pub(crate) async fn insert(
         &self,
-        order: Order,
+        mut order: Order,
         training: Option<&str>,
         plain_hash: &str,
         caller: &Caller<'_>,
@@ -107,11 +108,12 @@ impl Deployments {
         let id = ulid::Ulid::new().to_string().to_lowercase();
         // A hash of variables would tell them to whoever guesses.
         let seal = &self.inner.parts.seal;
-        let tells = training.is_some() || !order.environment.is_empty();
+        let tells = training.is_some() || order.environment != Environment::default();
         let request_hash = match tells && seal.is_common() {
             true => seal.digest(plain_hash),
             false => plain_hash.to_owned(),
         };
+        order.environment = self.seal_environment(&id, order.environment)?;
         let training = training
             .map(|training| self.seal_training(&id, training))
             .transpose()?;

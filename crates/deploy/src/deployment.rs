@@ -1,11 +1,11 @@
 //! A deployment: what was asked for, where it stands, what came of it.
 
-use std::collections::BTreeMap;
-
 use jobs::Problem;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use web::Code;
+
+use crate::environment::Environment;
 
 /// A deployment as it stands in the database, without its script and log.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ pub struct Order {
     pub image: Option<String>,
     /// Variables of the model's code in its replicas.
     #[serde(default)]
-    pub environment: BTreeMap<String, String>,
+    pub environment: Environment,
     /// Bounds in which the cluster chooses the number of replicas.
     #[serde(default)]
     pub autoscale: Option<Autoscale>,
@@ -324,7 +324,7 @@ impl Order {
             canary_percent: None,
             rollback_to: None,
             image: None,
-            environment: BTreeMap::new(),
+            environment: Environment::default(),
             autoscale: None,
         }
     }

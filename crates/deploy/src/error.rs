@@ -78,6 +78,7 @@ impl Error {
             | Self::OtherTarget { .. }
             | Self::Autoscaled(_)
             | Self::NotInCluster(_)
+            | Self::Sealed { .. }
             | Self::NothingBefore(_) => Code::Conflict,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Cluster(failure) => failure.fault.code(),
@@ -128,6 +129,9 @@ impl From<Error> for ApiError {
             }
             Error::OtherTarget { .. } => told.named("other_target").help(
                 "name the same target, or another namespace, or remove those first: GET /mlops/deployments?live=true&model_name=NAME lists them",
+            ),
+            Error::Sealed { .. } => told.named("variables_sealed").help(
+                "bring back the key that it was sealed with (server.secret_key, or secrets.key in the data directory), or deploy again with its variables",
             ),
             Error::NothingBefore(_) => told.named("nothing_to_roll_back_to").help(
                 "name one in 'to': GET /mlops/deployments?model_name=NAME lists all that were deployed",

@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 mod create;
 mod deployment;
+mod environment;
 mod error;
 mod http;
 mod image;

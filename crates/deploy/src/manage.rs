@@ -111,6 +111,8 @@ impl Deployments {
             .filter(same_endpoint)
             .filter(|before| before.model_version.is_some())
             .ok_or_else(|| Error::NothingBefore(id.to_owned()))?;
+        // They are sealed for that deployment alone.
+        let before = self.opened(before)?;
         let order = Order {
             trains: false,
             model_version: before.model_version,

@@ -11,6 +11,7 @@ use web::FieldError;
 use crate::check;
 use crate::config::{Config, REPLICAS_MAX};
 use crate::deployment::{Autoscale, Order, Target};
+use crate::environment::Environment;
 use crate::error::Error;
 use reader::Reader;
 
@@ -129,7 +130,7 @@ impl Request {
             canary_percent: self.canary_percent,
             rollback_to: None,
             image: self.image.clone(),
-            environment: self.environment.clone(),
+            environment: Environment::Plain(self.environment.clone()),
             autoscale: self.autoscale,
         }
     }

@@ -99,6 +99,7 @@ impl Deployments {
         if deployment.attempt >= ATTEMPTS {
             return Err(lost(deployment.attempt).into());
         }
+        deployment = self.opened(deployment)?;
         let version = match deployment.model_version {
             Some(version) => self.registered(&deployment, version).await?,
             None => self.train(&mut deployment).await?,
@@ -116,7 +117,7 @@ impl Deployments {
         mut deployment: Deployment,
         version: ModelVersion,
     ) -> Result<(), Stop> {
-        let variables = deployment.order.environment.clone().into();
+        let variables = deployment.order.environment.variables().into();
         let serving = &self.inner.parts.serving;
         let prepared = serving.prepare(&version, &variables).await;
         let model = prepared.map_err(|error| of_serving(&error))?;

@@ -1,7 +1,7 @@
 //! Deployments in a cluster: leading one there, and looking after all of them. Any server that
 //! shares the database may do either; a lease tells which one leads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -124,8 +124,33 @@ impl Deployments {
             store::deployments::list_live_of(&mut conn, &order.namespace, &order.model_name)
                 .await?;
         drop(conn);
+        let members = self.all_opened(members)?;
         let kubernetes = self.cluster().map_err(Error::Cluster)?;
         kubernetes.plan(&members).await.map_err(of_cluster)
+    }
+
+    fn all_opened(&self, members: Vec<Deployment>) -> Result<Vec<Deployment>, Error> {
+        let opened = members.into_iter().map(|member| self.opened(member));
+        opened.collect()
+    }
+
+    /// Those of the live deployments whose endpoints can be made as they should be; the others stay
+    /// as they are.
+    fn opened_endpoints(&self, live: Vec<Deployment>) -> Vec<Deployment> {
+        let mut closed = HashSet::new();
+        let mut opened = Vec::new();
+        for deployment in live {
+            let endpoint = deployment.endpoint();
+            match self.opened(deployment) {
+                Ok(deployment) => opened.push(deployment),
+                Err(error) => {
+                    tracing::error!(%error, "an endpoint is left as it is");
+                    closed.insert(endpoint);
+                }
+            }
+        }
+        opened.retain(|deployment| !closed.contains(&deployment.endpoint()));
+        opened
     }
 
     pub(crate) fn cluster(&self) -> Result<&Kubernetes, Box<Failure>> {
@@ -196,8 +221,9 @@ impl Deployments {
     /// Who shares a deployment's endpoint when it is live, each with its share.
     async fn members_with(&self, deployment: &Deployment) -> Result<Vec<Deployment>, Error> {
         let mut conn = self.db().acquire().await?;
-        let mut members = others(&mut conn, deployment).await?;
+        let members = others(&mut conn, deployment).await?;
         drop(conn);
+        let mut members = self.all_opened(members)?;
         let share = deployment.first_share(&members);
         if share == 100 {
             members.clear();
@@ -234,6 +260,7 @@ impl Deployments {
         let live = store::deployments::list_live(&mut conn, CLUSTER).await?;
         let vain = store::deployments::list_placed_in_vain(&mut conn, machine, now).await?;
         drop(conn);
+        let live = self.opened_endpoints(live);
         kubernetes.keep(self, &live, tasks);
         self.clear_up(vain, tasks, shutdown);
         Ok(())

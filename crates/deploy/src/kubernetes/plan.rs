@@ -5,6 +5,7 @@ use super::difference::differences;
 use super::object::{Object, is_ours};
 use super::pull_secret;
 use crate::deployment::{Deployment, Failure, Plan};
+use crate::environment::Environment;
 
 impl Kubernetes {
     /// The objects of an endpoint with these members, and how the cluster differs from them; neither
@@ -66,6 +67,7 @@ impl Kubernetes {
 /// A deployment without the values that may be secrets.
 fn shown(deployment: &Deployment) -> Deployment {
     let mut shown = deployment.clone();
-    shown.order.environment = jobs::redact_variables(&deployment.order.environment);
+    let variables = deployment.order.environment.variables();
+    shown.order.environment = Environment::Plain(jobs::redact_variables(&variables));
     shown
 }

@@ -123,7 +123,7 @@ impl Kubernetes {
         if let (Some((pod, restarted)), Ok(api)) = (cause.log, self.api().await) {
             let order = &deployment.order;
             let log = api.log(&order.namespace, &pod, restarted).await;
-            let secrets = jobs::find_secrets(&order.environment);
+            let secrets = jobs::find_secrets(&order.environment.variables());
             failure.problem.details = log.map(|log| jobs::cover_secrets(&log, &secrets));
         }
         failure

@@ -46,13 +46,14 @@ impl Group {
         launcher: Launcher,
         model: ModelFolder,
     ) -> Self {
+        let variables = deployment.order.environment.variables();
         Self {
             deployments: deployments.clone(),
             deployment_id: deployment.id.clone(),
             launcher,
             model: Arc::new(model),
-            variables: deployment.order.environment.clone().into(),
-            secrets: jobs::find_secrets(&deployment.order.environment).into(),
+            secrets: jobs::find_secrets(&variables).into(),
+            variables: variables.into(),
             bounds: Bounds {
                 memory_bytes: deployment.order.memory_bytes,
                 cpus: deployment.order.cpus,

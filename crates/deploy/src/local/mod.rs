@@ -118,9 +118,8 @@ impl Local {
 
     /// Starts a deployment again that ran before the server stopped.
     async fn bring_back(&self, deployments: &Deployments, deployment: &Deployment) {
-        let prepared = self.prepare(deployment).await;
-        let model = match prepared {
-            Ok(model) => model,
+        let (deployment, model) = match self.prepare(deployments, deployment).await {
+            Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(deployment_id = %deployment.id, %error, "a deployment cannot run again");
                 let lines = vec![format!("✗ cannot run again: {error}")];
@@ -132,7 +131,7 @@ impl Local {
                 return;
             }
         };
-        let group = Group::new(deployments, deployment, self.launcher.clone(), model);
+        let group = Group::new(deployments, &deployment, self.launcher.clone(), model);
         group.scale(deployment.replicas);
         let mut groups = self.groups();
         // It may have been removed meanwhile.
@@ -143,14 +142,21 @@ impl Local {
         deployments.rouse();
     }
 
-    async fn prepare(&self, deployment: &Deployment) -> Result<ModelFolder, String> {
+    async fn prepare(
+        &self,
+        deployments: &Deployments,
+        deployment: &Deployment,
+    ) -> Result<(Deployment, ModelFolder), String> {
+        let opened = deployments.opened(deployment.clone());
+        let deployment = opened.map_err(|e| e.to_string())?;
         let number = deployment.model_version.unwrap_or_default();
         let name = &deployment.order.model_name;
         let found = self.registry.resolve(name, &Selector::Number(number)).await;
         let version = found.map_err(|e| e.to_string())?;
-        let variables = deployment.order.environment.clone().into();
+        let variables = deployment.order.environment.variables().into();
         let prepared = self.serving.prepare(&version, &variables).await;
-        prepared.map_err(|e| e.to_string())
+        let model = prepared.map_err(|e| e.to_string())?;
+        Ok((deployment, model))
     }
 
     /// Removes what replicas left that died with their server.

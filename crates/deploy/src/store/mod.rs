@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub(crate) mod deployments;
 pub(crate) mod endpoints;
+pub(crate) mod environments;
 pub(crate) mod logs;
 
 use db::{Migration, Migrations};

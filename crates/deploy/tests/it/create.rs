@@ -83,6 +83,60 @@ async fn without_its_key_a_script_is_not_trained_and_its_deployment_says_so() {
     }
 }
 
+async fn deploy_with_variables(server: &Server) -> Value {
+    server.register("m", &[("requirements.txt", "")]).await;
+    let body = json!({"model_name": "m", "environment": {"DB_PASSWORD": "correct-horse"}});
+    let headers = [("prefer", "respond-async")];
+    let made = server.send(Method::POST, "/mlops/deploy", &headers, Some(body));
+    made.await.expect(202)["deployment_id"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_variables_of_replicas_lie_sealed_also_those_of_earlier_versions() {
+    for server in both().await {
+        let id = deploy_with_variables(&server).await;
+        let stored = server.stored_request(&id).await;
+        assert!(!stored.contains("correct-horse"), "{stored}");
+        let mut plain: Value = serde_json::from_str(&stored).unwrap();
+        plain["environment"] = json!({"DB_PASSWORD": "correct-horse"});
+        server.store_request(&id, &plain.to_string()).await;
+        for _ in 0..2 {
+            server.deployments.seal_plain_environments().await.unwrap();
+            let stored = server.stored_request(&id).await;
+            assert!(!stored.contains("correct-horse"), "{stored}");
+        }
+        let worker = server.work();
+        server.log_has(&id, "'DB_PASSWORD': '***'", 1).await;
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_of_an_earlier_version_are_read_as_they_are() {
+    for server in both().await {
+        let id = deploy_with_variables(&server).await;
+        let mut plain: Value = serde_json::from_str(&server.stored_request(&id).await).unwrap();
+        plain["environment"] = json!({"DB_PASSWORD": "correct-horse"});
+        server.store_request(&id, &plain.to_string()).await;
+        let worker = server.work();
+        server.log_has(&id, "'DB_PASSWORD': '***'", 1).await;
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_their_key_replicas_do_not_start_and_it_is_said_why() {
+    for server in both().await {
+        let id = deploy_with_variables(&server).await;
+        let server = server.with_another_key();
+        let worker = server.work();
+        let failed = server.wait(&id, |d| d["status"] == "failed").await;
+        let told = failed["error"].as_str().unwrap();
+        assert!(told.contains("server.secret_key"), "{told}");
+        worker.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_repeated_request_finds_its_deployment() {
     for server in both().await {

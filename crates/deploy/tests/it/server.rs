@@ -30,7 +30,7 @@ pub(crate) struct Server {
     pub(crate) registry: Registry,
     /// `sqlite` or `postgres`, for messages.
     pub(crate) name: &'static str,
-    deployments: Deployments,
+    pub(crate) deployments: Deployments,
     config: Config,
     parts: Parts,
     /// What the nodes of a cluster pull images with.
@@ -246,6 +246,23 @@ impl Server {
         let mut conn = self.parts.db.acquire().await.unwrap();
         let row = db::query(sql).bind(id.as_str().unwrap());
         row.fetch_one(&mut conn).await.unwrap().get(0)
+    }
+
+    /// What the row of a deployment holds of its request.
+    pub(crate) async fn stored_request(&self, id: &Value) -> String {
+        let sql = "SELECT request FROM deployments WHERE deployment_id = $1";
+        let mut conn = self.parts.db.acquire().await.unwrap();
+        let row = db::query(sql).bind(id.as_str().unwrap());
+        row.fetch_one(&mut conn).await.unwrap().get(0)
+    }
+
+    /// Puts a request into the row of a deployment, as an earlier version did.
+    pub(crate) async fn store_request(&self, id: &Value, request: &str) {
+        let sql = "UPDATE deployments SET request = $2 WHERE deployment_id = $1";
+        let mut tx = self.parts.db.begin().await.unwrap();
+        let row = db::query(sql).bind(id.as_str().unwrap()).bind(request);
+        row.execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// The variables that a training job's script gets.

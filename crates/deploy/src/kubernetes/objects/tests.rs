@@ -10,6 +10,7 @@ use super::Shape;
 use crate::cluster::ServiceType;
 use crate::config::Config;
 use crate::deployment::{Autoscale, Deployment, Order, Target};
+use crate::environment::Environment;
 use crate::kubernetes::pull_secret;
 use crate::pull::{LoginFound, PullLogin};
 
@@ -26,7 +27,7 @@ fn deployment(id: &str, version: i64, traffic: u32) -> Deployment {
         canary_percent: None,
         rollback_to: None,
         image: None,
-        environment: BTreeMap::new(),
+        environment: Environment::default(),
         autoscale: None,
     };
     Deployment {
@@ -66,10 +67,10 @@ fn everything_that_can_be_set_behind_an_ingress() {
     let mut member = deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 100);
     member.order.memory_bytes = Some(2 << 30);
     member.order.cpus = Some(1.5);
-    member.order.environment = BTreeMap::from([
+    member.order.environment = Environment::Plain(BTreeMap::from([
         ("LOG".to_owned(), "debug".to_owned()),
         ("PRICE".to_owned(), "$(HOME) $5".to_owned()),
-    ]);
+    ]));
     member.order.autoscale = Some(Autoscale {
         min_replicas: 2,
         max_replicas: 6,

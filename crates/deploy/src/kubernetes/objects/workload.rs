@@ -72,7 +72,7 @@ impl Shape {
         ];
         let key = self.cluster.inference_key.as_ref();
         let key = key.map(|key| ModelKey::of(key.expose()).to_environment());
-        let asked = Variables::from(deployment.order.environment.clone()).to_environment();
+        let asked = Variables::from(deployment.order.environment.variables()).to_environment();
         // A cluster puts other variables in for `$(NAME)`, and takes `$$` for one `$`.
         let plain = |value: String| value.replace('$', "$$");
         let asked = asked.into_iter().chain(key);
