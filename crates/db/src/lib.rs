@@ -67,6 +67,17 @@ enum Inner {
     },
 }
 
+/// How a SQLite file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// With its folder, which no other process may hold.
+    Alone,
+    /// Without a lock, for tests, whose folders are their own.
+    Unlocked,
+    /// Beside whoever has it; nothing is written.
+    Looking,
+}
+
 impl Db {
     /// Opens the database that `config` names, by default `asgard.db` in `data_dir`.
     ///
@@ -79,7 +90,7 @@ impl Db {
                 Self::open_postgres(PgConnectOptions::from_str(url)?, config).await
             }
             url => match config.sqlite_file(data_dir) {
-                Some(file) => Self::open_sqlite(&file, config, true),
+                Some(file) => Self::open_sqlite(&file, config, Manner::Alone),
                 None => Err(Error::Url(config::without_password(
                     url.unwrap_or_default(),
                 ))),
@@ -87,27 +98,35 @@ impl Db {
         }
     }
 
-    /// The same beside a process that holds the directory, to look at what is there: whoever has
-    /// this writes nothing.
+    /// The same beside a process that holds the directory, to look at what is there. On SQLite nothing
+    /// can be written by this, and the file must exist.
     ///
     /// # Errors
     /// As [`open`](Self::open), but for [`Error::Locked`].
     pub async fn open_beside(config: &Config, data_dir: &Path) -> Result<Self, Error> {
         match config.sqlite_file(data_dir) {
-            Some(file) => Self::open_sqlite(&file, config, false),
+            Some(file) => Self::open_sqlite(&file, config, Manner::Looking),
             None => Self::open(config, data_dir).await,
         }
     }
 
-    fn open_sqlite(path: &Path, config: &Config, exclusive: bool) -> Result<Self, Error> {
+    fn open_sqlite(path: &Path, config: &Config, manner: Manner) -> Result<Self, Error> {
         let dir = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(dir).map_err(|source| Error::Directory {
-            path: dir.to_owned(),
-            source,
-        })?;
-        let lock = exclusive.then(|| lock::DirLock::acquire(dir)).transpose()?;
+        if manner != Manner::Looking {
+            std::fs::create_dir_all(dir).map_err(|source| Error::Directory {
+                path: dir.to_owned(),
+                source,
+            })?;
+        }
+        let lock = match manner {
+            Manner::Alone => Some(lock::DirLock::acquire(dir)?),
+            _ => None,
+        };
         let file = sqlite::File::at(path);
-        let writer = sqlite_writer::Writer::open(&file)?;
+        let writer = match manner {
+            Manner::Looking => sqlite_writer::Writer::open_without_writing(&file)?,
+            _ => sqlite_writer::Writer::open(&file)?,
+        };
         let readers = Readers::open(file, config.max_connections, config.acquire_timeout())?;
         Ok(Self {
             inner: Arc::new(Inner::Sqlite {

@@ -115,8 +115,17 @@ impl State {
 
 impl Writer {
     pub(crate) fn open(file: &File) -> Result<Self, Error> {
+        Ok(Self::over(file.open_writer()?))
+    }
+
+    /// One whose every change SQLite refuses.
+    pub(crate) fn open_without_writing(file: &File) -> Result<Self, Error> {
+        Ok(Self::over(file.open_reader()?))
+    }
+
+    fn over(conn: Connection) -> Self {
         let state = State {
-            conn: Some(file.open_writer()?),
+            conn: Some(conn),
             group: None,
             last: 0,
             abandoned: false,
@@ -125,7 +134,7 @@ impl Writer {
             state: Arc::new(Mutex::new(state)),
             waiting: Arc::default(),
         };
-        Ok(Self { shared })
+        Self { shared }
     }
 
     pub(crate) async fn close(&self) {

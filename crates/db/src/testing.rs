@@ -68,8 +68,12 @@ pub async fn both(migrations: &[Migrations]) -> [TestDb; 2] {
 /// When the file cannot be made.
 pub async fn sqlite(migrations: &[Migrations]) -> TestDb {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let db = Db::open_sqlite(&dir.path().join(SQLITE_FILE), &Config::default(), false)
-        .expect("an empty SQLite database");
+    let db = Db::open_sqlite(
+        &dir.path().join(SQLITE_FILE),
+        &Config::default(),
+        crate::Manner::Unlocked,
+    )
+    .expect("an empty SQLite database");
     db.migrate(migrations)
         .await
         .expect("migrations apply on SQLite");

@@ -1,5 +1,7 @@
 //! `asgard import`: another server's store becomes this one's.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -117,12 +119,25 @@ fn in_use(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// A folder with a copy of the SQLite database, or without one where there is none yet: a dry run
-/// brings that up to date, and leaves nothing behind.
+/// brings that up to date, and leaves nothing behind. The copy holds all that the database does, so it
+/// lies beside it, where there is room for such files, and for this user alone.
 fn copy_to_look_at(settings: &mut Settings, data_dir: &Path) -> anyhow::Result<Option<TempDir>> {
     let Some(file) = settings.database.sqlite_file(data_dir) else {
         return Ok(None);
     };
-    let folder = TempDir::with_prefix("asgard-import-").context("cannot make a folder")?;
+    let mut private = tempfile::Builder::new();
+    private
+        .prefix("asgard-import-")
+        .permissions(Permissions::from_mode(0o700));
+    let beside = file.parent().filter(|_| file.is_file());
+    let folder = match beside {
+        Some(beside) => private.tempdir_in(beside),
+        None => private.tempdir(),
+    };
+    let folder = folder.with_context(|| {
+        let place = beside.map_or_else(std::env::temp_dir, Path::to_owned);
+        format!("cannot make a folder in {}", place.display())
+    })?;
     if file.is_file() {
         db::snapshot(&file, &folder.path().join(db::SQLITE_FILE))
             .with_context(|| format!("copying the database {}", file.display()))?;

@@ -277,6 +277,28 @@ async fn a_second_process_is_refused_the_sqlite_directory() {
 }
 
 #[tokio::test]
+async fn who_looks_beside_a_server_cannot_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&Config::default(), dir.path()).await.unwrap();
+    db.migrate(SCHEMA).await.unwrap();
+    insert(&db, 1).await.unwrap();
+    let beside = Db::open_beside(&Config::default(), dir.path())
+        .await
+        .unwrap();
+    assert_eq!(count(&beside).await, 1);
+    assert!(beside.pending(SCHEMA).await.unwrap().is_empty());
+    insert(&beside, 2).await.unwrap_err();
+    beside.close().await;
+    insert(&db, 2).await.unwrap();
+    assert_eq!(count(&db).await, 2);
+    db.close().await;
+    let empty = tempfile::tempdir().unwrap();
+    let none = Db::open_beside(&Config::default(), &empty.path().join("none")).await;
+    assert!(none.is_err());
+    assert!(!empty.path().join("none").exists());
+}
+
+#[tokio::test]
 async fn a_url_of_another_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config {
