@@ -1,5 +1,6 @@
 //! The log of a deployment: what the platform did, and what its replicas said.
 
+use serde_json::Value;
 use web::Timestamp;
 
 use crate::error::Error;
@@ -59,6 +60,44 @@ fn kept(line: String) -> String {
     }
 }
 
+/// A line of a model server's own log as people read it: what happened, and the fields that say more.
+/// What the model's code writes stays as it is.
+pub(crate) fn in_words(line: String) -> String {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(&line) else {
+        return line;
+    };
+    let mut take = |name| match fields.remove(name) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    };
+    // Where in asgard it comes from tells nobody anything who deploys a model.
+    let own = [
+        take("timestamp"),
+        take("target"),
+        take("level"),
+        take("message"),
+    ];
+    let [Some(_), Some(_), Some(level), Some(message)] = own else {
+        return line;
+    };
+    let mark = match level.as_str() {
+        "ERROR" => "✗ ",
+        "WARN" => "⚠ ",
+        _ => "",
+    };
+    let more: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| match value {
+            Value::String(text) => format!("{name}: {text}"),
+            value => format!("{name}: {value}"),
+        })
+        .collect();
+    match more.is_empty() {
+        true => format!("{mark}{message}"),
+        false => format!("{mark}{message} ({})", more.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +106,21 @@ mod tests {
     fn a_line_is_bounded() {
         assert_eq!(kept("a\0b".to_owned()), "ab");
         assert_eq!(kept("ä".repeat(LONGEST + 5)).chars().count(), LONGEST + 1);
+    }
+
+    #[test]
+    fn a_servers_own_line_is_told_without_the_names_of_its_modules() {
+        let own = r#"{"timestamp":"2026-11-26T12:00:00Z","level":"WARN","message":"a model worker died","how":"was killed","rows":3,"target":"serving::dispatch"}"#;
+        assert_eq!(
+            in_words(own.to_owned()),
+            "⚠ a model worker died (how: was killed, rows: 3)"
+        );
+        for line in [
+            "epoch 3",
+            r#"{"level":"WARN","message":"of the model"}"#,
+            "{",
+        ] {
+            assert_eq!(in_words(line.to_owned()), line);
+        }
     }
 }

@@ -30,7 +30,11 @@ pub fn log_to_stderr(config: &Config, color: bool) -> anyhow::Result<()> {
             .with_span_list(false)
             .init();
     } else {
-        subscriber.with_ansi(terminal && color).init();
+        // People read it: which module says something is for machines.
+        subscriber
+            .with_ansi(terminal && color)
+            .with_target(false)
+            .init();
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);

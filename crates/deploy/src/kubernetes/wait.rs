@@ -11,6 +11,7 @@ use super::rollout::{Rollout, rollout};
 use crate::Deployments;
 use crate::deployment::{Deployment, Failure, Fault};
 use crate::log::PLATFORM;
+use crate::log::in_words;
 
 /// How often the cluster is asked how a rollout stands.
 const LOOK: Duration = Duration::from_millis(500);
@@ -124,6 +125,11 @@ impl Kubernetes {
             let order = &deployment.order;
             let log = api.log(&order.namespace, &pod, restarted).await;
             let secrets = jobs::find_secrets(&order.environment.variables());
+            let in_words = |log: String| {
+                let lines = log.lines().map(|line| in_words(line.to_owned()));
+                lines.collect::<Vec<_>>().join("\n")
+            };
+            let log = log.map(in_words);
             failure.problem.details = log.map(|log| jobs::cover_secrets(&log, &secrets));
         }
         failure

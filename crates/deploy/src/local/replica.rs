@@ -14,6 +14,7 @@ use super::launch::{Bounds, Launcher};
 use super::pool::Pool;
 use crate::Deployments;
 use crate::deployment::{Failure, Fault};
+use crate::log::in_words;
 
 /// The pause before a starting replica that is not well is asked again.
 const ASK: Duration = Duration::from_millis(25);
@@ -216,8 +217,8 @@ impl Runner {
             let mut last: Vec<String> = Vec::new();
             let mut stored = Instant::now() - BATCH;
             while let Some(batch) = next_batch(&mut written, stored + BATCH).await {
-                let covered = batch.iter();
-                let covered = covered.map(|line| jobs::cover_secrets(line, &secrets));
+                let covered = batch.into_iter().map(in_words);
+                let covered = covered.map(|line| jobs::cover_secrets(&line, &secrets));
                 let batch: Vec<String> = covered.collect();
                 last.extend(batch.iter().cloned());
                 let beyond = last.len().saturating_sub(LAST_LINES);
