@@ -41,14 +41,18 @@ pub use tx::Tx;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection as _, Executor as _};
 
 use sqlite_readers::Readers;
 
 /// The name of the SQLite file in the data directory.
 pub const SQLITE_FILE: &str = "asgard.db";
+
+/// How long a connection to PostgreSQL counts as alive after its last use.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// A database of asgard; cheap to clone.
 #[derive(Clone)]
@@ -141,6 +145,17 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections)
             .acquire_timeout(config.acquire_timeout())
+            .test_before_acquire(false)
+            .before_acquire(|conn, used| {
+                // A question to the database before each request would double what small ones cost.
+                let asks = used.idle_for >= TRUSTED_FOR;
+                Box::pin(async move {
+                    if asks {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(|conn, _| {
                 // The defaults are for turning disks and for reports: with them a search for a
                 // page among very many runs reads whole tables.

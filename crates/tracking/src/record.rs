@@ -5,7 +5,7 @@ use crate::dataset::DatasetInput;
 use crate::error::Error;
 use crate::metric::Metric;
 use crate::run::Run;
-use crate::store::{records, runs};
+use crate::store::records;
 
 /// A run with its latest metrics, params, tags, inputs and outputs, each in the order of its key.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,12 +40,8 @@ impl Tracking {
     /// The run with this id and all that it logged, deleted ones included.
     pub async fn get_run_record(&self, run_id: &str) -> Result<RunRecord, Error> {
         let mut conn = self.db.acquire().await?;
-        let run = runs::find(&mut conn, run_id).await?;
-        let run = run.ok_or_else(|| Error::RunNotFound(run_id.to_owned()))?;
-        let mut records = [RunRecord::empty(run)];
-        records::fill(&mut conn, &mut records).await?;
-        let [record] = records;
-        Ok(record)
+        let found = records::find(&mut conn, run_id).await?;
+        found.ok_or_else(|| Error::RunNotFound(run_id.to_owned()))
     }
 
     /// These runs with all that they logged.

@@ -9,6 +9,7 @@ pub(crate) mod imports;
 pub(crate) mod logged_model_search;
 pub(crate) mod logged_models;
 pub(crate) mod metrics;
+mod record_lists;
 pub(crate) mod records;
 pub(crate) mod removals;
 pub(crate) mod runs;

@@ -10,6 +10,9 @@ use crate::store::Texts;
 /// The columns of a run, in the order that [`read`] takes them.
 pub(crate) const COLUMNS: &str = "r.run, r.run_id, r.experiment_id, r.name, r.status, r.lifecycle_stage, r.user_id, r.start_time, r.end_time, r.artifact_uri, r.job_id";
 
+/// How many [`COLUMNS`] there are.
+pub(crate) const COLUMN_COUNT: usize = 11;
+
 pub(crate) fn read(row: &Row) -> Run {
     Run {
         row: row.get(0),
