@@ -35,19 +35,20 @@ pub(super) async fn choose(conn: &mut Conn, plan: &Plan) -> Result<Access, Error
     let ranked = matches!(plan.order.as_slice(), [(SortKey::Metric(_), _)]);
     let conditions = plan.conditions.iter().enumerate();
     let indexed: Vec<_> = conditions.filter(|(_, is)| is_indexed(is)).collect();
-    if (indexed.is_empty() && !ranked) || count_runs(conn, plan).await? <= FEW {
+    if indexed.is_empty() && !ranked {
         return Ok(Access::Along);
     }
     let few = if ranked { FEW_TO_RANK } else { FEW };
-    let mut fewest = None;
-    for (place, condition) in indexed {
-        let count = count_matching(conn, condition, few).await?;
-        if count <= few && fewest.is_none_or(|(least, _)| count < least) {
-            fewest = Some((count, place));
-        }
+    let (runs, matching) = count(conn, plan, &indexed, few).await?;
+    if runs <= FEW {
+        return Ok(Access::Along);
     }
+    let counts = matching.into_iter().zip(&indexed);
+    let fewest = counts
+        .filter(|(count, _)| *count <= few)
+        .min_by_key(|(count, _)| *count);
     Ok(match fewest {
-        Some((_, place)) => Access::From(place),
+        Some((_, (place, _))) => Access::From(*place),
         None if ranked => Access::Ranked,
         None => Access::Along,
     })
@@ -122,24 +123,36 @@ fn push_experiments(sql: &mut Statement, ids: &[i64]) {
     sql.push(&format!("r.experiment_id IN ({among})"));
 }
 
-/// How many runs there are to look at; more than [`FEW`] are not counted.
-async fn count_runs(conn: &mut Conn, plan: &Plan) -> Result<i64, Error> {
-    count(conn, FEW, |sql| {
+/// How many runs there are to look at, more than [`FEW`] are not counted; and if there are more, how
+/// many fulfil each condition, more than `few` are not counted. One statement, as each is a round
+/// trip; what stands in a CASE is only looked at when it is needed.
+async fn count(
+    conn: &mut Conn,
+    plan: &Plan,
+    conditions: &[(usize, &Condition)],
+    few: i64,
+) -> Result<(i64, Vec<i64>), Error> {
+    let mut sql = Statement::new(conn.backend(), "SELECT scope.runs");
+    for (_, condition) in conditions {
+        sql.push(&format!(", CASE WHEN scope.runs > {FEW} THEN (SELECT "));
+        push_count(&mut sql, few, |sql| push_matching(sql, condition));
+        sql.push(") ELSE 0 END");
+    }
+    sql.push(" FROM (SELECT ");
+    push_count(&mut sql, FEW, |sql| {
         sql.push("SELECT 1 FROM runs r WHERE ");
         push_scope(sql, plan);
-    })
-    .await
+    });
+    sql.push(") scope");
+    let row = sql.fetch_one(conn).await?;
+    let matching = (1..=conditions.len()).map(|column| row.get(column));
+    Ok((row.get(0), matching.collect()))
 }
 
-async fn count_matching(conn: &mut Conn, condition: &Condition, few: i64) -> Result<i64, Error> {
-    count(conn, few, |sql| push_matching(sql, condition)).await
-}
-
-/// How many rows there are; more than `few` are not counted.
-async fn count(conn: &mut Conn, few: i64, push: impl FnOnce(&mut Statement)) -> Result<i64, Error> {
-    let mut sql = Statement::new(conn.backend(), "SELECT COUNT(*) FROM (");
-    push(&mut sql);
+/// Adds how many rows there are; more than `few` are not counted.
+fn push_count(sql: &mut Statement, few: i64, push: impl FnOnce(&mut Statement)) {
+    sql.push("COUNT(*) AS runs FROM (");
+    push(sql);
     let most = sql.bind(few + 1);
-    sql.push(&format!(" LIMIT {most}) few"));
-    Ok(sql.fetch_one(conn).await?.get(0))
+    sql.push(&format!(" LIMIT {most}) counted"));
 }
