@@ -105,16 +105,17 @@ impl Error {
 
     /// Whether the database cannot be reached or has no connection to spare now.
     pub fn is_unavailable(&self) -> bool {
-        matches!(
-            self,
-            Self::Busy
-                | Self::Closed
-                | Self::Sqlx(
-                    sqlx::Error::PoolTimedOut
-                        | sqlx::Error::PoolClosed
-                        | sqlx::Error::Io(_)
-                        | sqlx::Error::WorkerCrashed
-                )
-        )
+        match self {
+            Self::Busy | Self::Closed => true,
+            Self::Sqlx(error) => matches!(
+                error,
+                sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+                    | sqlx::Error::Io(_)
+                    | sqlx::Error::WorkerCrashed
+            ),
+            Self::Commit(error) => error.is_unavailable(),
+            _ => false,
+        }
     }
 }

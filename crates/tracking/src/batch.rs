@@ -8,6 +8,7 @@ use crate::Tracking;
 use crate::error::Error;
 use crate::metric::{self, LoggedMetric};
 use crate::run::{Run, find_writable};
+use crate::store::run_points::RunPoints;
 use crate::store::{metrics, tags};
 use crate::{key, tag};
 
@@ -96,8 +97,16 @@ impl Tracking {
     ) -> Result<(), Error> {
         let batch = batch.check()?;
         if self.db.backend() == Backend::Postgres && batch.is_plain_metrics() {
-            let mut conn = self.db.acquire().await?;
-            if metrics::log_at_once(&mut conn, run_id, job_id, &batch.metrics).await? {
+            let points = RunPoints {
+                run_id: run_id.to_owned(),
+                job_id: job_id.map(str::to_owned),
+                points: batch
+                    .metrics
+                    .iter()
+                    .map(|logged| logged.metric.clone())
+                    .collect(),
+            };
+            if self.point_writes.write(&self.db, points).await? {
                 return Ok(());
             }
             // Nothing was logged; what follows says why.

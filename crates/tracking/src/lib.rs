@@ -17,6 +17,7 @@ mod experiment;
 mod external;
 mod failed_uploads;
 pub mod filter;
+mod gather;
 mod history;
 mod http;
 mod id;
@@ -75,6 +76,9 @@ pub use wire::MlflowResult;
 use db::Db;
 
 use crate::failed_uploads::FailedUploads;
+use crate::gather::Gathering;
+use crate::store::new_runs::RunWithTags;
+use crate::store::run_points::RunPoints;
 
 /// The handle of tracking; cheap to clone.
 #[derive(Clone)]
@@ -85,6 +89,8 @@ pub struct Tracking {
     job_experiments: Option<JobExperiments>,
     external: Option<External>,
     failed_uploads: FailedUploads,
+    point_writes: Gathering<RunPoints>,
+    run_writes: Gathering<RunWithTags>,
 }
 
 /// How much there is.
@@ -106,6 +112,8 @@ impl Tracking {
             job_experiments: None,
             external: None,
             failed_uploads: FailedUploads::default(),
+            point_writes: Gathering::default(),
+            run_writes: Gathering::default(),
         }
     }
 
@@ -134,6 +142,8 @@ impl Tracking {
             job_experiments: None,
             external: Some(external),
             failed_uploads: FailedUploads::default(),
+            point_writes: Gathering::default(),
+            run_writes: Gathering::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use web::Timestamp;
 
 use crate::Tracking;
 use crate::error::Error;
+use crate::store::new_runs::RunWithTags;
 use crate::store::{experiments, runs, tags};
 use crate::{experiment, id, key, tag};
 
@@ -253,9 +254,12 @@ impl Tracking {
             row: 0,
         };
         if self.db.backend() == Backend::Postgres {
-            let mut conn = self.db.acquire().await?;
-            let made = runs::insert_at_once(&mut conn, &run, experiment_id, &tags).await?;
-            if let Some((row, artifact_uri)) = made {
+            let new = RunWithTags {
+                run: run.clone(),
+                experiment_id,
+                tags: tags.clone(),
+            };
+            if let Some((row, artifact_uri)) = self.run_writes.write(&self.db, new).await? {
                 (run.row, run.artifact_uri) = (row, artifact_uri);
                 return Ok((run, tags));
             }

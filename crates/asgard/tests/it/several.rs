@@ -1,6 +1,9 @@
 //! Two servers on one PostgreSQL and one bucket behave as one.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -43,6 +46,18 @@ impl Client {
 
     async fn mlflow(&self, path: &str, body: Value) -> Value {
         self.post(&format!("/api/2.0/mlflow/{path}"), body).await
+    }
+
+    /// The same; nothing when the server is gone.
+    async fn try_mlflow(&self, path: &str, body: Value) -> Option<Value> {
+        let sent = self
+            .http
+            .post(format!("{}/api/2.0/mlflow/{path}", self.url));
+        let answer = sent.json(&body).send().await.ok()?;
+        let status = answer.status();
+        let text = answer.text().await.ok()?;
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).ok()
     }
 
     /// What inference says of a model that is none: it names the version that was meant.
@@ -211,4 +226,100 @@ async fn jobs_are_run_once_and_read_on_both(one: &Client, other: &Client) {
             (&ended["status"], &ended["logs"])
         );
     }
+}
+
+/// Starts runs and logs points to `run` until it is told to stop or the server is gone; gives the
+/// steps and the runs that were acknowledged.
+async fn write(
+    client: Client,
+    run: String,
+    first_step: i64,
+    acknowledged: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+) -> (Vec<i64>, Vec<String>) {
+    let (mut steps, mut runs) = (Vec::new(), Vec::new());
+    for step in first_step.. {
+        let point = json!({"run_id": run, "key": "m", "value": 1, "timestamp": step, "step": step});
+        if client.try_mlflow("runs/log-metric", point).await.is_none() {
+            break;
+        }
+        steps.push(step);
+        let new = json!({"experiment_id": "0", "start_time": step});
+        let Some(made) = client.try_mlflow("runs/create", new).await else {
+            break;
+        };
+        runs.push(made["run"]["info"]["run_id"].as_str().unwrap().to_owned());
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    (steps, runs)
+}
+
+#[tokio::test]
+async fn what_one_of_two_servers_acknowledged_outlives_its_kill() {
+    let db = db::testing::postgres(&[]).await;
+    let bucket = bucket::Server::start().unwrap();
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let database = db.url.as_deref().unwrap();
+    let [killed, other] = homes
+        .each_ref()
+        .map(|home| start(home.path(), database, &bucket));
+    let new = json!({"experiment_id": "0"});
+    let made = Client::of(&other).mlflow("runs/create", new).await;
+    let run = made["run"]["info"]["run_id"].as_str().unwrap().to_owned();
+    let stop = Arc::new(AtomicBool::new(false));
+    let counts = [Arc::default(), Arc::default()];
+    let writers: Vec<_> = (0..12)
+        .map(|writer| {
+            let server = [&killed, &other][writer % 2];
+            let first_step = writer as i64 * 1_000_000;
+            let count = Arc::clone(&counts[writer % 2]);
+            let writing = write(
+                Client::of(server),
+                run.clone(),
+                first_step,
+                count,
+                stop.clone(),
+            );
+            tokio::spawn(writing)
+        })
+        .collect();
+    let since = Instant::now();
+    while counts
+        .iter()
+        .any(|count: &Arc<AtomicUsize>| count.load(Ordering::Relaxed) < 60)
+    {
+        assert!(since.elapsed() < LONG, "the servers do not write");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Dropping kills it, in the middle of its writes.
+    drop(killed);
+    stop.store(true, Ordering::Relaxed);
+    let other = Client::of(&other);
+    let (mut steps, mut runs) = (Vec::new(), Vec::new());
+    for writer in writers {
+        let (more_steps, more_runs) = writer.await.unwrap();
+        steps.extend(more_steps);
+        runs.extend(more_runs);
+    }
+    let path = format!("/api/2.0/mlflow/metrics/get-history?run_id={run}&metric_key=m");
+    let kept = other.get(&path).await["metrics"].clone();
+    let kept = kept.as_array().unwrap().iter();
+    let kept: HashSet<i64> = kept.map(|point| point["step"].as_i64().unwrap()).collect();
+    assert!(
+        steps.iter().all(|step| kept.contains(step)),
+        "points are lost"
+    );
+    let all = json!({"experiment_ids": ["0"], "max_results": 50_000});
+    let found = other.mlflow("runs/search", all).await;
+    let found = found["runs"].as_array().unwrap().iter();
+    let found: HashSet<&str> = found
+        .map(|run| run["info"]["run_id"].as_str().unwrap())
+        .collect();
+    assert!(
+        runs.iter().all(|run| found.contains(run.as_str())),
+        "runs are lost"
+    );
 }

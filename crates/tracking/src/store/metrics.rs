@@ -6,7 +6,7 @@ use crate::metric::{self, LoggedMetric, Metric};
 use crate::store::Ids;
 
 /// Moves the latest point of a metric forward, in the index of values too if it is there.
-const FORWARD: &str = "ON CONFLICT (run, key) DO UPDATE SET
+pub(super) const FORWARD: &str = "ON CONFLICT (run, key) DO UPDATE SET
         timestamp = excluded.timestamp, step = excluded.step,
         value = excluded.value, is_nan = excluded.is_nan, value_bits = excluded.value_bits,
         settled_value = CASE WHEN latest_metrics.settled_value IS NULL THEN NULL ELSE excluded.value END
@@ -119,68 +119,37 @@ async fn insert_lists(
     Ok(new)
 }
 
-/// Logs points to the active run with this id, in one statement that is its own transaction, and
-/// tells whether there is such a run. For PostgreSQL, where each step is a round trip.
-pub(crate) async fn log_at_once(
-    conn: &mut Conn,
-    run_id: &str,
-    job_id: Option<&str>,
-    metrics: &[LoggedMetric],
-) -> Result<bool, Error> {
-    let points = in_order(metrics);
-    let all = Lists::of(&points);
-    let latest = Lists::of(&metric::latest(points.into_iter()));
-    let row = query(format!(
-        "WITH target AS (
-             SELECT run FROM runs WHERE run_id = $1 AND lifecycle_stage = 'active' AND ($2::TEXT IS NULL OR job_id = $2)
-         ), logged AS (
-             INSERT INTO metrics (run, key, timestamp, step, value_bits)
-             SELECT target.run, p.* FROM target, UNNEST($3::TEXT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[]) p
-             ON CONFLICT DO NOTHING
-         ), moved AS (
-             INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan, value_bits)
-             SELECT target.run, l.* FROM target, UNNEST($7::TEXT[], $8::BIGINT[], $9::BIGINT[], $10::FLOAT8[], $11::BOOLEAN[], $12::BIGINT[]) l
-             {FORWARD}
-         )
-         SELECT COUNT(*) FROM target"
-    ))
-    .bind(run_id)
-    .bind(job_id)
-    .bind(all.keys)
-    .bind(all.timestamps)
-    .bind(all.steps)
-    .bind(all.bits)
-    .bind(latest.keys)
-    .bind(latest.timestamps)
-    .bind(latest.steps)
-    .bind(latest.values)
-    .bind(latest.are_nan)
-    .bind(latest.bits)
-    .fetch_one(conn)
-    .await?;
-    Ok(row.get::<i64, _>(0) > 0)
-}
-
 /// Points as columns.
-struct Lists {
-    keys: Vec<String>,
-    timestamps: Vec<i64>,
-    steps: Vec<i64>,
-    values: Vec<f64>,
-    are_nan: Vec<bool>,
-    bits: Vec<i64>,
+#[derive(Default)]
+pub(super) struct Lists {
+    /// Which of what is written together each belongs to.
+    pub(super) places: Vec<i64>,
+    pub(super) keys: Vec<String>,
+    pub(super) timestamps: Vec<i64>,
+    pub(super) steps: Vec<i64>,
+    pub(super) values: Vec<f64>,
+    pub(super) are_nan: Vec<bool>,
+    pub(super) bits: Vec<i64>,
 }
 
 impl Lists {
     fn of(points: &[&Metric]) -> Self {
-        let (values, are_nan) = points.iter().map(|point| point.stored()).unzip();
-        Self {
-            keys: points.iter().map(|point| point.key.clone()).collect(),
-            timestamps: points.iter().map(|point| point.timestamp).collect(),
-            steps: points.iter().map(|point| point.step).collect(),
-            values,
-            are_nan,
-            bits: points.iter().map(|point| point.value_bits()).collect(),
+        let mut lists = Self::default();
+        lists.extend(0, points.iter().copied());
+        lists
+    }
+
+    /// Adds points of what is at this place.
+    pub(super) fn extend<'m>(&mut self, place: i64, points: impl IntoIterator<Item = &'m Metric>) {
+        for point in points {
+            let (value, is_nan) = point.stored();
+            self.places.push(place);
+            self.keys.push(point.key.clone());
+            self.timestamps.push(point.timestamp);
+            self.steps.push(point.step);
+            self.values.push(value);
+            self.are_nan.push(is_nan);
+            self.bits.push(point.value_bits());
         }
     }
 }

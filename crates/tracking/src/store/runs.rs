@@ -1,7 +1,5 @@
 //! The tables of runs and their tags.
 
-use std::collections::BTreeMap;
-
 use db::{Conn, Error, Row, query};
 
 use crate::run::{LifecycleStage, Run, RunStatus};
@@ -52,42 +50,6 @@ pub(crate) async fn insert(conn: &mut Conn, run: &Run) -> Result<i64, Error> {
     .fetch_one(conn)
     .await?;
     Ok(row.get(0))
-}
-
-/// Adds a run with its tags to an active experiment, in one statement that is its own transaction.
-/// Gives its number and where its artifacts are; nothing when there is no such experiment. For
-/// PostgreSQL, where each step is a round trip.
-pub(crate) async fn insert_at_once(
-    conn: &mut Conn,
-    run: &Run,
-    experiment_id: i64,
-    tags: &BTreeMap<String, String>,
-) -> Result<Option<(i64, String)>, Error> {
-    let row = query(
-        "WITH made AS (
-             INSERT INTO runs (run_id, experiment_id, name, status, lifecycle_stage, user_id, start_time, artifact_uri, job_id)
-             SELECT $1, experiment_id, $3, $4, $5, $6, $7, rtrim(artifact_location, '/') || '/' || $1 || '/artifacts', $8
-             FROM experiments WHERE experiment_id = $2 AND lifecycle_stage = 'active'
-             RETURNING run, artifact_uri
-         ), tagged AS (
-             INSERT INTO tags (run, key, value)
-             SELECT made.run, t.* FROM made, UNNEST($9::TEXT[], $10::TEXT[]) t
-         )
-         SELECT run, artifact_uri FROM made",
-    )
-    .bind(&run.run_id)
-    .bind(experiment_id)
-    .bind(&run.name)
-    .bind(run.status.as_str())
-    .bind(run.lifecycle_stage.as_str())
-    .bind(&run.user_id)
-    .bind(run.start_time)
-    .bind(&run.job_id)
-    .bind(tags.keys().cloned().collect::<Vec<String>>())
-    .bind(tags.values().cloned().collect::<Vec<String>>())
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
 pub(crate) async fn find(conn: &mut Conn, run_id: &str) -> Result<Option<Run>, Error> {

@@ -305,3 +305,121 @@ async fn many_writers_of_one_run_do_not_block_one_another() {
         assert_eq!(metrics[0]["step"], 9);
     }
 }
+
+fn batch_of(key: &str, step: i64) -> tracking::Batch {
+    let metric = tracking::Metric {
+        key: key.to_owned(),
+        value: 0.5,
+        timestamp: step,
+        step,
+    };
+    tracking::Batch {
+        metrics: vec![tracking::LoggedMetric {
+            metric,
+            model_id: None,
+            dataset_name: None,
+            dataset_digest: None,
+        }],
+        ..tracking::Batch::default()
+    }
+}
+
+#[tokio::test]
+async fn writers_that_come_together_are_each_told_what_became_of_theirs() {
+    for server in both().await {
+        let run = server.run(None).await.run_id;
+        let of_job = server.run(Some("j1")).await.run_id;
+        let deleted = server.run(None).await.run_id;
+        let body = json!({"run_id": deleted});
+        server.post("runs/delete", body).await.ok();
+        let tasks: Vec<_> = (0..40_i64)
+            .map(|step| {
+                let (run_id, job_id, status) = match step % 5 {
+                    0 => (of_job.clone(), Some("j1"), None),
+                    // The same run with and without its job.
+                    1 => (of_job.clone(), None, None),
+                    2 => ("0".repeat(32), None, Some(404)),
+                    3 if step % 2 == 0 => (deleted.clone(), None, Some(400)),
+                    3 => (run.clone(), Some("j1"), Some(403)),
+                    _ => (run.clone(), None, None),
+                };
+                let tracking = server.tracking.clone();
+                tokio::spawn(async move {
+                    let logged = tracking
+                        .log_batch(&run_id, batch_of("m", step), job_id)
+                        .await;
+                    let refused = logged.err().map(|error| error.code().status().as_u16());
+                    assert_eq!(refused, status, "{step}");
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        for (run_id, count, last) in [(&run, 8, 39), (&of_job, 16, 36), (&deleted, 0, 0)] {
+            let path = format!("metrics/get-history?run_id={run_id}&metric_key=m");
+            let history = server.get(&path).await.ok();
+            let points = history["metrics"].as_array().cloned().unwrap_or_default();
+            assert_eq!(points.len(), count, "{}", server.name);
+            if count > 0 {
+                let latest = data(&server, run_id).await["metrics"][0].clone();
+                assert_eq!(
+                    (latest["step"].clone(), latest["key"].clone()),
+                    (json!(last), json!("m"))
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn runs_that_start_together_are_each_told_what_became_of_theirs() {
+    for server in both().await {
+        let gone = server.post("experiments/create", json!({"name": "gone"}));
+        let gone = gone.await.ok()["experiment_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let body = json!({"experiment_id": gone});
+        server.post("experiments/delete", body).await.ok();
+        let tasks: Vec<_> = (0..30_i64)
+            .map(|number| {
+                let (experiment_id, status) = match number % 3 {
+                    0 => (gone.clone(), Some(400)),
+                    1 => ("999".to_owned(), Some(404)),
+                    _ => ("0".to_owned(), None),
+                };
+                let new = tracking::NewRun {
+                    experiment_id,
+                    name: Some(format!("run {number}")),
+                    start_time: Some(number),
+                    tags: vec![("number".to_owned(), number.to_string())],
+                    job_id: (number % 2 == 0).then(|| "j1".to_owned()),
+                    ..tracking::NewRun::default()
+                };
+                let tracking = server.tracking.clone();
+                tokio::spawn(async move {
+                    let made = tracking.create_run(new).await;
+                    let refused = made
+                        .as_ref()
+                        .err()
+                        .map(|error| error.code().status().as_u16());
+                    assert_eq!(refused, status, "{number}");
+                    Some((number, made.ok()?))
+                })
+            })
+            .collect();
+        for task in tasks {
+            let Some((number, made)) = task.await.unwrap() else {
+                continue;
+            };
+            let record = server.tracking.get_run_record(&made.run_id).await.unwrap();
+            assert_eq!(record.run, made, "{}", server.name);
+            assert_eq!(made.name, format!("run {number}"));
+            let tag = ("number".to_owned(), number.to_string());
+            assert!(record.tags.contains(&tag), "{:?}", record.tags);
+            let of_job = record.tags.iter().any(|(key, _)| key == tracking::JOB_TAG);
+            assert_eq!(of_job, number % 2 == 0);
+        }
+    }
+}

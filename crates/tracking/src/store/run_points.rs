@@ -1,0 +1,110 @@
+//! Points that requests log to runs, those of many requests in one statement.
+
+use std::collections::{BTreeMap, HashSet};
+
+use db::{Conn, Error, Value, query};
+
+use crate::gather::Gather;
+use crate::metric::{self, Metric};
+use crate::store::metrics::{FORWARD, Lists};
+
+/// Points that one request logs to a run.
+pub(crate) struct RunPoints {
+    pub(crate) run_id: String,
+    /// The job that must have made the run.
+    pub(crate) job_id: Option<String>,
+    pub(crate) points: Vec<Metric>,
+}
+
+/// A run by its id, and the job that must have made it or nothing.
+type Target<'p> = (&'p str, &'p str);
+
+impl Gather for RunPoints {
+    /// Whether there is such a run, and it is active.
+    type Outcome = bool;
+
+    fn key(&self) -> &str {
+        &self.run_id
+    }
+
+    fn rows(&self) -> usize {
+        self.points.len()
+    }
+
+    async fn write(conn: &mut Conn, together: &[Self]) -> Result<Vec<bool>, Error> {
+        let mut of_targets = BTreeMap::<Target<'_>, Vec<&Metric>>::new();
+        for logged in together {
+            let points = of_targets.entry(logged.target()).or_default();
+            points.extend(&logged.points);
+        }
+        let found = log(conn, &of_targets).await?;
+        let targets = (1_i64..).zip(of_targets.keys());
+        let logged = targets.filter(|(place, _)| found.contains(place));
+        let logged: HashSet<&Target<'_>> = logged.map(|(_, target)| target).collect();
+        let is_logged = |points: &Self| logged.contains(&points.target());
+        Ok(together.iter().map(is_logged).collect())
+    }
+}
+
+impl RunPoints {
+    fn target(&self) -> Target<'_> {
+        (&self.run_id, self.job_id.as_deref().unwrap_or_default())
+    }
+}
+
+/// Logs to those that are there, and tells which, counted from 1. Rows go in the order of their
+/// key, as in [`insert`](super::metrics::insert). The same run may be named with and without its job.
+async fn log(
+    conn: &mut Conn,
+    of_targets: &BTreeMap<Target<'_>, Vec<&Metric>>,
+) -> Result<HashSet<i64>, Error> {
+    let (mut all, mut latest) = (Lists::default(), Lists::default());
+    for (place, points) in (1_i64..).zip(of_targets.values()) {
+        all.extend(place, points.iter().copied());
+        latest.extend(place, metric::latest(points.iter().copied()));
+    }
+    let texts = |of: fn(&Target<'_>) -> String| -> Vec<String> {
+        let all = of_targets.keys().map(of);
+        all.collect()
+    };
+    let rows = query(statement())
+        .bind(texts(|(run_id, _)| (*run_id).to_owned()))
+        .bind(texts(|(_, job_id)| (*job_id).to_owned()))
+        .bind_all([Value::from(all.places), all.keys.into()])
+        .bind_all([all.timestamps, all.steps, all.bits])
+        .bind_all([Value::from(latest.places), latest.keys.into()])
+        .bind_all([latest.timestamps, latest.steps])
+        .bind_all([Value::from(latest.values), latest.are_nan.into()])
+        .bind(latest.bits)
+        .fetch_all(conn)
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+fn statement() -> String {
+    format!(
+        "WITH target AS (
+             SELECT w.place, r.run
+             FROM UNNEST($1::TEXT[], $2::TEXT[]) WITH ORDINALITY w(run_id, job_id, place)
+             JOIN runs r ON r.run_id = w.run_id
+             WHERE r.lifecycle_stage = 'active' AND (w.job_id = '' OR r.job_id = w.job_id)
+         ), logged AS (
+             INSERT INTO metrics (run, key, timestamp, step, value_bits)
+             SELECT t.run, p.key, p.timestamp, p.step, p.bits
+             FROM UNNEST($3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[])
+                 p(place, key, timestamp, step, bits) JOIN target t ON t.place = p.place
+             ORDER BY t.run, p.key COLLATE \"C\", p.timestamp, p.step, p.bits
+             ON CONFLICT DO NOTHING
+         ), moved AS (
+             INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan, value_bits)
+             SELECT DISTINCT ON (t.run, l.key COLLATE \"C\")
+                 t.run, l.key, l.timestamp, l.step, l.value, l.is_nan, l.bits
+             FROM UNNEST($8::BIGINT[], $9::TEXT[], $10::BIGINT[], $11::BIGINT[], $12::FLOAT8[],
+                 $13::BOOLEAN[], $14::BIGINT[])
+                 l(place, key, timestamp, step, value, is_nan, bits) JOIN target t ON t.place = l.place
+             ORDER BY t.run, l.key COLLATE \"C\", l.step DESC, l.timestamp DESC, l.value DESC
+             {FORWARD}
+         )
+         SELECT place FROM target"
+    )
+}
