@@ -52,6 +52,11 @@ pub const MIGRATIONS: Migrations = Migrations {
             postgres: include_str!("evaluation.postgres.sql"),
         },
         Migration::both("texts of spans", include_str!("span_texts.sql")),
+        Migration {
+            name: "points without a foreign key",
+            sqlite: include_str!("points.sqlite.sql"),
+            postgres: include_str!("points.postgres.sql"),
+        },
     ],
 };
 

@@ -92,10 +92,20 @@ fn read(kind: Kind, row: &Row) -> Deleted {
     }
 }
 
+/// Removes a run with all that it logged.
 pub(crate) async fn delete_run(conn: &mut Conn, run_id: &str) -> Result<(), Error> {
     trace_links::delete_of_run(conn, run_id).await?;
-    let deleted = query("DELETE FROM runs WHERE run_id = $1").bind(run_id);
-    deleted.execute(conn).await.map(|_| ())
+    let run = query("DELETE FROM runs WHERE run_id = $1 RETURNING run")
+        .bind(run_id)
+        .fetch_optional(conn)
+        .await?;
+    let Some(run) = run else { return Ok(()) };
+    // After the run: no point is written for it any more. On PostgreSQL no foreign key removes them.
+    query("DELETE FROM metrics WHERE run = $1")
+        .bind(run.get::<i64, _>(0))
+        .execute(conn)
+        .await
+        .map(|_| ())
 }
 
 pub(crate) async fn delete_model(conn: &mut Conn, model_id: &str) -> Result<(), Error> {

@@ -267,3 +267,56 @@ async fn an_experiment_takes_nothing_from_others_in_the_same_folder() {
         );
     }
 }
+
+/// Logs a point after the other until it is refused.
+async fn log_until_refused(tracking: tracking::Tracking, run_id: String, writer: i64) -> u16 {
+    for step in 0.. {
+        let metric = tracking::Metric {
+            key: "m".to_owned(),
+            value: 1.0,
+            timestamp: writer,
+            step,
+        };
+        let logged = tracking::LoggedMetric {
+            metric,
+            model_id: None,
+            dataset_name: None,
+            dataset_digest: None,
+        };
+        let batch = tracking::Batch {
+            metrics: vec![logged],
+            ..tracking::Batch::default()
+        };
+        if let Err(error) = tracking.log_batch(&run_id, batch, None).await {
+            return error.code().status().as_u16();
+        }
+    }
+    unreachable!("steps do not end")
+}
+
+#[tokio::test]
+async fn a_run_that_is_removed_while_it_is_written_leaves_no_point() {
+    for server in both().await {
+        let (_, run_id) = experiment(&server, "e").await;
+        let (_, other) = experiment(&server, "other").await;
+        let writing: Vec<_> = (0..8)
+            .map(|writer| {
+                let writing = log_until_refused(server.tracking.clone(), run_id.clone(), writer);
+                tokio::spawn(writing)
+            })
+            .collect();
+        while server.points().await < 50 {
+            tokio::task::yield_now().await;
+        }
+        let body = json!({"run_id": run_id});
+        server.post("runs/delete", body).await.ok();
+        let found = deleted(&server, DeletedKind::Run).await;
+        let removal = server.tracking.remove_deleted(&found[0], LATER).await;
+        assert_eq!(removal.unwrap(), Removal::Removed);
+        for writing in writing {
+            let status = writing.await.unwrap();
+            assert!([400, 404].contains(&status), "{}: {status}", server.name);
+        }
+        assert_eq!(server.points().await, 1, "{}: that of {other}", server.name);
+    }
+}

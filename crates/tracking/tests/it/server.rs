@@ -17,7 +17,7 @@ pub(crate) struct Server {
     /// `sqlite` or `postgres`, for messages.
     pub(crate) name: &'static str,
     pub(crate) dir: TempDir,
-    _db: TestDb,
+    db: TestDb,
 }
 
 /// One server on each database.
@@ -34,7 +34,7 @@ pub(crate) async fn both() -> [Server; 2] {
 pub(crate) async fn both_tracking(change: impl Fn(Tracking) -> Tracking) -> [Server; 2] {
     both().await.map(|server| {
         let tracking = change(server.tracking.clone());
-        Server::of(tracking, server._db, server.dir)
+        Server::of(tracking, server.db, server.dir)
     })
 }
 
@@ -84,7 +84,7 @@ impl Server {
             tracking,
             name: db.name,
             dir,
-            _db: db,
+            db,
         }
     }
 
@@ -96,6 +96,17 @@ impl Server {
             ..NewRun::default()
         };
         self.tracking.create_run(new).await.unwrap()
+    }
+
+    /// How many points of metrics there are, whoever they belong to.
+    pub(crate) async fn points(&self) -> i64 {
+        self.count("metrics").await
+    }
+
+    async fn count(&self, rows: &str) -> i64 {
+        let mut conn = self.db.acquire().await.unwrap();
+        let counted = db::query(format!("SELECT COUNT(*) FROM {rows}"));
+        counted.fetch_one(&mut conn).await.unwrap().get(0)
     }
 
     /// Sends a request as anyone on loopback.

@@ -1,0 +1,1 @@
+-- points.postgres.sql says what changes on PostgreSQL. Here a foreign key costs little: it stays.
