@@ -251,6 +251,7 @@ impl Platform {
     /// Starts the work that goes on beside the requests, until `stop`.
     pub fn work(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         tasks.spawn(self.metrics.clone().upkeep(stop.clone()));
+        tasks.spawn(self.tracking.clone().work(stop.clone()));
         tasks.spawn(self.registry.clone().work(stop.clone()));
         tasks.spawn(self.jobs.clone().work(stop.clone()));
         tasks.spawn(self.serving.clone().work(stop.clone()));

@@ -38,6 +38,7 @@ mod run;
 mod scorer;
 mod search;
 mod span;
+mod span_text;
 mod store;
 mod tag;
 mod trace;

@@ -10,7 +10,7 @@ use crate::id;
 use crate::key;
 use crate::page::Page;
 use crate::search::traces::{Plan, RUN_KEY, TraceSearch};
-use crate::store::{experiments, runs, search_traces, spans, traces};
+use crate::store::{experiments, runs, search_traces, traces};
 
 /// The tag that says where the spans are.
 pub(crate) const LOCATION_TAG: &str = "mlflow.artifactLocation";
@@ -247,7 +247,7 @@ impl Tracking {
             return Ok((Vec::new(), None));
         }
         if plan.reads_spans() {
-            self.add_span_texts().await?;
+            self.add_span_texts_for(&plan).await?;
         }
         let page: Page = plan.page;
         let mut conn = self.db.acquire().await?;
@@ -255,19 +255,6 @@ impl Tracking {
         let token = page.cut(&mut found);
         traces::add_pairs(&mut conn, &mut found).await?;
         Ok((found, token))
-    }
-
-    /// Writes what searches look at in spans that came before searches did, a few at a time.
-    pub(crate) async fn add_span_texts(&self) -> Result<(), Error> {
-        let mut conn = self.db.acquire().await?;
-        let mut lacking = spans::lack_texts(&mut conn).await?;
-        drop(conn);
-        while lacking {
-            let mut tx = self.db.begin().await?;
-            lacking = spans::add_texts(&mut tx).await?;
-            tx.commit().await?;
-        }
-        Ok(())
     }
 
     /// Sets a tag.

@@ -12,16 +12,46 @@ use crate::trace_link::LinkKind;
 
 /// The traces of a page, and one more if there is one; without metadata and tags.
 pub(crate) async fn traces(conn: &mut Conn, plan: &Plan) -> Result<Vec<Trace>, Error> {
+    let (limit, offset) = (plan.page.lookahead(), plan.page.offset);
+    let found = search(conn, traces::COLUMNS, plan, Untold::Fails, (limit, offset));
+    let rows = found.fetch_all(conn).await?;
+    Ok(rows.iter().map(traces::read).collect())
+}
+
+/// The ids of the first traces that a search would find if all spans without their texts fitted.
+pub(crate) async fn candidates(
+    conn: &mut Conn,
+    plan: &Plan,
+    count: i64,
+) -> Result<Vec<String>, Error> {
+    let found = search(conn, "t.trace_id", plan, Untold::Fits, (count, 0));
+    let rows = found.fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// What a span counts as that lacks what searches look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Untold {
+    Fits,
+    Fails,
+}
+
+fn search(
+    conn: &Conn,
+    columns: &str,
+    plan: &Plan,
+    untold: Untold,
+    (limit, offset): (i64, i64),
+) -> Statement {
     let ids = Ids::of(plan.experiments.iter().copied());
     let start = format!(
-        "SELECT {} FROM traces t WHERE t.experiment_id IN ({})",
-        traces::COLUMNS,
+        "SELECT {columns} FROM traces t WHERE t.experiment_id IN ({})",
         ids.select(conn.backend(), 1)
     );
     let mut sql = Statement::new(conn.backend(), &start);
     sql.bind(ids.text());
     for condition in &plan.conditions {
-        push(&mut sql, condition);
+        push(&mut sql, condition, untold);
     }
     sql.push(" ORDER BY ");
     for (column, descending) in &plan.order {
@@ -29,13 +59,11 @@ pub(crate) async fn traces(conn: &mut Conn, plan: &Plan) -> Result<Vec<Trace>, E
         let column = name(*column);
         sql.push(&format!("{column} IS NULL, {column} {direction}, "));
     }
-    let limit = sql.bind(plan.page.lookahead());
-    let offset = sql.bind(plan.page.offset);
+    let (limit, offset) = (sql.bind(limit), sql.bind(offset));
     sql.push(&format!(
         "t.request_time DESC, t.trace_id LIMIT {limit} OFFSET {offset}"
     ));
-    let rows = sql.fetch_all(conn).await?;
-    Ok(rows.iter().map(traces::read).collect())
+    sql
 }
 
 /// How many traces of experiments fit.
@@ -52,12 +80,12 @@ pub(crate) async fn count(
     let mut sql = Statement::new(conn.backend(), &start);
     sql.bind(ids.text());
     for condition in conditions {
-        push(&mut sql, condition);
+        push(&mut sql, condition, Untold::Fails);
     }
     Ok(sql.fetch_one(conn).await?.get(0))
 }
 
-fn push(sql: &mut Statement, condition: &Condition) {
+fn push(sql: &mut Statement, condition: &Condition, untold: Untold) {
     sql.push(" AND ");
     match condition {
         Condition::Id(is) => sql.push_text("t.trace_id", is.operator, &is.value),
@@ -78,7 +106,7 @@ fn push(sql: &mut Statement, condition: &Condition) {
             sql.push(")");
         }
         Condition::Prompt(version) => push_link(sql, LinkKind::Prompt, version),
-        Condition::Span(conditions) => push_span(sql, conditions),
+        Condition::Span(conditions) => push_span(sql, conditions, untold),
     }
 }
 
@@ -90,10 +118,13 @@ fn push_link(sql: &mut Statement, kind: LinkKind, target: &str) {
     ));
 }
 
-fn push_span(sql: &mut Statement, conditions: &[OfSpan]) {
-    sql.push("EXISTS (SELECT 1 FROM trace_spans s WHERE s.trace_id = t.trace_id");
-    for condition in conditions {
-        sql.push(" AND ");
+fn push_span(sql: &mut Statement, conditions: &[OfSpan], untold: Untold) {
+    sql.push("EXISTS (SELECT 1 FROM trace_spans s WHERE s.trace_id = t.trace_id AND (");
+    if untold == Untold::Fits {
+        sql.push("s.content IS NULL OR ");
+    }
+    for (index, condition) in conditions.iter().enumerate() {
+        sql.push(if index == 0 { "" } else { " AND " });
         let (column, is) = match condition {
             OfSpan::Name(is) => ("s.name", is),
             OfSpan::Type(is) => ("s.type", is),
@@ -106,7 +137,7 @@ fn push_span(sql: &mut Statement, conditions: &[OfSpan]) {
         };
         sql.push_text(column, is.operator, &is.value);
     }
-    sql.push(")");
+    sql.push("))");
 }
 
 /// Each attribute of a span's text is JSON in a text of its own.

@@ -9,7 +9,7 @@ use crate::span::{Span, hex};
 use crate::store::Texts;
 
 /// How many spans get their texts at once.
-const TEXTS: i64 = 500;
+const TEXTS: i64 = 200;
 
 /// Adds a span to its trace, or writes it anew.
 pub(crate) async fn upsert(conn: &mut Conn, trace_id: &str, span: &Span) -> Result<(), Error> {
@@ -41,20 +41,43 @@ pub(crate) async fn lack_texts(conn: &mut Conn) -> Result<bool, Error> {
     Ok(row.get(0))
 }
 
-/// Adds to some spans what searches look at; whether there may be more without it.
-pub(crate) async fn add_texts(conn: &mut Conn) -> Result<bool, Error> {
-    let rows = query(
-        "SELECT trace_id, span_id, message FROM trace_spans WHERE content IS NULL
-         ORDER BY trace_id, span_id LIMIT $1",
-    )
-    .bind(TEXTS)
-    .fetch_all(conn)
-    .await?;
+/// Which of these traces have spans without what searches look at.
+pub(crate) async fn of_those_without_texts(
+    conn: &mut Conn,
+    trace_ids: &[String],
+) -> Result<Vec<String>, Error> {
+    let ids = Texts::of(trace_ids.iter().map(String::as_str));
+    let among = ids.select(conn.backend(), 1);
+    let sql = format!(
+        "SELECT DISTINCT trace_id FROM trace_spans
+         WHERE content IS NULL AND trace_id IN ({among}) ORDER BY trace_id"
+    );
+    let rows = query(sql).bind(ids.text()).fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Adds to some spans, or some of these traces, what searches look at; whether there may be more
+/// without it.
+pub(crate) async fn add_texts(
+    conn: &mut Conn,
+    trace_ids: Option<&[String]>,
+) -> Result<bool, Error> {
+    let start = "SELECT trace_id, span_id, message FROM trace_spans WHERE content IS NULL";
+    let mut lacking = query(start);
+    if let Some(trace_ids) = trace_ids {
+        let ids = Texts::of(trace_ids.iter().map(String::as_str));
+        let among = ids.select(conn.backend(), 1);
+        lacking = query(format!("{start} AND trace_id IN ({among})")).bind(ids.text());
+    }
+    let rows = lacking
+        .then(" ORDER BY trace_id, span_id LIMIT ?", TEXTS)
+        .fetch_all(conn)
+        .await?;
     for row in &rows {
         let span = read(row.get(2));
         query(
             "UPDATE trace_spans SET name = $3, type = $4, status = $5, content = $6
-             WHERE trace_id = $1 AND span_id = $2",
+             WHERE trace_id = $1 AND span_id = $2 AND content IS NULL",
         )
         .bind(row.get::<String, _>(0))
         .bind(row.get::<String, _>(1))

@@ -103,10 +103,23 @@ impl Server {
         self.count("metrics").await
     }
 
+    /// How many spans lack what searches look at.
+    pub(crate) async fn spans_without_texts(&self) -> i64 {
+        self.count("trace_spans WHERE content IS NULL").await
+    }
+
     async fn count(&self, rows: &str) -> i64 {
         let mut conn = self.db.acquire().await.unwrap();
         let counted = db::query(format!("SELECT COUNT(*) FROM {rows}"));
         counted.fetch_one(&mut conn).await.unwrap().get(0)
+    }
+
+    /// Makes all spans as they were before searches looked at them.
+    pub(crate) async fn make_spans_old(&self) {
+        let mut tx = self.db.begin().await.unwrap();
+        let old = "UPDATE trace_spans SET name = NULL, type = NULL, status = NULL, content = NULL";
+        db::query(old).execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// Sends a request as anyone on loopback.

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, header};
 use prost::Message as _;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tracking::Span;
 use web::Identity;
 use web::testing::Answer;
@@ -316,6 +317,46 @@ async fn runs_show_the_traces_that_are_linked_to_them() {
             .ok();
         send_json(&server, json!([asked(1, "a")])).await.ok();
         assert_eq!(found(&server, &by_run).await, [4]);
+    }
+}
+
+#[tokio::test]
+async fn old_spans_are_found_before_all_of_them_were_looked_at() {
+    for server in both().await {
+        let question = |trace: u8| {
+            if trace.is_multiple_of(50) {
+                "rare"
+            } else {
+                "often"
+            }
+        };
+        let spans: Value = (1..=240)
+            .map(|trace| asked(trace, question(trace)))
+            .collect();
+        send_json(&server, spans).await.ok();
+        let often: Vec<u8> = (1..=102).filter(|trace| trace % 50 != 0).collect();
+        for (filter, wanted) in [
+            ("span.attributes.question = 'often'", often.as_slice()),
+            (
+                "span.name = 'span 1' AND span.attributes.question = 'rare'",
+                &[50, 100, 150, 200],
+            ),
+            ("span.attributes.question = 'never'", &[]),
+        ] {
+            server.make_spans_old().await;
+            assert_eq!(found(&server, filter).await, wanted, "{}", server.name);
+        }
+        server.make_spans_old().await;
+        found(&server, "span.attributes.question = 'often'").await;
+        let left = server.spans_without_texts().await;
+        assert!(left > 0, "a page looks at what stands before its end");
+        // What goes on beside the requests ends by itself.
+        server.tracking.clone().work(CancellationToken::new()).await;
+        assert_eq!(server.spans_without_texts().await, 0);
+        assert_eq!(
+            found(&server, "span.attributes.question = 'often'").await,
+            often
+        );
     }
 }
 
