@@ -143,9 +143,8 @@ impl<T: Gather> Drop for Leader<T> {
 }
 
 async fn lead<T: Gather>(mut leader: Leader<T>, db: Db) {
-    let mut conn = None;
     while let Some((writes, answers)) = leader.of.lanes[leader.lane].take() {
-        let outcomes = write_all(&db, &mut conn, &writes).await;
+        let outcomes = write_all(&db, &writes).await;
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // Who is gone need not be told.
             answer.send(outcome).ok();
@@ -155,12 +154,8 @@ async fn lead<T: Gather>(mut leader: Leader<T>, db: Db) {
 }
 
 /// Writes a lot; what one of them does wrong is not the others' fault.
-async fn write_all<T: Gather>(
-    db: &Db,
-    conn: &mut Option<Conn>,
-    writes: &[T],
-) -> Vec<Result<T::Outcome, Error>> {
-    let error = match write_some(db, conn, writes).await {
+async fn write_all<T: Gather>(db: &Db, writes: &[T]) -> Vec<Result<T::Outcome, Error>> {
+    let error = match write_some(db, writes).await {
         Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
         Err(error) => error,
     };
@@ -175,23 +170,14 @@ async fn write_all<T: Gather>(
     tracing::debug!(%error, writes = writes.len(), "writing together failed; each goes alone");
     let mut outcomes = Vec::with_capacity(writes.len());
     for write in writes {
-        let alone = write_some(db, conn, std::slice::from_ref(write)).await;
+        let alone = write_some(db, std::slice::from_ref(write)).await;
         outcomes.push(alone.map(|mut outcomes| outcomes.remove(0)));
     }
     outcomes
 }
 
-/// The connection is kept for the next lot, unless something went wrong on it.
-async fn write_some<T: Gather>(
-    db: &Db,
-    kept: &mut Option<Conn>,
-    writes: &[T],
-) -> Result<Vec<T::Outcome>, Error> {
-    let mut conn = match kept.take() {
-        Some(conn) => conn,
-        None => db.acquire().await?,
-    };
-    let outcomes = T::write(&mut conn, writes).await?;
-    *kept = Some(conn);
-    Ok(outcomes)
+/// The connection is given back after each lot: others wait for one too.
+async fn write_some<T: Gather>(db: &Db, writes: &[T]) -> Result<Vec<T::Outcome>, Error> {
+    let mut conn = db.acquire().await?;
+    T::write(&mut conn, writes).await
 }
