@@ -53,6 +53,9 @@ pub enum Error {
     /// The group commit that held this transaction failed.
     #[error("the commit failed")]
     Commit(#[source] Arc<Error>),
+    /// What was written together with others failed for a reason that concerns all of them.
+    #[error("writing together with others failed")]
+    Together(#[source] Arc<Error>),
     /// The task that opened or committed the transaction ended before its time.
     #[error("the transaction was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),
@@ -98,7 +101,7 @@ impl Error {
             }
             // disk_full.
             Self::Sqlx(sqlx::Error::Database(e)) => e.code().is_some_and(|code| code == "53100"),
-            Self::Commit(error) => error.is_full(),
+            Self::Commit(error) | Self::Together(error) => error.is_full(),
             _ => false,
         }
     }
@@ -107,6 +110,7 @@ impl Error {
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Busy | Self::Closed => true,
+            Self::Sqlx(sqlx::Error::Database(e)) => e.code().is_some_and(|code| is_away(&code)),
             Self::Sqlx(error) => matches!(
                 error,
                 sqlx::Error::PoolTimedOut
@@ -114,8 +118,15 @@ impl Error {
                     | sqlx::Error::Io(_)
                     | sqlx::Error::WorkerCrashed
             ),
-            Self::Commit(error) => error.is_unavailable(),
+            Self::Commit(error) | Self::Together(error) => error.is_unavailable(),
             _ => false,
         }
     }
+}
+
+/// Whether a SQLSTATE says that the server goes down, is not up yet, or has no connection to spare:
+/// admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections and the class of
+/// connection exceptions (PostgreSQL, appendix A).
+fn is_away(code: &str) -> bool {
+    matches!(code, "57P01" | "57P02" | "57P03" | "53300") || code.starts_with("08")
 }

@@ -194,7 +194,11 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, Error> {
         match &*self.inner {
             Inner::Sqlite { writer, .. } => Tx::sqlite(writer).await,
-            Inner::Postgres { pool } => Tx::postgres(pool.acquire().await?).await,
+            Inner::Postgres { pool } => match Tx::postgres(pool.acquire().await?).await {
+                // The database was started again since that connection was last used.
+                Err(error) if error.is_unavailable() => Tx::postgres(pool.acquire().await?).await,
+                opened => opened,
+            },
         }
     }
 

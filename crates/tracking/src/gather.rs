@@ -17,6 +17,9 @@ const LANES: usize = 4;
 /// The most rows that go together: what comes behind them does not wait long.
 const MAX_ROWS: usize = 8_000;
 
+/// The most writes that wait in a lane; those beyond them are told that the database is busy.
+const MAX_WAITING: usize = 1_000;
+
 /// What can be written together with others of its kind.
 pub(crate) trait Gather: Send + Sync + Sized + 'static {
     /// What each of them is told.
@@ -77,8 +80,11 @@ impl<T: Gather> Default for Lane<T> {
 }
 
 impl<T: Gather> Gathering<T> {
-    /// Writes with those that wait, and gives what it is told once that is durable. A caller that
-    /// goes away meanwhile holds nobody up.
+    /// Writes with those that wait, and gives what it is told once that is durable. What a caller
+    /// waits for that goes away is not written, unless it is on its way.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many wait, else what the database says.
     pub(crate) async fn write(&self, db: &Db, write: T) -> Result<T::Outcome, Error> {
         let answered = self.queue(db, write);
         // Nobody answers when the leading task ended before its time.
@@ -91,6 +97,10 @@ impl<T: Gather> Gathering<T> {
         let lane = hasher.finish() as usize % LANES;
         let (answer, answered) = oneshot::channel();
         let mut waiting = self.lanes[lane].waiting();
+        if waiting.writes.len() >= MAX_WAITING {
+            answer.send(Err(Error::Busy)).ok();
+            return answered;
+        }
         waiting.writes.push_back((write, answer));
         if !std::mem::replace(&mut waiting.led, true) {
             let leader = Leader {
@@ -109,9 +119,17 @@ impl<T: Gather> Lane<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells all that wait what went wrong.
+    fn refuse(&self, error: &Arc<Error>) {
+        for (_, answer) in self.waiting().writes.drain(..) {
+            answer.send(Err(shared(error))).ok();
+        }
+    }
+
     /// The next lot; none ends the lead.
     fn take(&self) -> Option<(Vec<T>, Vec<Answer<T>>)> {
         let mut waiting = self.waiting();
+        waiting.writes.retain(|(_, answer)| !answer.is_closed());
         let mut rows = 0;
         let fits = |(write, _): &&(T, Answer<T>)| {
             let first = rows == 0;
@@ -143,8 +161,20 @@ impl<T: Gather> Drop for Leader<T> {
 }
 
 async fn lead<T: Gather>(mut leader: Leader<T>, db: Db) {
-    while let Some((writes, answers)) = leader.of.lanes[leader.lane].take() {
-        let outcomes = write_all(&db, &writes).await;
+    let lane = leader.lane;
+    while let Some((writes, answers)) = leader.of.lanes[lane].take() {
+        let outcomes = match write_some(&db, &writes).await {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(error) if concerns_all(&error) => {
+                let error = Arc::new(error);
+                leader.of.lanes[lane].refuse(&error);
+                writes.iter().map(|_| Err(shared(&error))).collect()
+            }
+            Err(error) => {
+                tracing::debug!(%error, writes = writes.len(), "writing together failed; each goes alone");
+                write_each(&db, &writes).await
+            }
+        };
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // Who is gone need not be told.
             answer.send(outcome).ok();
@@ -153,31 +183,100 @@ async fn lead<T: Gather>(mut leader: Leader<T>, db: Db) {
     leader.ended = true;
 }
 
-/// Writes a lot; what one of them does wrong is not the others' fault.
-async fn write_all<T: Gather>(db: &Db, writes: &[T]) -> Vec<Result<T::Outcome, Error>> {
-    let error = match write_some(db, writes).await {
-        Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
-        Err(error) => error,
-    };
-    if writes.len() == 1 {
-        return vec![Err(error)];
-    }
-    if error.is_unavailable() || error.is_full() {
-        let shared = Arc::new(error);
-        let told = |_| Err(Error::Commit(shared.clone()));
-        return writes.iter().map(told).collect();
-    }
-    tracing::debug!(%error, writes = writes.len(), "writing together failed; each goes alone");
+/// Writes one after the other: what one of them does wrong is not the others' fault.
+async fn write_each<T: Gather>(db: &Db, writes: &[T]) -> Vec<Result<T::Outcome, Error>> {
     let mut outcomes = Vec::with_capacity(writes.len());
+    let mut of_all = None;
     for write in writes {
-        let alone = write_some(db, std::slice::from_ref(write)).await;
-        outcomes.push(alone.map(|mut outcomes| outcomes.remove(0)));
+        let outcome = match &of_all {
+            Some(error) => Err(shared(error)),
+            None => write_some(db, std::slice::from_ref(write)).await,
+        };
+        let outcome = outcome.map_err(|error| {
+            if !concerns_all(&error) {
+                return error;
+            }
+            // The next would wait for the same in vain.
+            shared(of_all.get_or_insert_with(|| Arc::new(error)))
+        });
+        outcomes.push(outcome.map(|mut outcomes| outcomes.remove(0)));
     }
     outcomes
+}
+
+/// Whether no other write would fare better now.
+fn concerns_all(error: &Error) -> bool {
+    error.is_unavailable() || error.is_full()
+}
+
+fn shared(error: &Arc<Error>) -> Error {
+    Error::Together(Arc::clone(error))
 }
 
 /// The connection is given back after each lot: others wait for one too.
 async fn write_some<T: Gather>(db: &Db, writes: &[T]) -> Result<Vec<T::Outcome>, Error> {
     let mut conn = db.acquire().await?;
     T::write(&mut conn, writes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use db::query;
+
+    use super::*;
+
+    struct Slow(u64);
+
+    impl Gather for Slow {
+        type Outcome = ();
+
+        fn key(&self) -> &str {
+            ["a", "b", "c", "d", "e", "f", "g", "h"][self.0 as usize % 8]
+        }
+
+        fn rows(&self) -> usize {
+            1
+        }
+
+        async fn write(conn: &mut Conn, together: &[Self]) -> Result<Vec<()>, Error> {
+            query("SELECT pg_sleep(0.002)").fetch_all(conn).await?;
+            Ok(together.iter().map(|_| ()).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn writers_that_never_rest_leave_readers_their_connections() {
+        let db = db::testing::postgres(&[]).await;
+        let kinds = [0, 1].map(|_| Gathering::<Slow>::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let written = Arc::new(AtomicU64::new(0));
+        let writers = (0..64).map(|writer| {
+            let (db, kind) = (db.clone(), kinds[writer as usize % 2].clone());
+            let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    kind.write(&db, Slow(writer)).await?;
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok::<_, Error>(())
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        let mut readings = 0;
+        while readings < 50 || written.load(Ordering::Relaxed) < 2_000 {
+            // It would be refused as busy after its ten seconds.
+            let mut conn = db.acquire().await.expect("a connection for a reader");
+            query("SELECT 1")
+                .fetch_all(&mut conn)
+                .await
+                .expect("an answer");
+            readings += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+        for writer in writers {
+            writer.await.expect("a writer").expect("its writes");
+        }
+    }
 }

@@ -15,6 +15,9 @@ use crate::store::{search_traces, spans};
 /// How long to wait after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
+/// How long the work beside the requests rests after each lot.
+const REST: Duration = Duration::from_millis(20);
+
 /// The most traces that a search sees to at once.
 const MOST: i64 = 10_000;
 
@@ -25,7 +28,7 @@ impl Tracking {
             return;
         }
         let writing = async {
-            while let Err(error) = self.add_span_texts().await {
+            while let Err(error) = self.add_all(REST).await {
                 tracing::warn!(%error, "writing what searches look at in old spans failed");
                 sleep(AFTER_FAILURE).await;
             }
@@ -33,9 +36,13 @@ impl Tracking {
         shutdown.run_until_cancelled(writing).await;
     }
 
-    /// Writes what searches look at into all spans that lack it. Each lot is kept, so that what
-    /// ends in the middle goes on from there.
+    /// Writes what searches look at into all spans that lack it.
     pub(crate) async fn add_span_texts(&self) -> Result<(), Error> {
+        self.add_all(Duration::ZERO).await
+    }
+
+    /// Each lot is kept, so that what ends in the middle goes on from there.
+    async fn add_all(&self, rest: Duration) -> Result<(), Error> {
         let mut conn = self.db.acquire().await?;
         let mut lacking = spans::lack_texts(&mut conn).await?;
         drop(conn);
@@ -43,6 +50,9 @@ impl Tracking {
             let mut tx = self.db.begin().await?;
             lacking = spans::add_texts(&mut tx, None).await?;
             tx.commit().await?;
+            if lacking && !rest.is_zero() {
+                sleep(rest).await;
+            }
         }
         Ok(())
     }
@@ -73,8 +83,11 @@ impl Tracking {
                 left = spans::add_texts(&mut tx, Some(&lacking)).await?;
                 tx.commit().await?;
             }
-            // Few that fit among many that do not: the next look is at more of them.
-            count = count.saturating_mul(2).min(needed.saturating_add(MOST));
+            // Few that fit among many that do not: the next look is at more of them, and the last at all.
+            if count > MOST {
+                return self.add_span_texts().await;
+            }
+            count = count.saturating_mul(2);
         }
     }
 }

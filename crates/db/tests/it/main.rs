@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db::testing::{both, sqlite};
+use db::testing::{both, postgres, sqlite};
 use db::{Config, Db, Error, Migration, Migrations, next_id, query};
 use tokio::runtime::Runtime;
 
@@ -307,4 +307,21 @@ async fn a_url_of_another_database_is_refused() {
     };
     let error = Db::open(&config, dir.path()).await.err().unwrap();
     assert!(error.to_string().contains("mysql://u:***@h/d"), "{error}");
+}
+
+#[tokio::test]
+async fn a_transaction_begins_although_the_database_closed_the_connection() {
+    let db = postgres(SCHEMA).await;
+    let other = db.elsewhere().await;
+    let mut conn = db.acquire().await.unwrap();
+    let asked = query("SELECT CAST(pg_backend_pid() AS BIGINT)")
+        .fetch_one(&mut conn)
+        .await;
+    let pid: i64 = asked.unwrap().get(0);
+    drop(conn);
+    let mut conn = other.acquire().await.unwrap();
+    let ends = query("SELECT pg_terminate_backend(CAST($1::BIGINT AS INT))").bind(pid);
+    ends.fetch_one(&mut conn).await.unwrap();
+    insert(&db, 1).await.unwrap();
+    assert_eq!(count(&db).await, 1);
 }

@@ -16,8 +16,8 @@ pub(crate) struct RunPoints {
     pub(crate) points: Vec<Metric>,
 }
 
-/// A run by its id, and the job that must have made it or nothing.
-type Target<'p> = (&'p str, &'p str);
+/// A run by its id, and the job that must have made it.
+type Target<'p> = (&'p str, Option<&'p str>);
 
 impl Gather for RunPoints {
     /// Whether there is such a run, and it is active.
@@ -48,7 +48,7 @@ impl Gather for RunPoints {
 
 impl RunPoints {
     fn target(&self) -> Target<'_> {
-        (&self.run_id, self.job_id.as_deref().unwrap_or_default())
+        (&self.run_id, self.job_id.as_deref())
     }
 }
 
@@ -63,19 +63,21 @@ async fn log(
         all.extend(place, points.iter().copied());
         latest.extend(place, metric::latest(points.iter().copied()));
     }
-    let texts = |of: fn(&Target<'_>) -> String| -> Vec<String> {
-        let all = of_targets.keys().map(of);
-        all.collect()
-    };
+    let runs = of_targets.keys().map(|(run_id, _)| (*run_id).to_owned());
+    let jobs = of_targets
+        .keys()
+        .map(|(_, job_id)| job_id.unwrap_or_default().to_owned());
+    let of_any_job = of_targets.keys().map(|(_, job_id)| job_id.is_none());
     let rows = query(statement())
-        .bind(texts(|(run_id, _)| (*run_id).to_owned()))
-        .bind(texts(|(_, job_id)| (*job_id).to_owned()))
+        .bind(runs.collect::<Vec<String>>())
+        .bind(jobs.collect::<Vec<String>>())
         .bind_all([Value::from(all.places), all.keys.into()])
         .bind_all([all.timestamps, all.steps, all.bits])
         .bind_all([Value::from(latest.places), latest.keys.into()])
         .bind_all([latest.timestamps, latest.steps])
         .bind_all([Value::from(latest.values), latest.are_nan.into()])
         .bind(latest.bits)
+        .bind(of_any_job.collect::<Vec<bool>>())
         .fetch_all(conn)
         .await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -85,9 +87,10 @@ fn statement() -> String {
     format!(
         "WITH target AS (
              SELECT w.place, r.run
-             FROM UNNEST($1::TEXT[], $2::TEXT[]) WITH ORDINALITY w(run_id, job_id, place)
+             FROM UNNEST($1::TEXT[], $2::TEXT[], $15::BOOLEAN[])
+                 WITH ORDINALITY w(run_id, job_id, of_any_job, place)
              JOIN runs r ON r.run_id = w.run_id
-             WHERE r.lifecycle_stage = 'active' AND (w.job_id = '' OR r.job_id = w.job_id)
+             WHERE r.lifecycle_stage = 'active' AND (w.of_any_job OR r.job_id = w.job_id)
          ), logged AS (
              INSERT INTO metrics (run, key, timestamp, step, value_bits)
              SELECT t.run, p.key, p.timestamp, p.step, p.bits

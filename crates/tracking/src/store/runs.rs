@@ -1,6 +1,6 @@
 //! The tables of runs and their tags.
 
-use db::{Conn, Error, Row, query};
+use db::{Backend, Conn, Error, Row, query};
 
 use crate::run::{LifecycleStage, Run, RunStatus};
 use crate::store::Texts;
@@ -102,6 +102,18 @@ pub(crate) async fn settle_metrics(conn: &mut Conn, run: i64, settled: bool) -> 
 
 /// The same for the runs of a job, all of which ended.
 pub(crate) async fn settle_metrics_of_job(conn: &mut Conn, job_id: &str) -> Result<(), Error> {
+    if conn.backend() == Backend::Postgres {
+        // In the order in which points of many runs are written (run_points.rs): neither waits for
+        // the other while the other waits for it.
+        query(
+            "SELECT 1 FROM latest_metrics
+             WHERE run IN (SELECT run FROM runs WHERE job_id = $1) AND settled_value IS NULL
+             ORDER BY run, key COLLATE \"C\" FOR UPDATE",
+        )
+        .bind(job_id)
+        .execute(&mut *conn)
+        .await?;
+    }
     query(
         "UPDATE latest_metrics SET settled_value = value
          WHERE run IN (SELECT run FROM runs WHERE job_id = $1) AND settled_value IS NULL",

@@ -1,5 +1,7 @@
 //! Removing for good what was deleted.
 
+use std::time::{Duration, Instant};
+
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use serde_json::json;
@@ -305,7 +307,13 @@ async fn a_run_that_is_removed_while_it_is_written_leaves_no_point() {
                 tokio::spawn(writing)
             })
             .collect();
+        let begun = Instant::now();
         while server.points().await < 50 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{}: nobody writes",
+                server.name
+            );
             tokio::task::yield_now().await;
         }
         let body = json!({"run_id": run_id});
