@@ -267,9 +267,13 @@ impl Maker {
             }
             Proof::Python(reason) => {
                 tracing::debug!(model = %launch.label, reason, "Python answers for a model");
+                if let Some(subject) = subject {
+                    self.proofs.refute(subject, &reason).await;
+                }
                 None
             }
             Proof::Lost => {
+                tracing::debug!(model = %launch.label, "comparing a model did not come to an end");
                 (worker, _) = start(launch, after).await?;
                 None
             }
@@ -278,7 +282,7 @@ impl Maker {
     }
 
     /// What a proof of the model is about; `None` where nothing is to be proven.
-    async fn subject(
+    pub(crate) async fn subject(
         &self,
         files: &Files,
         described: &MlModel,

@@ -1,13 +1,14 @@
 //! The models that are ready: found by version, loaded once, stopped when idle, deleted or least
 //! recently used beyond the bounds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use registry::{ModelVersion, Selector};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -64,8 +65,8 @@ impl Slot {
 pub(crate) struct Models {
     loader: Loader,
     slots: Mutex<HashMap<Key, Slot>>,
-    /// Those that were loaded unasked, and have no engine but Python.
-    python: Mutex<HashSet<Key>>,
+    /// Whose turn it is to be proven unasked: a machine has other work.
+    pub(crate) turns: Semaphore,
     memory_bytes: u64,
     stop: CancellationToken,
 }
@@ -76,7 +77,7 @@ impl Models {
         Self {
             loader,
             slots: Mutex::default(),
-            python: Mutex::default(),
+            turns: Semaphore::new(1),
             memory_bytes,
             stop: CancellationToken::new(),
         }
@@ -111,15 +112,8 @@ impl Models {
             slots.remove(&key);
         }
         drop(slots);
-        if loaded?.native.is_none() {
-            lock(&self.python).insert(key);
-        }
+        loaded?;
         Ok(())
-    }
-
-    /// Whether it was found that only Python answers for a version.
-    pub(crate) fn is_python(&self, version: &ModelVersion) -> bool {
-        lock(&self.python).contains(&Key::of(version))
     }
 
     /// Has all on this machine that a process needs to serve a version. A proof that is under way is
@@ -256,10 +250,6 @@ impl Models {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
-        lock(&self.slots)
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

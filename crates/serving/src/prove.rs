@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use environments::EnvironmentRequest;
+use environments::Environment;
 use futures_util::TryStreamExt as _;
 use registry::{Announced, ModelVersion, Selector};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracking::Location;
 
 use crate::error::Error;
-use crate::load::{FILE_BYTES, Loader, describe, environment_request};
+use crate::load::{FILE_BYTES, Files, Loader, describe, environment_request};
 use crate::mlmodel::{self, MlModel};
 use crate::models::Models;
 
@@ -58,11 +58,17 @@ impl Models {
         self.prove(&version).await
     }
 
-    /// Proves a version if that may come to something, or waits for whoever does it already.
+    /// Proves a version if that may come to something and was not tried yet. Whoever does it already,
+    /// for this version or another, is waited for.
     pub(crate) async fn prove(&self, version: &ModelVersion) -> Result<(), Error> {
         let config = &self.loader().maker.config;
-        let is_wanted = config.native && config.prove_models && !self.is_python(version);
-        if is_wanted && self.loader().is_promising(version).await? {
+        if !config.native || !config.prove_models {
+            return Ok(());
+        }
+        let Ok(_turn) = self.turns.acquire().await else {
+            return Err(Error::Stopping);
+        };
+        if self.loader().is_promising(version).await? {
             self.load_unasked(version).await?;
         }
         Ok(())
@@ -70,7 +76,8 @@ impl Models {
 }
 
 impl Loader {
-    /// Whether a model may have numbers to prove, and all that this takes is here already.
+    /// Whether a model may have numbers to prove of which nothing is known yet, and all that this takes
+    /// is here already.
     async fn is_promising(&self, version: &ModelVersion) -> Result<bool, Error> {
         let location = self.registry.location(version).await?;
         // Files of other models need not be brought here.
@@ -82,18 +89,33 @@ impl Loader {
         if !begins_like_trees(&files.folder, &described).await {
             return Ok(false);
         }
-        Ok(match (&files.environment, &self.maker.environments) {
-            (Some(_), _) => true,
-            (None, None) => false,
-            (None, Some(environments)) => {
-                let request: Option<EnvironmentRequest> =
-                    environment_request(&files, &described).await?;
-                match request {
-                    Some(request) => environments.find_built(&request).await.is_some(),
-                    None => false,
-                }
-            }
+        let Some(environment) = self.built_environment(&files, &described).await? else {
+            return Ok(false);
+        };
+        let subject = self.maker.subject(&files, &described, &environment).await;
+        Ok(match subject {
+            Some(subject) => !self.maker.proofs.knows(&subject).await,
+            // What came of it could not be kept.
+            None => false,
         })
+    }
+
+    /// The environment that a model would be loaded in, if it is there.
+    async fn built_environment(
+        &self,
+        files: &Files,
+        described: &MlModel,
+    ) -> Result<Option<Environment>, Error> {
+        if files.environment.is_some() {
+            return Ok(files.environment.clone());
+        }
+        let Some(environments) = &self.maker.environments else {
+            return Ok(None);
+        };
+        let Some(request) = environment_request(files, described).await? else {
+            return Ok(None);
+        };
+        Ok(environments.find_built(&request).await)
     }
 
     /// The MLmodel file of a folder in the artifact store; one that is no such file says nothing.

@@ -91,6 +91,16 @@ impl Serving {
         self.0.models.prepare(version, variables).await
     }
 
+    /// As [`prepare`](Self::prepare), for what ran before: takes a proof that there is, but makes none,
+    /// which would hold up whoever waits for it to run again.
+    ///
+    /// # Errors
+    /// What is missing, in words that name the model.
+    pub async fn prepare_again(&self, version: &ModelVersion) -> Result<ModelFolder, Error> {
+        let prepared = self.0.models.loader().prepare(version).await?;
+        Ok(prepared.model)
+    }
+
     /// Asks a model.
     ///
     /// # Errors

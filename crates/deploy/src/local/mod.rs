@@ -153,8 +153,7 @@ impl Local {
         let name = &deployment.order.model_name;
         let found = self.registry.resolve(name, &Selector::Number(number)).await;
         let version = found.map_err(|e| e.to_string())?;
-        let variables = deployment.order.environment.variables().into();
-        let prepared = self.serving.prepare(&version, &variables).await;
+        let prepared = self.serving.prepare_again(&version).await;
         let model = prepared.map_err(|e| e.to_string())?;
         Ok((deployment, model))
     }

@@ -42,7 +42,7 @@ pub(crate) enum Proof {
     Proven(Box<Native>, Vec<u8>),
     /// The worker answers, for this reason.
     Python(String),
-    /// The worker did not survive the attempt.
+    /// The worker did not survive the attempt, or it took too long here and now: another may do.
     Lost,
 }
 

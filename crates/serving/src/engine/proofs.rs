@@ -2,7 +2,8 @@
 //! when it is loaded again, and its worker is only started for what was not compared.
 //!
 //! A proof holds for the same files, in the same environment, with the same variables, for the same
-//! program of the worker and the same engine. It is kept under the digest of all that.
+//! program of the worker and the same engine. It is kept under the digest of all that, and so is that a
+//! model has none.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -163,6 +164,34 @@ impl Proofs {
         Some(self.place(subject)).filter(|place| place.is_file())
     }
 
+    /// Whether it was found out before what can be proven.
+    pub(crate) async fn knows(&self, subject: &Subject) -> bool {
+        let places = [self.place(subject), self.refuted(subject)];
+        let known = move || places.iter().any(|place| place.is_file());
+        tokio::task::spawn_blocking(known).await.unwrap_or(false)
+    }
+
+    /// Keeps why only Python answers. Without it the comparison is made again before a deployment.
+    pub(crate) async fn refute(&self, subject: &Subject, reason: &str) {
+        let (folder, place) = (self.folder.clone(), self.refuted(subject));
+        let reason = reason.to_owned();
+        self.kept(move || {
+            fs::create_dir_all(&folder)?;
+            fs::write(place, reason)
+        })
+        .await;
+    }
+
+    fn refuted(&self, subject: &Subject) -> PathBuf {
+        self.folder.join(format!("{}.python", subject.0))
+    }
+
+    async fn kept(&self, keep: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(keep).await {
+            tracing::warn!(%error, folder = %self.folder.display(), "a proof cannot be kept");
+        }
+    }
+
     /// What was proven before.
     pub(crate) async fn find(
         &self,
@@ -204,7 +233,7 @@ impl Proofs {
             numbers: hex(Sha256::new_with_prefix(&dump)),
         });
         let (folder, place) = (self.folder.clone(), self.place(subject));
-        let kept = tokio::task::spawn_blocking(move || {
+        self.kept(move || {
             let head = head?;
             fs::create_dir_all(&folder)?;
             prune(&folder, dump.len() as u64)?;
@@ -214,11 +243,9 @@ impl Proofs {
             part.write_all(&dump)?;
             part.as_file().sync_all()?;
             part.persist(&place)?;
-            io::Result::Ok(())
-        });
-        if let Ok(Err(error)) = kept.await {
-            tracing::warn!(%error, folder = %self.folder.display(), "a proof cannot be kept");
-        }
+            Ok(())
+        })
+        .await;
     }
 }
 

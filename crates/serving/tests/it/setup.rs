@@ -37,6 +37,7 @@ pub(crate) struct Stage {
     environment: Environment,
     trained: PathBuf,
     stop: CancellationToken,
+    parts: (Environments, Sandbox),
     _db: db::testing::TestDb,
     pub(crate) data_dir: TempDir,
 }
@@ -58,14 +59,8 @@ impl Stage {
         let registry = Registry::new(db.clone(), tracking);
         let sandbox = Sandbox::detect(&sandbox::Config::default()).await.unwrap();
         let (environments, environment, trained) = trained(&sandbox).await;
-        let serving = Serving::new(
-            registry.clone(),
-            environments,
-            sandbox,
-            config,
-            data_dir.path(),
-            Some(features()),
-        );
+        let parts = (environments, sandbox);
+        let serving = serving(&registry, &parts, config, data_dir.path());
         let stop = CancellationToken::new();
         tokio::spawn(serving.clone().work(stop.clone()));
         let nobody =
@@ -81,9 +76,15 @@ impl Stage {
             environment,
             trained,
             stop,
+            parts,
             _db: db,
             data_dir,
         }
+    }
+
+    /// Another serving of the same models in the same data directory, which does nothing unasked.
+    pub(crate) fn idle(&self, config: Config) -> Serving {
+        serving(&self.registry, &self.parts, config, self.data_dir.path())
     }
 
     /// Registers the next version of `name`, whose files are those of the trained `model`.
@@ -271,6 +272,22 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 }
 
 /// A feature store of customers 1 and 2, in a view `customers` with the columns of the models.
+fn serving(
+    registry: &Registry,
+    (environments, sandbox): &(Environments, Sandbox),
+    config: Config,
+    data_dir: &Path,
+) -> Serving {
+    Serving::new(
+        registry.clone(),
+        environments.clone(),
+        sandbox.clone(),
+        config,
+        data_dir,
+        Some(features()),
+    )
+}
+
 fn features() -> serving::OnlineFeatures {
     std::sync::Arc::new(|asked: serving::FeaturesAsked| {
         Box::pin(async move {
