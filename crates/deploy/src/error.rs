@@ -4,7 +4,7 @@ use serde_json::json;
 use web::{ApiError, Code, FieldError};
 
 use crate::check::Missing;
-use crate::deployment::{Failure, Target};
+use crate::deployment::{Failure, Fault, Target};
 
 /// A failure of an operation on deployments.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +49,9 @@ pub enum Error {
         "the stored deployment {id} cannot be read: its {column} is not what this version writes"
     )]
     Stored { id: String, column: &'static str },
-    /// The upload of its script cannot be sealed, or was sealed with a key that this server does
-    /// not have. Whoever asked sees nothing but this.
-    #[error("the upload of deployment {id} cannot be stored or read: {source}")]
+    /// The upload of its script or its variables cannot be sealed, or were sealed with a key that this
+    /// server does not have. Whoever asked sees nothing but this.
+    #[error("the sealed variables of deployment {id} cannot be stored or read: {source}")]
     Sealed { id: String, source: db::SealError },
     #[error(transparent)]
     Db(#[from] db::Error),
@@ -66,7 +66,24 @@ pub enum Error {
     },
 }
 
+const SEALED: &str = "variables_sealed";
+const SEALED_HELP: &str = "bring back the key that they were sealed with (server.secret_key, or secrets.key in the data directory), or deploy again with the variables";
+
 impl Error {
+    /// As the end of a deployment that cannot go on.
+    pub(crate) fn failure(&self) -> Failure {
+        let (code, title, help) = match self {
+            Self::Sealed { .. } => (SEALED, "Variables sealed", SEALED_HELP),
+            _ => (
+                "internal",
+                "Internal error",
+                "the server's log has the cause; deploy again when it is mended",
+            ),
+        };
+        let help = Some(help.to_owned());
+        Failure::new(Fault::Server, code, title, self.to_string(), help)
+    }
+
     /// The kind of failure.
     pub fn code(&self) -> Code {
         match self {
@@ -130,9 +147,7 @@ impl From<Error> for ApiError {
             Error::OtherTarget { .. } => told.named("other_target").help(
                 "name the same target, or another namespace, or remove those first: GET /mlops/deployments?live=true&model_name=NAME lists them",
             ),
-            Error::Sealed { .. } => told.named("variables_sealed").help(
-                "bring back the key that it was sealed with (server.secret_key, or secrets.key in the data directory), or deploy again with its variables",
-            ),
+            Error::Sealed { .. } => told.named(SEALED).help(SEALED_HELP),
             Error::NothingBefore(_) => told.named("nothing_to_roll_back_to").help(
                 "name one in 'to': GET /mlops/deployments?model_name=NAME lists all that were deployed",
             ),

@@ -79,14 +79,7 @@ impl Deployments {
             return Err(error);
         }
         tracing::error!(%error, "a deployment cannot go on");
-        let failure = Failure::new(
-            Fault::Server,
-            "internal",
-            "Internal error",
-            error.to_string(),
-            Some("the server's log has the cause; deploy again when it is mended".to_owned()),
-        );
-        self.fail(id, failure).await
+        self.fail(id, error.failure()).await
     }
 
     async fn phases(&self, mut deployment: Deployment) -> Result<(), Stop> {

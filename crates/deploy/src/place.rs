@@ -63,6 +63,8 @@ impl Deployments {
         version: ModelVersion,
     ) -> Result<(), Stop> {
         let kubernetes = self.cluster().map_err(|failure| *failure)?;
+        // What could not be joined to its endpoint in the end is not begun.
+        self.members_with(&deployment).await?;
         let image = self.image(&mut deployment, version).await?;
         self.enter(&mut deployment, State::Deploying).await?;
         let mut tx = self.db().begin().await?;
@@ -221,13 +223,14 @@ impl Deployments {
     /// Who shares a deployment's endpoint when it is live, each with its share.
     async fn members_with(&self, deployment: &Deployment) -> Result<Vec<Deployment>, Error> {
         let mut conn = self.db().acquire().await?;
-        let members = others(&mut conn, deployment).await?;
+        let mut members = others(&mut conn, deployment).await?;
         drop(conn);
-        let mut members = self.all_opened(members)?;
         let share = deployment.first_share(&members);
+        // Those that are replaced may be such that nobody can open any more.
         if share == 100 {
             members.clear();
         }
+        let mut members = self.all_opened(members)?;
         let shares = rest_shared(&members, 100 - share);
         for (member, (_, share)) in members.iter_mut().zip(shares) {
             member.traffic = share;

@@ -205,6 +205,39 @@ async fn nodes_pull_with_the_login_that_asgard_has_now() {
 }
 
 #[tokio::test]
+async fn a_lost_key_is_overcome_by_deploying_again_with_the_variables() {
+    in_clusters(async |server, cluster| {
+        let worker = server.work();
+        let variables = json!({"environment": {"DB_PASSWORD": "correct-horse"}});
+        let first = server.deploy("m", variables.clone()).await;
+        worker.stop().await;
+        let server = server.with_another_key();
+        let worker = server.work();
+        let (id, url) = (&first["deployment_id"], &first["inference_url"]);
+        // Its pods go on; what would make them anew is refused.
+        assert_eq!(version(url).await, "1");
+        let canary = json!({"model_name": "m", "canary_percent": 20});
+        let refused = server.post("/mlops/deploy", canary).await.expect(503);
+        assert_eq!(
+            refused["details"]["reason"], "variables_sealed",
+            "{refused:#}"
+        );
+        let help = refused["help"].as_str().unwrap();
+        assert!(help.contains("server.secret_key"), "{help}");
+
+        server.deploy("m", variables).await;
+        server.wait(id, |d| d["live"] == false).await;
+        until("the first is gone", || {
+            cluster.names("deployments").len() == 1
+        })
+        .await;
+        assert_eq!(version(url).await, "2");
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_canary_in_the_cluster_gets_its_share_of_the_pods() {
     in_clusters(async |server, cluster| {
         let worker = server.work();
