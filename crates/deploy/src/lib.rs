@@ -39,7 +39,7 @@ pub use image::{ImageMade, ImageOrder, ImageStep, MakeImage};
 pub use pull::{FindLogin, LoginFound, PullLogin};
 pub use store::MIGRATIONS;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,6 +96,8 @@ struct Inner {
     sharing: tokio::sync::Mutex<()>,
     /// Held while the cluster is rid of deployments that are gone.
     clearing: Arc<tokio::sync::Mutex<place::Trouble>>,
+    /// The live deployments in the cluster of which it was told that they cannot be opened.
+    unopened: Mutex<HashSet<String>>,
 }
 
 impl Deployments {
@@ -127,6 +129,7 @@ impl Deployments {
                 running: Mutex::default(),
                 sharing: tokio::sync::Mutex::default(),
                 clearing: Arc::default(),
+                unopened: Mutex::default(),
             }),
         })
     }

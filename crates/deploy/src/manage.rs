@@ -43,12 +43,15 @@ impl Deployments {
     /// Changes the number of replicas.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotLive`], [`Error::Autoscaled`].
+    /// [`Error::NotFound`], [`Error::NotLive`], [`Error::Autoscaled`], [`Error::Sealed`].
     pub(crate) async fn scale(&self, id: &str, replicas: u32) -> Result<Deployment, Error> {
         let mut tx = self.db().begin().await?;
-        if live(&mut tx, id).await?.order.autoscale.is_some() {
+        let deployment = live(&mut tx, id).await?;
+        if deployment.order.autoscale.is_some() {
             return Err(Error::Autoscaled(id.to_owned()));
         }
+        let others = others(&mut tx, &deployment).await?;
+        self.check_opened(id, others.iter().chain([&deployment]))?;
         store::changes::set_replicas(&mut tx, id, replicas).await?;
         let deployment = live(&mut tx, id).await?;
         tx.commit().await?;
@@ -60,7 +63,8 @@ impl Deployments {
     /// proportion. All of them retires the others, none of them retires it.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotLive`], [`Error::OnlyOne`] when nobody could have the rest.
+    /// [`Error::NotFound`], [`Error::NotLive`], [`Error::OnlyOne`] when nobody could have the rest,
+    /// [`Error::Sealed`].
     pub(crate) async fn set_traffic(&self, id: &str, percent: u32) -> Result<Deployment, Error> {
         let now = Timestamp::now().0;
         let mut tx = self.db().begin().await?;
@@ -68,6 +72,12 @@ impl Deployments {
         let others = others(&mut tx, &deployment).await?;
         if percent < 100 && others.is_empty() {
             return Err(Error::OnlyOne(id.to_owned()));
+        }
+        if percent > 0 {
+            self.check_opened(id, [&deployment])?;
+        }
+        if percent < 100 {
+            self.check_opened(id, &others)?;
         }
         match percent {
             0 => {

@@ -2,6 +2,7 @@
 //! shares the database may do either; a lease tells which one leads.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -14,6 +15,7 @@ use crate::deployment::{Deployment, Failure, Fault, Plan, State, Target};
 use crate::error::Error;
 use crate::image::{self, ImageOrder, ImageStep};
 use crate::kubernetes::Kubernetes;
+use crate::log::PLATFORM;
 use crate::manage::{live, others, rest_shared};
 use crate::order::{Request, Source};
 use crate::pipeline::{Address, Stop};
@@ -136,23 +138,55 @@ impl Deployments {
         opened.collect()
     }
 
+    /// Refuses to change an endpoint that could not be made as it would be then: in a cluster all its
+    /// members are applied at once, here each deployment runs by itself.
+    pub(crate) fn check_opened<'d>(
+        &self,
+        changed: &str,
+        members: impl IntoIterator<Item = &'d Deployment>,
+    ) -> Result<(), Error> {
+        for member in members {
+            if member.order.target == Target::Kubernetes || member.id == changed {
+                self.opened(member.clone())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Those of the live deployments whose endpoints can be made as they should be; the others stay
     /// as they are.
-    fn opened_endpoints(&self, live: Vec<Deployment>) -> Vec<Deployment> {
+    async fn opened_endpoints(&self, live: Vec<Deployment>) -> Vec<Deployment> {
         let mut closed = HashSet::new();
+        let mut problems = Vec::new();
         let mut opened = Vec::new();
         for deployment in live {
-            let endpoint = deployment.endpoint();
+            let (id, endpoint) = (deployment.id.clone(), deployment.endpoint());
             match self.opened(deployment) {
                 Ok(deployment) => opened.push(deployment),
                 Err(error) => {
-                    tracing::error!(%error, "an endpoint is left as it is");
+                    problems.push((id, error));
                     closed.insert(endpoint);
                 }
             }
         }
+        self.tell_unopened(problems).await;
         opened.retain(|deployment| !closed.contains(&deployment.endpoint()));
         opened
+    }
+
+    /// Tells of each deployment once what keeps it as it is.
+    async fn tell_unopened(&self, mut problems: Vec<(String, Error)>) {
+        {
+            let unopened = self.inner.unopened.lock();
+            let mut told = unopened.unwrap_or_else(PoisonError::into_inner);
+            told.retain(|known| problems.iter().any(|(id, _)| id == known));
+            problems.retain(|(id, _)| told.insert(id.clone()));
+        }
+        for (id, error) in problems {
+            tracing::error!(deployment_id = %id, %error, "an endpoint in the cluster is left as it is");
+            let line = format!("✗ the endpoint is left as it is in the cluster: {error}");
+            self.say(&id, PLATFORM, vec![line]).await;
+        }
     }
 
     pub(crate) fn cluster(&self) -> Result<&Kubernetes, Box<Failure>> {
@@ -263,7 +297,7 @@ impl Deployments {
         let live = store::deployments::list_live(&mut conn, CLUSTER).await?;
         let vain = store::deployments::list_placed_in_vain(&mut conn, machine, now).await?;
         drop(conn);
-        let live = self.opened_endpoints(live);
+        let live = self.opened_endpoints(live).await;
         kubernetes.keep(self, &live, tasks);
         self.clear_up(vain, tasks, shutdown);
         Ok(())

@@ -31,7 +31,7 @@ pub(crate) struct ScaleRequest {
     responses(
         (status = 200, description = "It is stored; ready_replicas follows", body = DeploymentResponse),
         (status = 404, description = "No such deployment"),
-        (status = 409, description = "It is not live"),
+        (status = 409, description = "It is not live, or the variables of its endpoint cannot be opened"),
         (status = 422, description = "Not a number from 1 to 10"),
     )
 )]
@@ -66,7 +66,7 @@ pub(crate) struct TrafficRequest {
     responses(
         (status = 200, body = DeploymentResponse),
         (status = 404, description = "No such deployment"),
-        (status = 409, description = "It is not live, or nobody could have the rest"),
+        (status = 409, description = "It is not live, nobody could have the rest, or variables of who keeps a share cannot be opened"),
         (status = 422, description = "Not a number from 0 to 100"),
     )
 )]

@@ -224,6 +224,10 @@ async fn a_lost_key_is_overcome_by_deploying_again_with_the_variables() {
         );
         let help = refused["help"].as_str().unwrap();
         assert!(help.contains("server.secret_key"), "{help}");
+        let scaled = server.post(&at(id, "/scale"), json!({"replicas": 3})).await;
+        assert_eq!(scaled.expect(409)["code"], "variables_sealed");
+        let told = "is left as it is in the cluster";
+        server.log_has(id, told, 1).await;
 
         server.deploy("m", variables).await;
         server.wait(id, |d| d["live"] == false).await;
@@ -232,6 +236,9 @@ async fn a_lost_key_is_overcome_by_deploying_again_with_the_variables() {
         })
         .await;
         assert_eq!(version(url).await, "2");
+        // Each look at the cluster found it, and it was told once.
+        let log = server.get(&at(id, "/logs")).await.expect(200).to_string();
+        assert_eq!(log.matches(told).count(), 1, "{log}");
         worker.stop().await;
     })
     .await;
