@@ -28,6 +28,10 @@ use crate::worker::{Facts, Failure, Launch, Worker, write_program};
 /// No MLmodel or requirements file is larger.
 pub(crate) const FILE_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Which packages a model's code needs, and which Python.
+pub(crate) const REQUIREMENTS: &str = "requirements.txt";
+pub(crate) const PYTHON: &str = "python_env.yaml";
+
 /// How long the input example may take.
 const WARM_UP: Duration = Duration::from_secs(20);
 
@@ -127,11 +131,14 @@ impl Loader {
             name: version.name.clone(),
             version: version.version,
             folder: self.folder(version, &location).await?,
-            environment: match (version.tags.get(ENVIRONMENT_TAG), &self.maker.environments) {
-                (Some(key), Some(environments)) => environments.find(key).await,
-                _ => None,
-            },
+            environment: self.tagged_environment(version).await,
         })
+    }
+
+    /// The environment that a version was trained in, where that is known and there.
+    pub(crate) async fn tagged_environment(&self, version: &ModelVersion) -> Option<Environment> {
+        let key = version.tags.get(ENVIRONMENT_TAG)?;
+        self.maker.environments.as_ref()?.find(key).await
     }
 
     /// The model's folder on this machine, where it may have to be brought to.
@@ -311,20 +318,17 @@ impl Maker {
     }
 }
 
-/// The environment that a model's own requirements ask for, where it has any.
-pub(crate) async fn environment_request(
-    files: &Files,
+/// The environment that a model's own requirements ask for.
+pub(crate) fn request(
+    listed: &str,
+    python: Option<&str>,
     described: &MlModel,
-) -> Result<Option<EnvironmentRequest>, Error> {
-    let Some(listed) = read(&files.folder, "requirements.txt").await? else {
-        return Ok(None);
-    };
-    let python = read(&files.folder, "python_env.yaml").await?;
-    Ok(Some(EnvironmentRequest {
-        requirements: needed(mlmodel::requirements(&listed), described),
-        python: python.as_deref().and_then(mlmodel::python_version),
+) -> EnvironmentRequest {
+    EnvironmentRequest {
+        requirements: needed(mlmodel::requirements(listed), described),
+        python: python.and_then(mlmodel::python_version),
         probe: probes(described),
-    }))
+    }
 }
 
 /// An environment made of a model's own requirements.
@@ -333,9 +337,11 @@ async fn environment(
     files: &Files,
     described: &MlModel,
 ) -> Result<Environment, Error> {
-    let Some(request) = environment_request(files, described).await? else {
+    let Some(listed) = read(&files.folder, REQUIREMENTS).await? else {
         return Err(no_environment(files));
     };
+    let python = read(&files.folder, PYTHON).await?;
+    let request = request(&listed, python.as_deref(), described);
     let progress = |step| {
         tracing::info!(model = %files.name, ?step, "preparing the environment of a model");
     };

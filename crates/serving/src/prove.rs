@@ -2,8 +2,6 @@
 //! complete, one at a time. A request that comes meanwhile joins; what a server did not come to
 //! before it ended is compared at the first request.
 
-use std::path::Path;
-
 use environments::Environment;
 use futures_util::TryStreamExt as _;
 use registry::{Announced, ModelVersion, Selector};
@@ -11,10 +9,11 @@ use serde_json::Value;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-use tracking::Location;
+use tracking::{Artifacts, Location};
 
+use crate::engine::MOST_MODEL_BYTES;
 use crate::error::Error;
-use crate::load::{FILE_BYTES, Files, Loader, describe, environment_request};
+use crate::load::{FILE_BYTES, Loader, PYTHON, REQUIREMENTS, request};
 use crate::mlmodel::{self, MlModel};
 use crate::models::Models;
 
@@ -77,21 +76,25 @@ impl Models {
 
 impl Loader {
     /// Whether a model may have numbers to prove of which nothing is known yet, and all that this takes
-    /// is here already.
+    /// is here already. The files of others need not be brought here.
     async fn is_promising(&self, version: &ModelVersion) -> Result<bool, Error> {
         let location = self.registry.location(version).await?;
-        // Files of other models need not be brought here.
-        if !self.described_at(&location).await?.may_be_native() {
+        let described = self.stored_text(&location, mlmodel::FILE).await?;
+        let described = MlModel::parse(&described.unwrap_or_default()).unwrap_or_default();
+        if !described.may_be_native()
+            || !self.begins_like_trees(&location, &described).await?
+            || self.is_too_large(&location).await?
+        {
             return Ok(false);
         }
-        let files = self.files(version).await?;
-        let described = describe(&files).await?;
-        if !begins_like_trees(&files.folder, &described).await {
-            return Ok(false);
-        }
-        let Some(environment) = self.built_environment(&files, &described).await? else {
+        let environment = match self.tagged_environment(version).await {
+            Some(environment) => Some(environment),
+            None => self.built_environment(&location, &described).await?,
+        };
+        let Some(environment) = environment else {
             return Ok(false);
         };
+        let files = self.files(version).await?;
         let subject = self.maker.subject(&files, &described, &environment).await;
         Ok(match subject {
             Some(subject) => !self.maker.proofs.knows(&subject).await,
@@ -100,42 +103,69 @@ impl Loader {
         })
     }
 
-    /// The environment that a model would be loaded in, if it is there.
+    /// Whether a model has so many bytes that no proof of it is kept.
+    async fn is_too_large(&self, folder: &Location) -> Result<bool, Error> {
+        let files = self.artifacts().list_all(folder).await?;
+        let bytes: u64 = files.iter().filter_map(|file| file.size_bytes).sum();
+        Ok(bytes > MOST_MODEL_BYTES)
+    }
+
+    /// The environment of a model's own requirements, if it was built before.
     async fn built_environment(
         &self,
-        files: &Files,
+        folder: &Location,
         described: &MlModel,
     ) -> Result<Option<Environment>, Error> {
-        if files.environment.is_some() {
-            return Ok(files.environment.clone());
-        }
         let Some(environments) = &self.maker.environments else {
             return Ok(None);
         };
-        let Some(request) = environment_request(files, described).await? else {
+        let Some(listed) = self.stored_text(folder, REQUIREMENTS).await? else {
             return Ok(None);
         };
+        let python = self.stored_text(folder, PYTHON).await?;
+        let request = request(&listed, python.as_deref(), described);
         Ok(environments.find_built(&request).await)
     }
 
-    /// The MLmodel file of a folder in the artifact store; one that is no such file says nothing.
-    async fn described_at(&self, folder: &Location) -> Result<MlModel, Error> {
-        let file = folder.join(mlmodel::FILE)?;
-        let mut content = self.registry.tracking().artifacts().get(&file).await?;
-        if content.size_bytes > FILE_BYTES {
-            return Ok(MlModel::default());
+    /// A file of a folder in the artifact store; `None` where there is none, or one that is larger
+    /// than such files are.
+    async fn stored_text(&self, folder: &Location, file: &str) -> Result<Option<String>, Error> {
+        use tracking::Error::{ArtifactNotFound, ArtifactTooLarge};
+        match self.artifacts().read(&folder.join(file)?, FILE_BYTES).await {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(ArtifactNotFound { .. } | ArtifactTooLarge { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        let mut text = Vec::new();
-        while let Some(chunk) = content.stream.try_next().await? {
-            text.extend_from_slice(&chunk);
+    }
+
+    /// Whether the file of a model begins as one of those whose numbers are known. Only a pickle tells;
+    /// what is missed here is compared when the model is asked.
+    async fn begins_like_trees(
+        &self,
+        folder: &Location,
+        described: &MlModel,
+    ) -> Result<bool, Error> {
+        let Some(file) = pickle(described) else {
+            return Ok(true);
+        };
+        let mut content = self.artifacts().get(&folder.join(file)?).await?.stream;
+        let mut head = Vec::new();
+        while head.len() < HEAD_BYTES
+            && let Some(chunk) = content.try_next().await?
+        {
+            head.extend_from_slice(&chunk);
         }
-        Ok(MlModel::parse(&String::from_utf8_lossy(&text)).unwrap_or_default())
+        head.truncate(HEAD_BYTES);
+        Ok(is_like_trees(&head))
+    }
+
+    fn artifacts(&self) -> &Artifacts {
+        self.registry.tracking().artifacts()
     }
 }
 
-/// Whether the file of a model begins as one of those whose numbers are known. Only a pickle tells;
-/// what is missed here is compared when the model is asked.
-async fn begins_like_trees(folder: &Path, described: &MlModel) -> bool {
+/// The pickle of a model that is one.
+fn pickle(described: &MlModel) -> Option<&str> {
     let named = |flavor: &str, key: &str| {
         let settings = described.flavors.get(flavor)?;
         let form = settings.get("serialization_format").and_then(Value::as_str);
@@ -145,48 +175,40 @@ async fn begins_like_trees(folder: &Path, described: &MlModel) -> bool {
             .and_then(Value::as_str)
             .filter(|_| is_pickle)
     };
-    let pickle = named("sklearn", "pickled_model").or_else(|| named("asgard.pickle", "model_path"));
-    let Some(file) = pickle else {
-        return true;
-    };
-    let Ok(head) = head(&folder.join(file)).await else {
-        return false;
-    };
+    named("sklearn", "pickled_model").or_else(|| named("asgard.pickle", "model_path"))
+}
+
+/// Whether the beginning of a pickle names a model whose numbers are known.
+fn is_like_trees(head: &[u8]) -> bool {
     MODULES.iter().any(|module| {
         let wanted = module.as_bytes();
         head.windows(wanted.len()).any(|part| part == wanted)
     })
 }
 
-async fn head(file: &Path) -> std::io::Result<Vec<u8>> {
-    use tokio::io::AsyncReadExt as _;
-    let mut head = Vec::new();
-    let file = tokio::fs::File::open(file).await?;
-    file.take(HEAD_BYTES as u64).read_to_end(&mut head).await?;
-    Ok(head)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_pickle_tells_at_its_beginning_whether_it_may_be_trees() {
-        let folder = tempfile::tempdir().unwrap();
-        let described = |text: &str| MlModel::parse(text).unwrap();
-        let pickled = described("flavors: {sklearn: {pickled_model: model.pkl}}");
-        let file = folder.path().join("model.pkl");
-        std::fs::write(&file, b"\x80\x05\x95\x8c\x18sklearn.ensemble._forest\x94").unwrap();
-        assert!(begins_like_trees(folder.path(), &pickled).await);
-        std::fs::write(
-            &file,
-            b"\x80\x05\x95\x8c\x1esklearn.linear_model._logistic\x94",
-        )
-        .unwrap();
-        assert!(!begins_like_trees(folder.path(), &pickled).await);
+    #[test]
+    fn a_pickle_tells_at_its_beginning_whether_it_may_be_trees() {
+        assert!(is_like_trees(
+            b"\x80\x05\x95\x8c\x18sklearn.ensemble._forest\x94"
+        ));
+        assert!(!is_like_trees(
+            b"\x80\x05\x95\x8c\x1esklearn.linear_model._logistic\x94"
+        ));
+    }
+
+    #[test]
+    fn a_pickle_is_found_by_its_flavor() {
+        let of = |text: &str| pickle(&MlModel::parse(text).unwrap()).map(str::to_owned);
+        let pickled = "flavors: {sklearn: {pickled_model: model.pkl}}";
+        assert_eq!(of(pickled).as_deref(), Some("model.pkl"));
+        let own = "flavors: {asgard.pickle: {model_path: m.pkl}}";
+        assert_eq!(of(own).as_deref(), Some("m.pkl"));
         let other = "flavors: {sklearn: {pickled_model: m, serialization_format: skops}}";
-        assert!(begins_like_trees(folder.path(), &described(other)).await);
-        let boosted = described("flavors: {xgboost: {data: model.ubj}}");
-        assert!(begins_like_trees(folder.path(), &boosted).await);
+        assert_eq!(of(other), None);
+        assert_eq!(of("flavors: {xgboost: {data: model.ubj}}"), None);
     }
 }

@@ -12,7 +12,7 @@ mod walk;
 use std::time::Duration;
 
 use numbers::Numbers;
-pub(crate) use proofs::{Proofs, Subject};
+pub(crate) use proofs::{MOST_MODEL_BYTES, Proofs, Subject};
 
 use crate::fit::{Features, fit};
 use crate::frame::{Buffer, Form, Frame, Layout};

@@ -30,7 +30,7 @@ const ENGINE: [&str; 5] = [
 ];
 
 /// Models with more bytes are not read for a digest: those that this engine answers are smaller.
-const MOST_MODEL_BYTES: u64 = 1 << 30;
+pub(crate) const MOST_MODEL_BYTES: u64 = 1 << 30;
 
 /// Beyond this many bytes of proofs those go that were used longest ago.
 const MOST_KEPT_BYTES: u64 = 1 << 30;
