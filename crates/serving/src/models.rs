@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, Shared};
 use registry::{ModelVersion, Selector};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::Error;
 use crate::folder;
@@ -21,6 +22,9 @@ use crate::variables::Variables;
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
 /// How often idle and deleted models are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// How long a deployment waits for a proof.
+const PROOF_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A version of one life of a model: a model that is deleted and made again is another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,6 +62,22 @@ impl Slot {
 
     fn failed_long_ago(&self) -> bool {
         matches!(self.loading.peek(), Some(Err(_))) && self.begun.elapsed() > FAILURE_KEPT
+    }
+}
+
+/// Stops a model that was loaded unasked, or its loading, unless somebody has asked for it meanwhile;
+/// also when whoever wanted to know is gone.
+struct Unasked<'m> {
+    models: &'m Models,
+    key: Key,
+}
+
+impl Drop for Unasked<'_> {
+    fn drop(&mut self) {
+        let mut slots = self.models.lock();
+        if slots.get(&self.key).is_some_and(|slot| !slot.wanted) {
+            slots.remove(&self.key);
+        }
     }
 }
 
@@ -105,14 +125,11 @@ impl Models {
     /// unless somebody asks for it meanwhile.
     pub(crate) async fn load_unasked(&self, version: &ModelVersion) -> Result<(), Error> {
         let (loading, _) = self.slot(version, false);
-        let loaded = loading.await;
-        let key = Key::of(version);
-        let mut slots = self.lock();
-        if slots.get(&key).is_some_and(|slot| !slot.wanted) {
-            slots.remove(&key);
-        }
-        drop(slots);
-        loaded?;
+        let _unasked = Unasked {
+            models: self,
+            key: Key::of(version),
+        };
+        loading.await?;
         Ok(())
     }
 
@@ -129,8 +146,14 @@ impl Models {
         let mut prepared = self.loader.prepare(version).await?;
         // What is proven with other variables is no proof.
         if prepared.lacks_proof() && variables.is_empty() {
-            // Why it fails will be told by the process.
-            let _ = self.prove(version).await;
+            let proving = tokio::time::timeout(PROOF_PATIENCE, self.prove(version));
+            let (model, version) = (&version.name, version.version);
+            // Without it each process makes its own, and tells why if it fails.
+            match proving.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(model, version, %error, "a model is not proven"),
+                Err(_) => tracing::debug!(model, version, "a proof is not waited for any longer"),
+            }
             prepared = self.loader.with_proof(prepared);
         }
         Ok(prepared.model)
@@ -155,13 +178,14 @@ impl Models {
         (loading, false)
     }
 
-    /// Loads in a task of its own: it is finished also when its caller goes away.
+    /// Loads in a task of its own: it is finished also when its caller goes away, as long as its slot
+    /// is there.
     fn begin(&self, version: ModelVersion) -> Loading {
         let (loader, stop) = (self.loader.clone(), self.stop.clone());
-        let task = tokio::spawn(async move {
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let loaded = stop.run_until_cancelled(loader.load(&version)).await;
             loaded.unwrap_or(Err(Error::Stopping))
-        });
+        }));
         let loading = async move {
             match task.await {
                 Ok(Ok(model)) => Ok(Arc::new(model)),
