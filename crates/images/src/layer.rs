@@ -1,6 +1,8 @@
 //! The layers that asgard makes: what is in them, and what they are called when nothing in them
 //! changed.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use environments::Environment;
@@ -77,7 +79,12 @@ impl Recipe {
                 tree.all_of(folder, Path::new(MODEL), &|_| false)
                     .map_err(Error::file("read the model's folder", folder))?;
                 if let Some(proof) = proof {
-                    tree.file(PROOF, proof);
+                    match File::open(proof) {
+                        Ok(file) => tree.held(PROOF, file),
+                        // It made room for others meanwhile; the pods make their own.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(Error::file("read the proof", proof)(error)),
+                    }
                 }
             }
             Self::Folder { path } => tree.writable_folder(path),

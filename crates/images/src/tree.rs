@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tar::{EntryType, Header};
 
@@ -15,7 +16,7 @@ use crate::bytecode::{is_bytecode, moved, source_of, without_time};
 pub(crate) const USER: u64 = 10_001;
 
 /// A part of a layer. Owners, times and all but the right to execute are left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Node {
     Folder,
     /// A folder of the image's user.
@@ -29,6 +30,8 @@ enum Node {
         from: PathBuf,
         executable: bool,
     },
+    /// One that is read also when its name is gone by then.
+    Held(Arc<File>),
     /// Python's bytecode, which must not depend on the time and the place of its source.
     Bytecode {
         from: PathBuf,
@@ -38,7 +41,7 @@ enum Node {
 }
 
 /// What a layer adds to an image, by path without a leading slash.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Tree {
     nodes: BTreeMap<PathBuf, Node>,
 }
@@ -75,9 +78,8 @@ impl Tree {
         self.insert(path.into(), Node::File { from, executable });
     }
 
-    pub(crate) fn file(&mut self, path: impl Into<PathBuf>, from: &Path) {
-        let (from, executable) = (from.to_owned(), false);
-        self.insert(path.into(), Node::File { from, executable });
+    pub(crate) fn held(&mut self, path: impl Into<PathBuf>, file: File) {
+        self.insert(path.into(), Node::Held(Arc::new(file)));
     }
 
     /// Adds all of a folder below `path` but what `skip` says of its path inside the folder.
@@ -159,10 +161,11 @@ impl Node {
                 archive.append_data(&mut header, path, &bytes[..])
             }
             Self::File { from, executable } => {
-                let file = File::open(from)?;
-                let length = file.metadata()?.len();
-                let mut header = header(EntryType::Regular, mode(*executable), length);
-                archive.append_data(&mut header, path, Exactly::new(file, length))
+                append(archive, path, &File::open(from)?, *executable)
+            }
+            Self::Held(file) => {
+                (&**file).rewind()?;
+                append(archive, path, file, false)
             }
             Self::Bytecode { from, source } => {
                 let mut bytes = without_time(fs::read(from)?);
@@ -174,6 +177,17 @@ impl Node {
             }
         }
     }
+}
+
+fn append(
+    archive: &mut tar::Builder<impl Write>,
+    path: &Path,
+    file: &File,
+    executable: bool,
+) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut header = header(EntryType::Regular, mode(executable), length);
+    archive.append_data(&mut header, path, Exactly::new(file, length))
 }
 
 fn mode(executable: bool) -> u32 {

@@ -126,7 +126,7 @@ async fn what_is_proven_of_a_model_lies_beside_it() {
     let plain = images.build(&purpose, None, &|_| ()).await.unwrap();
     let proof = place.path("proof");
     fs::write(&proof, "the same bits").unwrap();
-    model.proof = Some(proof);
+    model.proof = Some(proof.clone());
     let purpose = Purpose::Model(model);
     let image = images.build(&purpose, None, &|_| ()).await.unwrap();
     let again = images.build(&purpose, None, &|_| ()).await.unwrap();
@@ -145,6 +145,10 @@ async fn what_is_proven_of_a_model_lies_beside_it() {
     let layer = zstd::decode_all(&blob(&folder, last)[..]).unwrap();
     let files = files(&layer);
     assert_eq!(files["asgard/proof"], (0o644, "the same bits".to_owned()));
+    // It may go before the image is built, which is no reason not to build it.
+    fs::remove_file(proof).unwrap();
+    let without = images.build(&purpose, None, &|_| ()).await.unwrap();
+    assert_ne!(without.digest, image.digest);
 }
 
 #[tokio::test]
