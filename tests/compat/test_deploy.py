@@ -225,7 +225,9 @@ def left_over(data_dir):
 
 def proofs(server):
     folder = pathlib.Path(server.data_dir) / "serving/proofs"
-    return {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    # Others are half written, or say that a model has none.
+    return {name for name in names if "." not in name}
 
 
 def test_a_trained_model_is_proven_before_it_is_deployed(server):
