@@ -180,11 +180,12 @@ impl Latest {
             (place.1, place.2) = (0, index);
         }
         self.rows = together.num_rows();
-        let before = self.bytes;
-        self.add_bytes(together.get_array_memory_size());
+        let after = together.get_array_memory_size();
+        let before = std::mem::replace(&mut self.bytes, after);
         self.kept = vec![together];
-        self.bytes -= before;
-        self.all_bytes.fetch_sub(before, Ordering::Relaxed);
+        // In one step, for other workers look at it: it wraps around where there are fewer.
+        self.all_bytes
+            .fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
         Ok(())
     }
 
@@ -287,9 +288,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn rows_that_were_replaced_take_no_memory() {
-        let request = LatestRequest {
+    fn request() -> LatestRequest {
+        LatestRequest {
             table: TableRef::parse_uri("iceberg://gold/t").unwrap(),
             keys: vec!["id".to_owned()],
             features: vec!["value".to_owned()],
@@ -300,24 +300,48 @@ mod tests {
                 end_us: i64::MAX,
             },
             all: false,
-        };
+        }
+    }
+
+    /// A row of each of 1,000 keys.
+    fn batch(round: i64) -> RecordBatch {
+        let values = (0..1_000).map(|id| id * 1_000 + round);
+        let times = TimestampMicrosecondArray::from(vec![round; 1_000]);
+        let columns: [(&str, ArrayRef); 3] = [
+            ("id", Arc::new(Int64Array::from_iter_values(0..1_000))),
+            ("value", Arc::new(Int64Array::from_iter_values(values))),
+            ("at", Arc::new(times)),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    #[test]
+    fn what_is_put_together_is_never_counted_twice() {
+        let all_bytes = Arc::new(AtomicUsize::new(0));
+        let mut latest = Latest::new(all_bytes.clone(), MOST_BYTES, REPLACED_ROWS);
+        latest.take(&request(), &batch(0)).unwrap();
+        latest.put_together().unwrap();
+        // The rows once, and not twice.
+        let most = latest.key_bytes + latest.bytes * 3 / 2;
+        let other = Latest::new(all_bytes, most, REPLACED_ROWS);
+        std::thread::scope(|scope| {
+            let putting = scope.spawn(move || {
+                for _ in 0..5_000 {
+                    latest.put_together().unwrap();
+                }
+            });
+            while !putting.is_finished() {
+                other.check().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn rows_that_were_replaced_take_no_memory() {
+        let request = request();
         let mut latest = Latest::new(Arc::default(), 320_000, 1_000);
         for round in 0..200_i64 {
-            let columns: [(&str, ArrayRef); 3] = [
-                ("id", Arc::new(Int64Array::from_iter_values(0..1_000))),
-                (
-                    "value",
-                    Arc::new(Int64Array::from_iter_values(
-                        (0..1_000).map(|id| id * 1_000 + round),
-                    )),
-                ),
-                (
-                    "at",
-                    Arc::new(TimestampMicrosecondArray::from(vec![round; 1_000])),
-                ),
-            ];
-            let batch = RecordBatch::try_from_iter(columns).unwrap();
-            latest.take(&request, &batch).unwrap();
+            latest.take(&request, &batch(round)).unwrap();
             assert!(latest.rows <= 4_000, "{}", latest.rows);
         }
         let counted = latest.bytes + latest.key_bytes;
