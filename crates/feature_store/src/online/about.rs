@@ -34,9 +34,11 @@ impl About {
     }
 
     /// The number of the list of features that a view has now, which is added when it is a new one;
-    /// none when the rows of that generation were removed.
+    /// none when the rows of that generation were removed, or are about other join keys by now: both
+    /// who has the old definition of a new view and who has the new one know of no rows.
     pub(super) fn layout(&mut self, view: &FeatureView, generation: u64) -> Option<u32> {
-        if self.generation != generation {
+        let others = !self.layouts.is_empty() && self.join_keys != view.join_keys;
+        if self.generation != generation || others {
             return None;
         }
         self.join_keys.clone_from(&view.join_keys);
@@ -82,4 +84,46 @@ pub(crate) struct Rekey {
     pub(crate) generation: u64,
     pub(crate) from: Vec<String>,
     pub(crate) to: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto;
+
+    fn view(join_key: &str) -> FeatureView {
+        let spec = proto::FeatureViewSpec {
+            name: "v".to_owned(),
+            ..proto::FeatureViewSpec::default()
+        };
+        let view = proto::FeatureView {
+            spec: Some(spec),
+            meta: None,
+        };
+        FeatureView {
+            join_keys: vec![join_key.to_owned()],
+            ..FeatureView::from_proto(&view).unwrap()
+        }
+    }
+
+    #[test]
+    fn who_has_an_old_definition_does_not_set_its_join_keys_back() {
+        // Both have seen a view without rows, of the same generation.
+        let mut about = About::default();
+        assert_eq!(about.layout(&view("account"), 0), Some(0));
+        assert_eq!(about.layout(&view("customer"), 0), None);
+        assert_eq!(about.join_keys, ["account"]);
+        assert_eq!(about.layout(&view("account"), 0), Some(0));
+        // Nor once the rows were removed: who writes by other keys says so.
+        let mut removed = about.forgotten(None).unwrap();
+        assert_eq!(removed.layout(&view("customer"), 1), None);
+        let rekey = Rekey {
+            generation: 1,
+            from: vec!["account".to_owned()],
+            to: vec!["customer".to_owned()],
+        };
+        let mut rekeyed = removed.forgotten(Some(&rekey)).unwrap();
+        assert_eq!(rekeyed.layout(&view("account"), 2), None);
+        assert_eq!(rekeyed.layout(&view("customer"), 2), Some(0));
+    }
 }
