@@ -17,8 +17,10 @@ use super::form::not_readable;
 use crate::cores::on_all_cores;
 use crate::error::Error;
 
-/// How much of a file is kept until its row group is written.
+/// How much of a file is kept until its row group is written, and of how many rows: what repeats
+/// takes few bytes however long it is, and who reads the file has a whole group in memory.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
+const GROUP_ROWS: usize = 1_048_576;
 
 /// A file on its way: what is written of it is taken out at once.
 pub(super) struct ParquetFile {
@@ -26,6 +28,7 @@ pub(super) struct ParquetFile {
     groups: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
     group: Option<Group>,
+    group_rows: usize,
 }
 
 /// A row group that is being filled: of each column the writers of its leaves.
@@ -42,6 +45,7 @@ impl ParquetFile {
             groups,
             schema: schema.clone(),
             group: None,
+            group_rows: 0,
         })
     }
 
@@ -53,8 +57,10 @@ impl ParquetFile {
                 None => self.begin()?,
             };
             let columns = group.len();
+            self.group_rows += rows.num_rows();
             let sizes = on_all_cores(columns, move |column| code(&group, &rows, column)).await?;
-            if sizes.into_iter().sum::<usize>() > GROUP_BYTES {
+            let bytes: usize = sizes.into_iter().sum();
+            if bytes > GROUP_BYTES || self.group_rows >= GROUP_ROWS {
                 self.flush().await?;
             }
         }
@@ -85,6 +91,7 @@ impl ParquetFile {
         let Some(group) = self.group.take() else {
             return Ok(());
         };
+        self.group_rows = 0;
         let columns = group.len();
         let chunks = on_all_cores(columns, move |column| close(&group, column)).await?;
         let mut group = self.writer.next_row_group().map_err(failed)?;
@@ -143,16 +150,32 @@ mod tests {
 
     use super::*;
 
-    async fn written(schema: &SchemaRef, batches: &[RecordBatch]) -> RecordBatch {
+    async fn file(schema: &SchemaRef, batches: &[RecordBatch]) -> bytes::Bytes {
         let mut file = ParquetFile::new(schema).unwrap();
         let mut bytes = Vec::new();
         for rows in batches {
             bytes.extend(file.push(rows.clone()).await.unwrap());
         }
         bytes.extend(file.end().await.unwrap());
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
+        bytes.into()
+    }
+
+    async fn written(schema: &SchemaRef, batches: &[RecordBatch]) -> RecordBatch {
+        let bytes = file(schema, batches).await;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
         let read: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
         concat_batches(schema, &read).unwrap()
+    }
+
+    #[tokio::test]
+    async fn rows_that_are_all_the_same_are_in_groups_of_so_many() {
+        let same: ArrayRef = Arc::new(arrow_array::Int64Array::from(vec![7; 65_536]));
+        let rows = RecordBatch::try_from_iter([("same", same)]).unwrap();
+        let bytes = file(&rows.schema(), &vec![rows; 40]).await;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+        let groups = reader.metadata().row_groups().iter();
+        let groups: Vec<i64> = groups.map(|group| group.num_rows()).collect();
+        assert_eq!(groups, [1_048_576, 1_048_576, 524_288]);
     }
 
     #[tokio::test]
