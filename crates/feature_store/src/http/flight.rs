@@ -91,7 +91,9 @@ fn refused(error: &Error) -> Status {
     )
 }
 
-/// An error of a read, which the SDK asks for again by itself when it is not the request's fault.
+/// An error of a read. Clients find out by the status whether the same read may pass later: pyarrow
+/// raises `FlightUnavailableError`. Feast's SDK 0.67 tells its user too, and asks again by itself
+/// only where the call fails at once (`connection_retries`), which a read by `DoExchange` does not.
 /// Writes are not refused so: what was written might be written twice.
 fn refused_read(error: &Error) -> Status {
     let refused = refused(error);
@@ -244,9 +246,15 @@ impl FlightService for Flight {
         let caller = caller_of(&request);
         let ticket = request.into_inner().ticket;
         let id = String::from_utf8_lossy(&ticket).into_owned();
-        let found = self.store.uploads.take(&caller, id);
-        let upload = found.map_err(|e| refused(&e))?;
-        self.answer(&upload.command, upload.table, &caller).await
+        let uploads = &self.store.uploads;
+        let upload = uploads.take(&caller, id).map_err(|e| refused(&e))?;
+        let table = upload.table.clone();
+        let answer = self.answer(&upload.command, table, &caller).await;
+        if matches!(&answer, Err(refused) if refused.code() == Code::Unavailable) {
+            // Who asks again finds it.
+            uploads.give_back(&caller, upload);
+        }
+        answer
     }
 
     async fn handshake(
@@ -282,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_that_may_pass_later_is_one_that_the_sdk_asks_for_again() {
+    fn a_read_that_may_pass_later_says_so_by_its_status() {
         let later = Error::Later {
             what: "all workers are busy".to_owned(),
             help: "try again",

@@ -104,6 +104,14 @@ impl Uploads {
         })
     }
 
+    /// Keeps an upload once more whose answer failed for the moment, unless its sender has sent
+    /// another one by that id.
+    pub(crate) fn give_back(&self, sender: &Identity, upload: Upload) {
+        let ticket = (sender.clone(), upload.command.command_id.clone());
+        let mut waiting = self.waiting();
+        waiting.entry(ticket).or_insert((Instant::now(), upload));
+    }
+
     /// Drops the uploads that nobody asked for.
     pub(crate) fn forget_old(&self) {
         self.waiting()
@@ -203,5 +211,29 @@ mod tests {
         assert!(uploads.take(&job("1"), "a".to_owned()).is_err());
         assert!(uploads.take(&job("2"), "a".to_owned()).is_ok());
         assert!(uploads.keep(&job("1"), upload(&uploads, "")).is_err());
+    }
+
+    #[test]
+    fn an_upload_whose_answer_failed_for_the_moment_is_found_again() {
+        let uploads = Uploads::of(1);
+        let sender = Identity::Anonymous;
+        let sent = upload(&uploads, "a");
+        sent._held.arrived(MIB).unwrap();
+        uploads.keep(&sender, sent).unwrap();
+        let found = uploads.take(&sender, "a".to_owned()).unwrap();
+        uploads.give_back(&sender, found);
+        // It holds its memory until then.
+        assert!(uploads.begin().arrived(MIB).is_err());
+        let found = uploads.take(&sender, "a".to_owned()).unwrap();
+        // What was sent since by the same id is what is asked for.
+        let newer = upload(&uploads, "a");
+        let held = newer._held.clone();
+        uploads.keep(&sender, newer).unwrap();
+        uploads.give_back(&sender, found);
+        let found = uploads.take(&sender, "a".to_owned()).unwrap();
+        assert!(Arc::ptr_eq(&found._held, &held));
+        assert!(uploads.take(&sender, "a".to_owned()).is_err());
+        drop(found);
+        uploads.begin().arrived(MIB).unwrap();
     }
 }
