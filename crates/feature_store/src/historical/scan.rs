@@ -16,7 +16,7 @@ use iceberg::table::Table;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::cores::processors;
+use crate::cores::{self, processors};
 use crate::error::Error;
 use crate::table::TableRef;
 
@@ -183,10 +183,7 @@ impl Scan {
         }
         let mut states = Vec::with_capacity(workers);
         while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok(state) => states.extend(state?),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            }
+            states.extend(cores::ended(ended)??);
         }
         give_back_memory(bytes);
         Ok(states)

@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::form::Form;
 use super::parquet_file::ParquetFile;
+use crate::cores::ended;
 use crate::error::Error;
 use crate::historical::give_back_memory;
 
@@ -51,10 +52,7 @@ pub(super) async fn body(form: Form, schema: SchemaRef, batches: Batches) -> Res
 async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+    ended(tokio::task::spawn_blocking(work).await)?
 }
 
 /// A file on its way, each part of which is taken out when it is written.
