@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow_array::{
     Array as _, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use arrow_select::interleave::{interleave, interleave_record_batch};
 use arrow_select::take::take_record_batch;
 
@@ -60,6 +60,8 @@ pub(crate) struct AsOf {
     shares: Vec<Mutex<Share>>,
     /// How many slots a share has.
     share_slots: usize,
+    /// What each share may keep beside what is the newest.
+    slack: Slack,
     schema: SchemaRef,
 }
 
@@ -72,17 +74,49 @@ struct Share {
     /// The feature columns of the rows that were the newest when they came.
     kept: Vec<RecordBatch>,
     kept_rows: usize,
+    kept_bytes: usize,
+    /// How many slots have a row.
+    filled: usize,
 }
 
 /// Shares for each worker: one finds most of them free.
 const SHARES_A_WORKER: usize = 2;
 
+/// A share of fewer slots than this is not worth a lock of its own.
+const SHARE_SLOTS: usize = 4_096;
+
 /// What a value is taken to need that has no width of its own.
 const TEXT_BYTES: usize = 32;
 
-/// Kept rows that no slot wants any more are thrown away when there are more than this, and more
-/// than there are slots.
+/// How much is kept that no slot wants any more, in all shares together, before it is thrown away;
+/// as much as what slots want is kept anyhow, so that throwing away pays.
 const SLACK_ROWS: usize = 16_384;
+const SLACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// The least that a share keeps so, of however many it is one.
+const LEAST_SLACK_ROWS: usize = 1_024;
+const LEAST_SLACK_BYTES: usize = 256 * 1024;
+
+/// A share keeps so many batches, and more of them when each has so many rows: each has a head for
+/// every column.
+const KEPT_BATCHES: usize = 256;
+const BATCH_ROWS: usize = 64;
+
+/// What a share may keep beside the newest rows.
+#[derive(Debug, Clone, Copy)]
+struct Slack {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Slack {
+    fn of_one_in(shares: usize) -> Self {
+        Self {
+            rows: (SLACK_ROWS / shares).max(LEAST_SLACK_ROWS),
+            bytes: (SLACK_BYTES / shares).max(LEAST_SLACK_BYTES),
+        }
+    }
+}
 
 /// A batch of a view.
 pub(crate) struct Rows<'b> {
@@ -113,6 +147,16 @@ impl AsOf {
         workers: usize,
     ) -> Self {
         let shares = (workers * SHARES_A_WORKER).max(1);
+        let shares = shares.min(slots.len() / SHARE_SLOTS + 1);
+        Self::in_shares(slots, ttl_us, schema, shares)
+    }
+
+    pub(super) fn in_shares(
+        slots: Arc<Slots>,
+        ttl_us: Option<i64>,
+        schema: SchemaRef,
+        shares: usize,
+    ) -> Self {
         let share_slots = slots.len().div_ceil(shares).max(1);
         let share = |first: usize| {
             let count = share_slots.min(slots.len() - first);
@@ -124,22 +168,31 @@ impl AsOf {
         Self {
             shares: (0..slots.len()).step_by(share_slots).map(share).collect(),
             share_slots,
+            slack: Slack::of_one_in(shares),
             slots,
             ttl_us,
             schema,
         }
     }
 
-    /// About how much memory a read of these columns for these slots takes, in bytes.
-    pub(crate) fn bytes(slots: &Slots, columns: &Columns) -> usize {
+    /// About how much memory a read of these columns for so many entity rows takes, in bytes; all
+    /// that there is where it cannot be told.
+    pub(crate) fn bytes(slots: &Slots, rows: usize, columns: &Columns) -> usize {
         let fields = columns.schema.fields().iter();
-        let widths = fields.map(|field| field.data_type().primitive_width().unwrap_or(TEXT_BYTES));
+        let widths = fields.map(|field| width(field.data_type()));
+        let Some(width) = widths.sum::<Option<usize>>() else {
+            return usize::MAX;
+        };
         let created = columns
             .created
             .as_ref()
             .map_or(0, |_| size_of::<Option<i64>>());
         // Twice as many rows are kept as there are slots.
-        slots.len() * (size_of::<Best>() + created + 2 * widths.sum::<usize>())
+        let slot = width.saturating_mul(2) + size_of::<Best>() + created;
+        let slack = width.saturating_mul(SLACK_ROWS).min(SLACK_BYTES);
+        let answer = width.saturating_add(size_of::<(usize, usize)>());
+        let all = slot.saturating_mul(slots.len()).saturating_add(slack);
+        all.saturating_add(answer.saturating_mul(rows))
     }
 
     /// Takes rows of the view; those of one file in their order, files in any.
@@ -150,7 +203,7 @@ impl AsOf {
         for nth in 0..count {
             let share = (nth + rows.file as usize) % count;
             if !found[share].is_empty() {
-                self.share(share).push(rows, &found[share])?;
+                self.share(share).push(rows, &found[share], self.slack)?;
             }
         }
         Ok(())
@@ -206,6 +259,22 @@ impl AsOf {
     }
 }
 
+/// How many bytes a value of a type takes; none when that depends on the value, as in lists, which
+/// may be of any length.
+fn width(kind: &DataType) -> Option<usize> {
+    match kind {
+        DataType::Null => Some(0),
+        DataType::Boolean => Some(1),
+        DataType::FixedSizeBinary(bytes) => usize::try_from(*bytes).ok(),
+        DataType::FixedSizeList(item, count) => usize::try_from(*count)
+            .ok()?
+            .checked_mul(width(item.data_type())?),
+        DataType::Struct(fields) => fields.iter().map(|field| width(field.data_type())).sum(),
+        DataType::List(_) | DataType::LargeList(_) | DataType::Map(..) => None,
+        other => Some(other.primitive_width().unwrap_or(TEXT_BYTES)),
+    }
+}
+
 /// Where the values of each entity row are kept: those of its slot, or of the newest slot before it
 /// that has some.
 fn carried(
@@ -231,7 +300,7 @@ fn carried(
 }
 
 impl Share {
-    fn push(&mut self, rows: &Rows<'_>, found: &[Found]) -> Result<(), Error> {
+    fn push(&mut self, rows: &Rows<'_>, found: &[Found], slack: Slack) -> Result<(), Error> {
         if rows.created.is_some() && self.created.is_empty() {
             self.created = vec![None; self.best.len()];
         }
@@ -246,6 +315,7 @@ impl Share {
             if self.best[slot].batch != batch {
                 touched.push(slot);
             }
+            self.filled += usize::from(!self.best[slot].is_there());
             self.best[slot] = Best {
                 us,
                 batch,
@@ -266,11 +336,19 @@ impl Share {
         }
         let taken = take_record_batch(&rows.features, &UInt32Array::from(indices))?;
         self.kept_rows += taken.num_rows();
+        self.kept_bytes += taken.get_array_memory_size();
         self.kept.push(taken);
-        if self.kept_rows > SLACK_ROWS && self.kept_rows > 2 * self.best.len() {
+        if self.is_loose(slack) {
             self.compact()?;
         }
         Ok(())
+    }
+
+    /// Whether much is kept that no slot wants any more, or in too small parts.
+    fn is_loose(&self, slack: Slack) -> bool {
+        let much = self.kept_rows > slack.rows || self.kept_bytes > slack.bytes;
+        let small = self.kept.len() > KEPT_BATCHES && self.kept.len() > self.kept_rows / BATCH_ROWS;
+        small || (much && self.kept_rows > 2 * self.filled)
     }
 
     fn is_beaten(&self, slot: usize, us: i64, rows: &Rows<'_>, row: usize) -> bool {
@@ -299,7 +377,99 @@ impl Share {
         let batches: Vec<&RecordBatch> = self.kept.iter().collect();
         let compacted = interleave_record_batch(&batches, &indices)?;
         self.kept_rows = compacted.num_rows();
+        self.kept_bytes = compacted.get_array_memory_size();
         self.kept = vec![compacted];
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::types::Float32Type;
+    use arrow_array::{FixedSizeListArray, TimestampNanosecondArray};
+    use arrow_schema::{Field, Schema};
+
+    use super::*;
+    use crate::historical::EntityRows;
+
+    const WIDE: i32 = 768;
+
+    fn wide() -> DataType {
+        let item = Arc::new(Field::new_list_field(DataType::Float32, true));
+        DataType::FixedSizeList(item, WIDE)
+    }
+
+    fn slots(count: usize) -> Slots {
+        let times: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![i64::MAX; count]));
+        let rows = RecordBatch::try_from_iter([("event_timestamp", times)]).unwrap();
+        let rows = EntityRows::new(rows).unwrap();
+        Slots::new(&(0..count as u32).collect::<Vec<_>>(), &rows.moments)
+    }
+
+    /// What is kept of batches of one row, each newer than the one before, of the keys in turn.
+    fn kept(keys: u32, shares: usize, batches: i64) -> (usize, usize, usize) {
+        let schema = Arc::new(Schema::new(vec![Field::new("wide", wide(), true)]));
+        let slots = Arc::new(slots(keys as usize));
+        let all = AsOf::in_shares(slots, None, schema.clone(), shares);
+        let values = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+            [Some(vec![Some(1.0); WIDE as usize])],
+            WIDE,
+        );
+        let features = RecordBatch::try_new(schema, vec![Arc::new(values)]).unwrap();
+        for us in 0..batches {
+            let pushed = all.push(&Rows {
+                numbers: &[us as u32 % keys],
+                us: &vec![us].into(),
+                created: None,
+                features: features.clone(),
+                file: 0,
+            });
+            pushed.unwrap();
+        }
+        let shares = (0..all.shares.len()).map(|share| all.share(share));
+        shares.fold((0, 0, 0), |(rows, bytes, batches), share| {
+            assert!(share.filled > 0);
+            let kept = share.kept.iter().map(RecordBatch::get_array_memory_size);
+            assert_eq!(share.kept_bytes, kept.sum::<usize>());
+            let batches = batches + share.kept.len();
+            (rows + share.kept_rows, bytes + share.kept_bytes, batches)
+        })
+    }
+
+    #[test]
+    fn rows_that_no_slot_wants_take_little_memory_however_wide_they_are() {
+        let (_, bytes, batches) = kept(1, 1, 10_000);
+        assert!(bytes < SLACK_BYTES + (1 << 20), "{bytes}");
+        assert!(batches <= KEPT_BATCHES, "{batches}");
+        // Nor do more shares keep more.
+        let (_, bytes, batches) = kept(64, 64, 20_000);
+        assert!(bytes < SLACK_BYTES + (1 << 20), "{bytes}");
+        assert!(batches <= 64 * KEPT_BATCHES, "{batches}");
+    }
+
+    #[test]
+    fn slots_that_are_few_are_in_one_share_and_many_in_no_more_than_help() {
+        let shares = |count, workers| {
+            let schema = Arc::new(Schema::empty());
+            let all = AsOf::new(Arc::new(slots(count)), None, schema, workers);
+            all.shares.len()
+        };
+        assert_eq!([shares(0, 64), shares(100, 64)], [0, 1]);
+        assert_eq!([shares(20_000, 2), shares(20_000, 64)], [4, 5]);
+    }
+
+    #[test]
+    fn the_memory_of_lists_is_told_by_their_type_or_not_at_all() {
+        assert_eq!(width(&wide()), Some(4 * WIDE as usize));
+        let item = Arc::new(Field::new_list_field(DataType::Int64, true));
+        assert_eq!(width(&DataType::List(item.clone())), None);
+        let fields = [("a", DataType::Int64), ("b", DataType::Utf8)];
+        let fields = fields.map(|(name, kind)| Field::new(name, kind, true));
+        assert_eq!(
+            width(&DataType::Struct(fields.to_vec().into())),
+            Some(8 + TEXT_BYTES)
+        );
+        let list = Field::new("list", DataType::List(item), true);
+        assert_eq!(width(&DataType::Struct(vec![list].into())), None);
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use arrow_array::{
-    ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, TimestampNanosecondArray,
+    ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray,
 };
 use arrow_schema::{DataType, Field, Schema};
 use proptest::prelude::*;
@@ -32,6 +33,9 @@ struct ViewRow {
     file: u32,
 }
 
+/// How many files a view has.
+const FILES: usize = 3;
+
 /// Few keys and times, so that ties, duplicates and exact ages happen all the time.
 fn entity_row() -> impl Strategy<Value = EntityRow> {
     let ns = prop_oneof![
@@ -48,7 +52,7 @@ fn view_row() -> impl Strategy<Value = ViewRow> {
         prop::option::weighted(0.9, -4i64..13),
         prop::option::weighted(0.7, 0i64..3),
         prop::option::weighted(0.7, any::<i64>()),
-        0u32..3,
+        0..FILES as u32,
     )
         .prop_map(|(key, us, created, value, file)| ViewRow {
             key,
@@ -60,7 +64,12 @@ fn view_row() -> impl Strategy<Value = ViewRow> {
 }
 
 /// What the notes' table says, row by row.
-fn expected(entities: &[EntityRow], view: &[ViewRow], ttl: Option<i64>) -> Vec<Option<i64>> {
+fn expected(
+    entities: &[EntityRow],
+    view: &[ViewRow],
+    ttl: Option<i64>,
+    created: bool,
+) -> Vec<Option<i64>> {
     let newest = |entity: &EntityRow| {
         let (key, ns) = (entity.key?, entity.ns?);
         let counts = |row: &&ViewRow| {
@@ -71,59 +80,172 @@ fn expected(entities: &[EntityRow], view: &[ViewRow], ttl: Option<i64>) -> Vec<O
         };
         // Of rows that are the same in all, the first of the first file.
         let mut rows: Vec<&ViewRow> = view.iter().filter(counts).collect();
-        rows.sort_by_key(|row| (Reverse(row.us), Reverse(row.created), row.file));
+        let created = |row: &ViewRow| row.created.filter(|_| created);
+        rows.sort_by_key(|row| (Reverse(row.us), Reverse(created(row)), row.file));
         rows.first()?.value
     };
     entities.iter().map(newest).collect()
 }
 
-/// The join, with the files read in either order, in small batches, and the slots in several shares.
+/// What keys are like, so that each kind of `Keys` looks for them.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// Whole numbers close together, and far from each other.
+    Near,
+    Far,
+    Text,
+}
+
+impl Kind {
+    fn column(self, keys: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+        match self {
+            Self::Near => Arc::new(keys.collect::<Int64Array>()),
+            Self::Far => {
+                let far = keys.map(|key| key.map(|key| key * 1_000_003));
+                Arc::new(far.collect::<Int64Array>())
+            }
+            Self::Text => {
+                let text = keys.map(|key| key.map(|key| format!("key {key}")));
+                Arc::new(text.collect::<StringArray>())
+            }
+        }
+    }
+}
+
+/// How the view is read.
+#[derive(Debug, Clone)]
+struct Reading {
+    kind: Kind,
+    /// Whether rows say when they were created.
+    created: bool,
+    shares: usize,
+    batch_rows: usize,
+    order: Order,
+}
+
+/// Who pushes the batches of the files, of which each keeps its order.
+#[derive(Debug, Clone)]
+enum Order {
+    /// One worker: of the files that have more, the next that is named.
+    Turns(Vec<usize>),
+    /// A worker for each file, all at once.
+    Workers,
+}
+
+fn reading() -> impl Strategy<Value = Reading> {
+    let kind = prop_oneof![Just(Kind::Near), Just(Kind::Far), Just(Kind::Text)];
+    let order = prop_oneof![
+        3 => prop::collection::vec(0..FILES, 1..20).prop_map(Order::Turns),
+        1 => Just(Order::Workers),
+    ];
+    (kind, any::<bool>(), 1usize..6, 1usize..20, order).prop_map(
+        |(kind, created, shares, batch_rows, order)| Reading {
+            kind,
+            created,
+            shares,
+            batch_rows,
+            order,
+        },
+    )
+}
+
+/// A batch of a file, as a worker has it.
+struct Batch {
+    numbers: Vec<u32>,
+    us: TimestampMicrosecondArray,
+    created: Option<TimestampMicrosecondArray>,
+    features: RecordBatch,
+    file: u32,
+}
+
+impl Batch {
+    fn new(rows: &[&ViewRow], keys: &Keys, reading: &Reading) -> Self {
+        let column = reading.kind.column(rows.iter().map(|row| row.key));
+        let created = || rows.iter().map(|row| row.created).collect();
+        let values: ArrayRef = Arc::new(rows.iter().map(|r| r.value).collect::<Int64Array>());
+        Self {
+            numbers: keys.find(&[column], rows.len()).unwrap(),
+            us: rows.iter().map(|row| row.us).collect(),
+            created: reading.created.then(created),
+            features: RecordBatch::try_new(schema(), vec![values]).unwrap(),
+            file: rows[0].file,
+        }
+    }
+
+    fn push(&self, into: &AsOf) {
+        let pushed = into.push(&Rows {
+            numbers: &self.numbers,
+            us: &self.us,
+            created: self.created.as_ref(),
+            features: self.features.clone(),
+            file: self.file,
+        });
+        pushed.unwrap();
+    }
+}
+
+fn schema() -> Arc<Schema> {
+    let value = Field::new("value", DataType::Int64, true);
+    Arc::new(Schema::new(vec![value]))
+}
+
+impl Order {
+    fn push(&self, files: Vec<Vec<Batch>>, into: &AsOf) {
+        let turns = match self {
+            Self::Turns(turns) => turns,
+            Self::Workers => {
+                return std::thread::scope(|scope| {
+                    for file in &files {
+                        scope.spawn(|| file.iter().for_each(|batch| batch.push(into)));
+                    }
+                });
+            }
+        };
+        let files = files
+            .into_iter()
+            .map(Vec::into_iter)
+            .map(Iterator::peekable);
+        let mut files: Vec<_> = files.collect();
+        for turn in turns.iter().cycle() {
+            files.retain_mut(|file| file.peek().is_some());
+            if files.is_empty() {
+                return;
+            }
+            let file = turn % files.len();
+            files[file].next().unwrap().push(into);
+        }
+    }
+}
+
+/// The join, in small batches.
 fn joined(
     entities: &[EntityRow],
     view: &[ViewRow],
     ttl: Option<i64>,
-    batch_rows: usize,
-    turn: bool,
+    reading: &Reading,
 ) -> Vec<Option<i64>> {
-    let keys: ArrayRef = Arc::new(entities.iter().map(|e| e.key).collect::<Int64Array>());
-    let times: ArrayRef = Arc::new(
-        entities
-            .iter()
-            .map(|e| e.ns)
-            .collect::<TimestampNanosecondArray>(),
-    );
+    let keys = reading.kind.column(entities.iter().map(|e| e.key));
+    let times = entities.iter().map(|e| e.ns);
+    let times: ArrayRef = Arc::new(times.collect::<TimestampNanosecondArray>());
     let batch = RecordBatch::try_from_iter_with_nullable([
         ("id", keys.clone(), true),
         ("event_timestamp", times, true),
     ]);
     let rows = EntityRows::new(batch.unwrap()).unwrap();
+    let types = [keys.data_type().clone()];
     let columns = [("id".to_owned(), keys)];
-    let (keys, numbers) = Keys::new(&columns, &[DataType::Int64], entities.len()).unwrap();
+    let (keys, numbers) = Keys::new(&columns, &types, entities.len()).unwrap();
     let slots = Arc::new(Slots::new(&numbers, &rows.moments));
-    let schema = Arc::new(Schema::new(vec![Field::new(
-        "value",
-        DataType::Int64,
-        true,
-    )]));
-    let all = AsOf::new(slots, ttl, schema.clone(), 2);
-    for nth in 0..3u32 {
-        let file = if turn { 2 - nth } else { nth };
-        let of_file: Vec<&ViewRow> = view.iter().filter(|row| row.file == file).collect();
-        for rows in of_file.chunks(batch_rows) {
-            let keys_of: ArrayRef = Arc::new(rows.iter().map(|r| r.key).collect::<Int64Array>());
-            let values: ArrayRef = Arc::new(rows.iter().map(|r| r.value).collect::<Int64Array>());
-            let us: TimestampMicrosecondArray = rows.iter().map(|r| r.us).collect();
-            let created: TimestampMicrosecondArray = rows.iter().map(|r| r.created).collect();
-            let pushed = all.push(&Rows {
-                numbers: &keys.find(&[keys_of], rows.len()).unwrap(),
-                us: &us,
-                created: Some(&created),
-                features: RecordBatch::try_new(schema.clone(), vec![values]).unwrap(),
-                file,
-            });
-            pushed.unwrap();
-        }
-    }
+    let all = AsOf::in_shares(slots, ttl, schema(), reading.shares);
+    let files = (0..FILES).map(|file| {
+        let rows = view.iter().filter(|row| row.file as usize == file);
+        let rows: Vec<&ViewRow> = rows.collect();
+        let batches = rows.chunks(reading.batch_rows);
+        batches
+            .map(|rows| Batch::new(rows, &keys, reading))
+            .collect()
+    });
+    reading.order.push(files.collect(), &all);
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let found = runtime
         .unwrap()
@@ -140,12 +262,11 @@ proptest! {
         entities in prop::collection::vec(entity_row(), 0..30),
         view in prop::collection::vec(view_row(), 0..60),
         ttl in prop::option::of(0i64..8),
-        batch_rows in 1usize..20,
-        turn: bool,
+        reading in reading(),
     ) {
         prop_assert_eq!(
-            joined(&entities, &view, ttl, batch_rows, turn),
-            expected(&entities, &view, ttl)
+            joined(&entities, &view, ttl, &reading),
+            expected(&entities, &view, ttl, reading.created)
         );
     }
 }
@@ -166,5 +287,12 @@ fn rows_that_are_thrown_away_while_reading_do_not_change_the_answer() {
             file: 0,
         })
         .collect();
-    assert_eq!(joined(&entities, &view, None, 1, false), [Some(199_999)]);
+    let reading = Reading {
+        kind: Kind::Near,
+        created: true,
+        shares: 1,
+        batch_rows: 1,
+        order: Order::Turns(vec![0]),
+    };
+    assert_eq!(joined(&entities, &view, None, &reading), [Some(199_999)]);
 }

@@ -108,7 +108,8 @@ impl FeatureStore {
         };
         let scan = Scan::plan(name, &table, &columns.all(), times.as_ref(), only).await?;
         let snapshot = scan.snapshot_id;
-        let _room = shared.room(AsOf::bytes(&keyed.slots, &columns)).await;
+        let bytes = AsOf::bytes(&keyed.slots, moments.us.len(), &columns);
+        let _room = shared.room(bytes).await;
         let schema = columns.schema.clone();
         let workers = cores::processors();
         let found = Arc::new(AsOf::new(keyed.slots, ttl_us, schema, workers));
@@ -141,8 +142,8 @@ impl FeatureStore {
     }
 }
 
-/// How many views are read at once: while what was found in one is put together, by one core, the
-/// others read the next.
+/// How many views are read at once: while what was found in one is put together, column by column,
+/// the processors that have none of them read the next.
 const VIEWS_AT_ONCE: usize = 2;
 
 /// How many mebibytes the rows that are kept of these views may take: of larger ones, one is read at
