@@ -386,10 +386,11 @@ async fn write(
     Ok((rows, files))
 }
 
-/// Fractions and times hardly repeat: in a row group of this size a dictionary of them would be all
-/// of them once more, and slower to read.
+/// Fractions and points in time hardly repeat, as days do: in a row group of this size a dictionary
+/// of them would be all of them once more, and slower to read.
 fn properties(schema: &Schema) -> WriterProperties {
-    let hardly_repeats = |kind: &DataType| kind.is_floating() || kind.is_temporal();
+    let hardly_repeats =
+        |kind: &DataType| kind.is_floating() || matches!(kind, DataType::Timestamp(..));
     let fields = schema.fields().iter();
     let plain = fields.filter(|field| hardly_repeats(field.data_type()));
     plain
@@ -400,4 +401,24 @@ fn properties(schema: &Schema) -> WriterProperties {
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_repeats_has_a_dictionary() {
+        let at = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let kinds = [
+            ("share", DataType::Float64),
+            ("at", at),
+            ("day", DataType::Date32),
+            ("name", DataType::Utf8),
+        ];
+        let fields = kinds.map(|(name, kind)| Field::new(name, kind, true));
+        let properties = properties(&Schema::new(fields.to_vec()));
+        let has = |name| properties.dictionary_enabled(&ColumnPath::from(name));
+        assert!(!has("share") && !has("at") && has("day") && has("name"));
+    }
 }
