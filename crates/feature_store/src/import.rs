@@ -30,7 +30,7 @@ use parquet::schema::types::ColumnPath;
 use crate::catalog::{Catalogs, namespace};
 use crate::dtype::UTC;
 use crate::error::Error;
-use crate::historical::give_back_memory;
+use crate::memory;
 use crate::table::TableRef;
 
 /// How many rows of a CSV file its column types are told from.
@@ -382,7 +382,7 @@ async fn write(
         return Err(Error::Invalid("there are no rows".to_owned()));
     }
     let files = writer.close().await.map_err(Error::iceberg(failed()))?;
-    give_back_memory(files.iter().map(|file| file.file_size_in_bytes()).sum());
+    memory::give_back(files.iter().map(|file| file.file_size_in_bytes()).sum());
     Ok((rows, files))
 }
 

@@ -18,6 +18,7 @@ mod history;
 mod http;
 mod import;
 mod json;
+mod memory;
 mod migrations;
 mod offline;
 mod on_demand;

@@ -25,4 +25,4 @@ pub use read::Historical;
 pub use request::{FeatureRef, HistoricalRequest, ViewUse, Views};
 
 pub(crate) use columns::Columns;
-pub(crate) use scan::{Only, Scan, Times, give_back_memory};
+pub(crate) use scan::{Only, Scan, Times};

@@ -22,6 +22,7 @@ use super::slots::Slots;
 use crate::FeatureStore;
 use crate::cores;
 use crate::error::Error;
+use crate::memory::Freed;
 use crate::on_demand::ViewColumns;
 use crate::table::{self, TableRef};
 
@@ -117,7 +118,7 @@ impl FeatureStore {
             let (found, keys) = (found.clone(), keyed.keys);
             let each =
                 move |(): &mut (), batch, piece| push(&found, &batch, &keys, &columns, piece);
-            let scan = scan.with_readers(shared.readers.clone());
+            let scan = scan.with_readers(shared.readers.clone(), shared.freed.clone());
             scan.in_parallel(|| (), each).await?;
         }
         let found = Arc::into_inner(found).expect("the workers that shared it have ended");
@@ -153,6 +154,8 @@ const ROOM_MIB: usize = 256;
 /// What the reads of a request's views share.
 struct Shared {
     readers: Arc<Semaphore>,
+    /// Given back when all is put together, or when nobody waits any more.
+    freed: Arc<Freed>,
     /// In mebibytes.
     room: Semaphore,
     keyed: Mutex<Vec<(KeyColumns, Keyed)>>,
@@ -176,6 +179,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             readers: scan::readers(),
+            freed: Arc::default(),
             room: Semaphore::new(ROOM_MIB),
             keyed: Mutex::default(),
         }

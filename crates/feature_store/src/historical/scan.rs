@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::cores::{self, processors};
 use crate::error::Error;
+use crate::memory::Freed;
 use crate::table::TableRef;
 
 /// Larger files are read in pieces of about this many bytes, each with its own row groups.
@@ -35,21 +36,13 @@ pub(crate) struct Scan {
     name: TableRef,
     /// How many pieces are read at once: each keeps a core busy, and a row group in memory.
     readers: Arc<Semaphore>,
+    /// What was read so far, by other scans of the same request too.
+    freed: Arc<Freed>,
 }
 
 /// As many readers as there are processors.
 pub(crate) fn readers() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(processors()))
-}
-
-/// Reads of more bytes leave much memory behind that is free, but the process keeps.
-const LARGE_READ_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Gives memory back to the system, beside what goes on, after so many bytes were read.
-pub(crate) fn give_back_memory(read_bytes: u64) {
-    if read_bytes > LARGE_READ_BYTES {
-        tokio::task::spawn_blocking(sandbox::give_back_memory);
-    }
 }
 
 /// What a read is limited to.
@@ -138,12 +131,15 @@ impl Scan {
             snapshot_id,
             name: name.clone(),
             readers: readers(),
+            freed: Arc::default(),
         })
     }
 
-    /// Reads with these readers, which other scans use too.
-    pub(crate) fn with_readers(mut self, readers: Arc<Semaphore>) -> Self {
+    /// Reads with these readers, which other scans use too, and leaves it to who has `freed` to the
+    /// end to give memory back.
+    pub(crate) fn with_readers(mut self, readers: Arc<Semaphore>, freed: Arc<Freed>) -> Self {
         self.readers = readers;
+        self.freed = freed;
         self
     }
 
@@ -159,7 +155,6 @@ impl Scan {
         each: impl Fn(&mut S, RecordBatch, u32) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<Vec<S>, Error> {
         let workers = processors().min(self.pieces.len());
-        let bytes: u64 = self.pieces.iter().map(|piece| piece.length).sum();
         let (scan, new, each) = (Arc::new(self), Arc::new(new), Arc::new(each));
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks: JoinSet<Result<Option<S>, Error>> = JoinSet::new();
@@ -185,7 +180,6 @@ impl Scan {
         while let Some(ended) = tasks.join_next().await {
             states.extend(cores::ended(ended)??);
         }
-        give_back_memory(bytes);
         Ok(states)
     }
 
@@ -221,7 +215,10 @@ impl Scan {
         let batches = reader
             .read(stream::iter([Ok(task)]).boxed())
             .map_err(Error::iceberg(failed.clone()))?;
-        let batches = batches.stream();
+        let freed = self.freed.clone();
+        let batches = batches
+            .stream()
+            .inspect_ok(move |batch| freed.add(batch.get_array_memory_size()));
         Ok(batches
             .map(move |batch| batch.map_err(Error::iceberg(failed.clone())))
             .boxed())

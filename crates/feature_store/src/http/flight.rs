@@ -28,6 +28,7 @@ use web::{Identity, Permission, Routes};
 use super::fault;
 use crate::FeatureStore;
 use crate::error::Error;
+use crate::memory::Freed;
 use crate::offline::{Answer as Rows, Command, Held, UPLOAD_LIMIT, Upload};
 use crate::stream as arrow_stream;
 
@@ -171,8 +172,11 @@ async fn gather(table: &mut FlightRecordBatchStream, held: &Held) -> Result<Reco
 }
 
 fn encoded(rows: Rows) -> BoxStream<'static, Result<FlightData, Status>> {
-    let batches = rows.batches;
-    let batches = batches.map_err(|error| FlightError::Tonic(Box::new(refused(&error))));
+    let sent = Freed::default();
+    let batches = rows
+        .batches
+        .inspect_ok(move |batch| sent.add(batch.get_array_memory_size()))
+        .map_err(|error| FlightError::Tonic(Box::new(refused(&error))));
     FlightDataEncoderBuilder::new()
         .with_schema(rows.schema)
         .build(batches)

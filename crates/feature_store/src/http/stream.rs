@@ -10,7 +10,7 @@ use super::form::Form;
 use super::parquet_file::ParquetFile;
 use crate::cores::ended;
 use crate::error::Error;
-use crate::historical::give_back_memory;
+use crate::memory::Freed;
 
 type Batches = BoxStream<'static, Result<RecordBatch, Error>>;
 
@@ -29,18 +29,16 @@ pub(super) async fn body(form: Form, schema: SchemaRef, batches: Batches) -> Res
         batches.try_next().await?;
     }
     let coder = Coder::new(form, &schema)?;
-    let parts = stream::try_unfold(Some((coder, batches, 0)), |state| async move {
+    let begun = Some((coder, batches, Freed::default()));
+    let parts = stream::try_unfold(begun, |state| async move {
         let Some((coder, mut batches, sent)) = state else {
             return Ok(None);
         };
         let Some(rows) = batches.try_next().await? else {
-            let last = coder.end().await?;
-            drop(batches);
-            give_back_memory(sent);
-            return Ok(Some((last, None)));
+            return Ok(Some((coder.end().await?, None)));
         };
         let (coder, part) = coder.push(rows).await?;
-        let sent = sent + part.len() as u64;
+        sent.add(part.len());
         Ok::<_, Error>(Some((part, Some((coder, batches, sent)))))
     });
     let parts = parts.inspect_err(|error| {
