@@ -57,6 +57,8 @@ impl Registry {
         };
         let mut tx = self.db.begin().await?;
         if !models::insert(&mut tx, &model).await? {
+            // On SQLite it may be of the same group: whoever is told of it finds it from now on.
+            tx.commit().await?;
             return Err(Error::ModelExists(name.to_owned()));
         }
         self.tell_model_created(&mut tx, &model).await?;

@@ -147,6 +147,8 @@ impl Tracking {
         let mut tx = self.db.begin().await?;
         if let Some(taken) = experiments::find_by_name(&mut tx, &new.name).await? {
             let deleted = taken.lifecycle_stage == LifecycleStage::Deleted;
+            // On SQLite it may be of the same group: whoever is told of it finds it from now on.
+            tx.commit().await?;
             return Err(Error::ExperimentExists(new.name, deleted));
         }
         let id = db::next_id(&mut tx, "experiments").await?;

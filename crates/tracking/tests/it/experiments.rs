@@ -22,6 +22,27 @@ async fn names(server: &Server, mut search: Value) -> Vec<String> {
     names.collect()
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_experiment_that_many_want_at_once_is_one() {
+    for server in both().await {
+        for number in 0..20 {
+            let name = format!("wanted {number}");
+            let wanting: Vec<_> = (0..8)
+                .map(|_| {
+                    let (tracking, name) = (server.tracking.clone(), name.clone());
+                    tokio::spawn(async move { tracking.ensure_experiment(&name).await })
+                })
+                .collect();
+            let mut ids = Vec::new();
+            for wanted in wanting {
+                ids.push(wanted.await.unwrap().unwrap().experiment_id);
+            }
+            ids.dedup();
+            assert_eq!(ids.len(), 1, "{}", server.name);
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_experiment_is_made_and_read_back() {
     for server in both().await {
