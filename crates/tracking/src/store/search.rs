@@ -1,6 +1,6 @@
 //! Searches for runs and experiments.
 
-use db::{Backend, Conn, Error};
+use db::{Conn, Error};
 
 use crate::experiment::Experiment;
 use crate::filter::{Op, Operand};
@@ -17,7 +17,7 @@ use crate::store::{experiments, runs};
 pub(crate) async fn runs(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error> {
     match search_access::choose(conn, plan).await? {
         Access::Along => sorted(conn, plan, None).await,
-        Access::From(place) => sorted(conn, plan, Some(place)).await,
+        Access::From(place) => sorted(conn, plan, Some(&plan.conditions[place])).await,
         Access::Ranked => {
             let found = ranked(conn, plan).await?;
             if found.len() as i64 == plan.page.lookahead() {
@@ -29,57 +29,18 @@ pub(crate) async fn runs(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error
     }
 }
 
-/// The runs of the experiments, or those of them that the condition at a place leads to, in their order.
-async fn sorted(conn: &mut Conn, plan: &Plan, from: Option<usize>) -> Result<Vec<Run>, Error> {
+/// The runs of the experiments, or those of them that a condition leads to, in their order.
+async fn sorted(conn: &mut Conn, plan: &Plan, from: Option<&Condition>) -> Result<Vec<Run>, Error> {
     let start = format!("SELECT {} FROM ", runs::COLUMNS);
     let mut sql = Statement::new(conn.backend(), &start);
-    match (from, sql.backend()) {
-        (None, _) => sql.push("runs r"),
-        (Some(place), Backend::Sqlite) => {
-            sql.push("(");
-            search_access::push_matching(&mut sql, &plan.conditions[place]);
-            // SQLite reads the tables of a CROSS JOIN in the order in which they stand.
-            sql.push(") few CROSS JOIN runs r");
-        }
-        (Some(place), Backend::Postgres) => push_few(&mut sql, plan, place),
+    if let Some(condition) = from {
+        sql.push("(");
+        search_access::push_matching(&mut sql, condition);
+        // SQLite reads the tables of a CROSS JOIN in the order in which they stand.
+        sql.push(") few CROSS JOIN ");
     }
-    push_sorted_by(&mut sql, &plan.order, from.is_some());
-    match (from, sql.backend()) {
-        (None, _) => push_where(&mut sql, "", plan, None),
-        (Some(_), Backend::Sqlite) => push_where(&mut sql, "r.run = few.run AND ", plan, from),
-        (Some(_), Backend::Postgres) => {}
-    }
-    push_order(&mut sql, &plan.order);
-    push_page(&mut sql, plan);
-    read(sql, conn).await
-}
-
-/// Adds the runs that a condition leads to: first those that fulfil the others that need not look at
-/// the run itself, then the runs among them.
-fn push_few(sql: &mut Statement, plan: &Plan, place: usize) {
-    sql.push("(SELECT r.run FROM (");
-    search_access::push_matching(sql, &plan.conditions[place]);
-    sql.push(") r WHERE TRUE");
-    push_conditions(sql, plan, |at, is| at != place && !looks_at_run(is));
-    sql.push(sql.fence());
-    sql.push(") few CROSS JOIN LATERAL (SELECT * FROM runs r WHERE r.run = few.run AND ");
-    search_access::push_scope(sql, plan);
-    push_conditions(sql, plan, |_, is| looks_at_run(is));
-    sql.push(sql.fence());
-    sql.push(") r");
-}
-
-fn looks_at_run(condition: &Condition) -> bool {
-    matches!(
-        condition,
-        Condition::TextAttribute { .. } | Condition::TimeAttribute { .. }
-    )
-}
-
-/// Adds what runs are sorted by, if it is in another table; `few` says that they are few, so that
-/// each is looked at by itself.
-fn push_sorted_by(sql: &mut Statement, order: &[(SortKey, bool)], few: bool) {
-    for (index, (key, _)) in order.iter().enumerate() {
+    sql.push("runs r");
+    for (index, (key, _)) in plan.order.iter().enumerate() {
         let (table, key) = match key {
             SortKey::Metric(key) => ("latest_metrics", key),
             SortKey::Param(key) => ("params", key),
@@ -87,16 +48,18 @@ fn push_sorted_by(sql: &mut Statement, order: &[(SortKey, bool)], few: bool) {
             SortKey::Text(_) | SortKey::Time(_) => continue,
         };
         let place = sql.bind(key);
-        sql.push(&match sql.backend() {
-            Backend::Postgres if few => format!(
-                " LEFT JOIN LATERAL (SELECT * FROM {table} o WHERE o.run = r.run AND o.key = {place}{}) o{index} ON TRUE",
-                sql.fence()
-            ),
-            _ => format!(
-                " LEFT JOIN {table} o{index} ON o{index}.run = r.run AND o{index}.key = {place}"
-            ),
-        });
+        sql.push(&format!(
+            " LEFT JOIN {table} o{index} ON o{index}.run = r.run AND o{index}.key = {place}"
+        ));
     }
+    sql.push(" WHERE ");
+    if from.is_some() {
+        sql.push("r.run = few.run AND ");
+    }
+    push_scope_and_conditions(&mut sql, plan);
+    push_order(&mut sql, &plan.order);
+    push_page(&mut sql, plan);
+    read(sql, conn).await
 }
 
 /// The runs whose metric has a value, in its order. Each half gives what the page may need of it.
@@ -119,8 +82,7 @@ async fn ranked(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error> {
             "SELECT * FROM (SELECT m.run, {value} AS value FROM latest_metrics m CROSS JOIN runs r
              WHERE m.key = {key} AND m.is_nan = FALSE AND m.settled_value {settled} AND r.run = m.run AND "
         ));
-        search_access::push_scope(&mut sql, plan);
-        push_conditions(&mut sql, plan, |_, _| true);
+        push_scope_and_conditions(&mut sql, plan);
         sql.push(&format!(
             " ORDER BY {value} {direction}, r.start_time DESC, r.run_id LIMIT {needed}) {half}"
         ));
@@ -137,20 +99,11 @@ async fn read(sql: Statement, conn: &mut Conn) -> Result<Vec<Run>, Error> {
     Ok(rows.iter().map(runs::read).collect())
 }
 
-/// Adds the scope and the conditions, but for the one at a place that leads to the runs.
-fn push_where(sql: &mut Statement, start: &str, plan: &Plan, but: Option<usize>) {
-    sql.push(" WHERE ");
-    sql.push(start);
+fn push_scope_and_conditions(sql: &mut Statement, plan: &Plan) {
     search_access::push_scope(sql, plan);
-    push_conditions(sql, plan, |at, _| Some(at) != but);
-}
-
-fn push_conditions(sql: &mut Statement, plan: &Plan, wanted: impl Fn(usize, &Condition) -> bool) {
-    for (at, condition) in plan.conditions.iter().enumerate() {
-        if wanted(at, condition) {
-            sql.push(" AND ");
-            push_condition(sql, condition);
-        }
+    for condition in &plan.conditions {
+        sql.push(" AND ");
+        push_condition(sql, condition);
     }
 }
 
@@ -175,8 +128,7 @@ fn push_condition(sql: &mut Statement, condition: &Condition) {
                 _ => format!("NOT m.is_nan AND m.value {} {value}", operator.as_str()),
             };
             sql.push(&format!(
-                "EXISTS (SELECT 1 FROM latest_metrics m WHERE m.run = r.run AND m.key = {key} AND {compared}{})",
-                sql.fence()
+                "EXISTS (SELECT 1 FROM latest_metrics m WHERE m.run = r.run AND m.key = {key} AND {compared})"
             ));
         }
         Condition::Param { key, is } => push_pair(sql, "params p WHERE p.run = r.run", key, is),
@@ -208,7 +160,6 @@ fn push_pair(sql: &mut Statement, pairs: &str, key: &str, is: &Text) {
         sql.push(" AND ");
         sql.push_text("p.value", is.operator, &is.value);
     }
-    sql.push(sql.fence());
     sql.push(")");
 }
 
@@ -232,7 +183,6 @@ fn push_dataset(sql: &mut Statement, part: DatasetPart, is: &Text) {
         }
     };
     sql.push_text(column, is.operator, &is.value);
-    sql.push(sql.fence());
     sql.push(")");
 }
 
