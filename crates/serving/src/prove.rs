@@ -80,6 +80,7 @@ impl Loader {
     async fn is_promising(&self, version: &ModelVersion) -> Result<bool, Error> {
         let location = self.registry.location(version).await?;
         let described = self.stored_text(&location, mlmodel::FILE).await?;
+        // One that is missing or unreadable promises nothing; its first question tells what is wrong.
         let described = MlModel::parse(&described.unwrap_or_default()).unwrap_or_default();
         if !described.may_be_native()
             || !self.begins_like_trees(&location, &described).await?
