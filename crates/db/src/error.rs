@@ -106,6 +106,11 @@ impl Error {
         }
     }
 
+    /// Whether PostgreSQL does not take a regular expression (invalid_regular_expression).
+    pub fn is_refused_pattern(&self) -> bool {
+        matches!(self, Self::Sqlx(sqlx::Error::Database(e)) if e.code().is_some_and(|code| code == "2201B"))
+    }
+
     /// Whether the database cannot be reached or has no connection to spare now.
     pub fn is_unavailable(&self) -> bool {
         match self {

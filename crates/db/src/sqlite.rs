@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, Statement};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::Error;
+use crate::pattern;
 use crate::query::Value;
 use crate::row::{Answer, Row};
 
@@ -77,6 +78,7 @@ impl File {
         let conn = Connection::open_with_flags(&self.0, usual | flags)?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
         conn.set_prepared_statement_cache_capacity(PREPARED);
+        pattern::define(&conn)?;
         conn.execute_batch(EVERY)?;
         conn.execute_batch(pragmas)?;
         Ok(conn)

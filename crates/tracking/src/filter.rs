@@ -30,6 +30,8 @@ pub enum Op {
     Ge,
     Like,
     Ilike,
+    /// A regular expression finds something in it.
+    Rlike,
     In,
     NotIn,
     IsNull,
@@ -68,6 +70,7 @@ impl Op {
             Self::Ge => ">=",
             Self::Like => "LIKE",
             Self::Ilike => "ILIKE",
+            Self::Rlike => "RLIKE",
             Self::In => "IN",
             Self::NotIn => "NOT IN",
             Self::IsNull => "IS NULL",
@@ -223,6 +226,7 @@ impl Reader {
             ">=" => Op::Ge,
             _ if token.is_word("LIKE") => Op::Like,
             _ if token.is_word("ILIKE") => Op::Ilike,
+            _ if token.is_word("RLIKE") => Op::Rlike,
             _ if token.is_word("IN") => Op::In,
             _ if token.is_word("NOT") && self.take_word("IN") => Op::NotIn,
             _ if token.is_word("IS") => {

@@ -11,6 +11,7 @@ use crate::Tracking;
 use crate::error::Error;
 use crate::search::traces::Plan;
 use crate::store::{search_traces, spans};
+use crate::trace::search_failed;
 
 /// How long to wait after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
@@ -67,7 +68,8 @@ impl Tracking {
             if !spans::lack_texts(&mut conn).await? {
                 return Ok(());
             }
-            let candidates = search_traces::candidates(&mut conn, plan, count).await?;
+            let candidates = search_traces::candidates(&mut conn, plan, count).await;
+            let candidates = candidates.map_err(search_failed)?;
             let lacking = spans::of_those_without_texts(&mut conn, &candidates).await?;
             drop(conn);
             let page = candidates

@@ -129,6 +129,16 @@ pub(crate) fn check_id(trace_id: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// A pattern that only PostgreSQL refuses is the caller's mistake too.
+pub(crate) fn search_failed(error: db::Error) -> Error {
+    match error.is_refused_pattern() {
+        true => Error::Invalid(format!(
+            "PostgreSQL does not take the pattern of RLIKE: {error}"
+        )),
+        false => error.into(),
+    }
+}
+
 pub(crate) fn not_found(trace_id: &str) -> Error {
     Error::NotFound(format!("Trace with ID '{trace_id}' not found."))
 }
@@ -251,7 +261,8 @@ impl Tracking {
         }
         let page: Page = plan.page;
         let mut conn = self.db.acquire().await?;
-        let mut found = search_traces::traces(&mut conn, &plan).await?;
+        let found = search_traces::traces(&mut conn, &plan).await;
+        let mut found = found.map_err(search_failed)?;
         let token = page.cut(&mut found);
         traces::add_pairs(&mut conn, &mut found).await?;
         Ok((found, token))

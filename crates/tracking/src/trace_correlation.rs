@@ -5,6 +5,7 @@ use crate::Tracking;
 use crate::error::Error;
 use crate::search::traces::{Plan, TraceSearch};
 use crate::store::search_traces;
+use crate::trace::search_failed;
 
 /// What is added to each count against small numbers (Jeffreys' prior).
 const PRIOR: f64 = 0.5;
@@ -99,7 +100,8 @@ impl Tracking {
             base.conditions.iter().collect::<Vec<_>>(),
         ];
         for (count, conditions) in counted.iter_mut().zip(conditions) {
-            *count = search_traces::count(&mut conn, experiments, &conditions).await?;
+            let found = search_traces::count(&mut conn, experiments, &conditions).await;
+            *count = found.map_err(search_failed)?;
         }
         let [first, second, both, all] = counted;
         Ok(Counts {

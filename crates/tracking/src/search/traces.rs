@@ -1,5 +1,6 @@
 //! What the words of a trace search mean.
 
+use super::assessments::{self, Judged, Kind};
 use super::runs::{Text, clauses, is_numeric};
 use crate::error::Error;
 use crate::experiment;
@@ -45,6 +46,14 @@ pub(crate) enum Condition {
     Prompt(String),
     /// One of its spans fits all of these.
     Span(Vec<OfSpan>),
+    /// A valid assessment of this kind and name, of the trace or of its session.
+    Assessment {
+        kind: Kind,
+        name: String,
+        is: Judged,
+    },
+    /// Somebody has linked it to this issue.
+    Issue(String),
 }
 
 /// A condition on a span.
@@ -69,10 +78,16 @@ pub(crate) enum Column {
     Time,
     Duration,
     End,
+    Experiment,
+    Name,
+    Run,
 }
 
 /// Where a trace's run stands in its metadata.
 pub(crate) const RUN_KEY: &str = "mlflow.sourceRun";
+
+/// Where a trace's name stands in its tags.
+pub(crate) const NAME_KEY: &str = "mlflow.traceName";
 
 /// A search that holds nothing wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,7 +178,7 @@ fn condition(clause: Clause) -> Result<Condition, Error> {
         Some("span.attributes") => span_attribute(key, op, value),
         None | Some("attribute" | "attributes" | "attr" | "trace") => match key.as_str() {
             "name" => Ok(Condition::Tag {
-                key: "mlflow.traceName".to_owned(),
+                key: NAME_KEY.to_owned(),
                 is: text(op, value)?,
             }),
             "run_id" => metadata(RUN_KEY.to_owned(), op, value),
@@ -184,8 +199,11 @@ fn condition(clause: Clause) -> Result<Condition, Error> {
                 ))),
             },
         },
+        Some("feedback") => assessments::condition(Kind::Feedback, key, op, value),
+        Some("expectation") => assessments::condition(Kind::Expectation, key, op, value),
+        Some("issue") => assessments::issue(&key, op, value),
         Some(other) => Err(Error::Invalid(format!(
-            "Invalid entity type '{other}'. Valid values are ['tag', 'metadata', 'attribute', 'span']"
+            "Invalid entity type '{other}'. Valid values are ['tag', 'metadata', 'attribute', 'span', 'feedback', 'expectation', 'issue']"
         ))),
     }
 }
@@ -248,30 +266,40 @@ fn span_attribute(key: String, op: Op, value: Operand) -> Result<Condition, Erro
 fn span_text(op: Op, value: Operand) -> Result<Text, Error> {
     match op {
         Op::IsNull | Op::IsNotNull => Err(Error::Invalid(format!(
-            "Invalid comparator '{}' of a span: a quoted text is compared by '=', '!=', 'LIKE', 'ILIKE' or 'IN'",
+            "Invalid comparator '{}' of a span: a quoted text is compared by '=', '!=', 'LIKE', 'ILIKE', 'RLIKE' or 'IN'",
             op.as_str()
         ))),
         _ => text(op, value),
     }
 }
 
-fn text(op: Op, value: Operand) -> Result<Text, Error> {
-    let fits = matches!(
-        (op, &value),
+pub(super) fn text(op: Op, value: Operand) -> Result<Text, Error> {
+    match (op, &value) {
+        (Op::Rlike, Operand::Text(pattern)) => check_pattern(pattern)?,
         (Op::Eq | Op::Ne | Op::Like | Op::Ilike, Operand::Text(_))
-            | (Op::In | Op::NotIn, Operand::List(_))
-            | (Op::IsNull | Op::IsNotNull, _)
-    );
-    if !fits {
-        return Err(Error::Invalid(format!(
-            "Invalid comparator '{}': a quoted text is compared by '=', '!=', 'LIKE', 'ILIKE' or 'IN'",
-            op.as_str()
-        )));
+        | (Op::In | Op::NotIn, Operand::List(_))
+        | (Op::IsNull | Op::IsNotNull, _) => {}
+        _ => {
+            return Err(Error::Invalid(format!(
+                "Invalid comparator '{}': a quoted text is compared by '=', '!=', 'LIKE', 'ILIKE', 'RLIKE' or 'IN'",
+                op.as_str()
+            )));
+        }
     }
     Ok(Text {
         operator: op,
         value,
     })
+}
+
+/// SQLite knows patterns by the same library; PostgreSQL by its own, which takes nearly the same.
+fn check_pattern(pattern: &str) -> Result<(), Error> {
+    match db::check_pattern(pattern) {
+        Ok(()) => Ok(()),
+        Err(reason) => Err(Error::Invalid(format!(
+            "Invalid pattern {pattern:?} of RLIKE: {reason}"
+        ))),
+    }
 }
 
 fn sort_key(clause: &str) -> Result<(Column, bool), Error> {
@@ -280,10 +308,16 @@ fn sort_key(clause: &str) -> Result<(Column, bool), Error> {
         order.prefix.as_deref(),
         None | Some("attribute" | "attributes" | "attr" | "trace")
     );
-    match column(&order.key).filter(|_| attribute) {
+    let column = match order.key.as_str() {
+        "experiment_id" => Some(Column::Experiment),
+        "name" => Some(Column::Name),
+        "run_id" => Some(Column::Run),
+        key => column(key),
+    };
+    match column.filter(|_| attribute) {
         Some(column) => Ok((column, !order.ascending)),
         None => Err(Error::Invalid(format!(
-            "Invalid order_by clause '{clause}': traces are ordered by timestamp_ms, execution_time_ms, end_time_ms, state or trace_id"
+            "Invalid order_by clause '{clause}': traces are ordered by timestamp_ms, execution_time_ms, end_time_ms, state, trace_id, experiment_id, name or run_id"
         ))),
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod runs;
 pub(crate) mod scorers;
 pub(crate) mod search;
 mod search_access;
+mod search_assessments;
 pub(crate) mod search_traces;
 pub(crate) mod spans;
 pub(crate) mod stamps;

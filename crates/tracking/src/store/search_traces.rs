@@ -4,9 +4,9 @@ use db::{Backend, Conn, Error};
 
 use crate::filter::{Op, Operand};
 use crate::search::runs::Text;
-use crate::search::traces::{Column, Condition, OfSpan, Plan, RUN_KEY};
+use crate::search::traces::{Column, Condition, NAME_KEY, OfSpan, Plan, RUN_KEY};
 use crate::store::statement::Statement;
-use crate::store::{Ids, traces};
+use crate::store::{search_assessments, traces};
 use crate::trace::Trace;
 use crate::trace_link::LinkKind;
 
@@ -43,20 +43,14 @@ fn search(
     untold: Untold,
     (limit, offset): (i64, i64),
 ) -> Statement {
-    let ids = Ids::of(plan.experiments.iter().copied());
-    let start = format!(
-        "SELECT {columns} FROM traces t WHERE t.experiment_id IN ({})",
-        ids.select(conn.backend(), 1)
-    );
-    let mut sql = Statement::new(conn.backend(), &start);
-    sql.bind(ids.text());
+    let mut sql = start(conn, columns, &plan.experiments);
     for condition in &plan.conditions {
-        push(&mut sql, condition, untold);
+        push(&mut sql, &plan.experiments, condition, untold);
     }
     sql.push(" ORDER BY ");
     for (column, descending) in &plan.order {
         let direction = if *descending { "DESC" } else { "ASC" };
-        let column = name(*column);
+        let column = name(&mut sql, *column);
         sql.push(&format!("{column} IS NULL, {column} {direction}, "));
     }
     let (limit, offset) = (sql.bind(limit), sql.bind(offset));
@@ -72,20 +66,21 @@ pub(crate) async fn count(
     experiments: &[i64],
     conditions: &[&Condition],
 ) -> Result<i64, Error> {
-    let ids = Ids::of(experiments.iter().copied());
-    let start = format!(
-        "SELECT COUNT(*) FROM traces t WHERE t.experiment_id IN ({})",
-        ids.select(conn.backend(), 1)
-    );
-    let mut sql = Statement::new(conn.backend(), &start);
-    sql.bind(ids.text());
+    let mut sql = start(conn, "COUNT(*)", experiments);
     for condition in conditions {
-        push(&mut sql, condition, Untold::Fails);
+        push(&mut sql, experiments, condition, Untold::Fails);
     }
     Ok(sql.fetch_one(conn).await?.get(0))
 }
 
-fn push(sql: &mut Statement, condition: &Condition, untold: Untold) {
+fn start(conn: &Conn, columns: &str, experiments: &[i64]) -> Statement {
+    let mut sql = Statement::new(conn.backend(), &format!("SELECT {columns} FROM traces t"));
+    let among = sql.bind_ids(experiments);
+    sql.push(&format!(" WHERE t.experiment_id IN ({among})"));
+    sql
+}
+
+fn push(sql: &mut Statement, experiments: &[i64], condition: &Condition, untold: Untold) {
     sql.push(" AND ");
     match condition {
         Condition::Id(is) => sql.push_text("t.trace_id", is.operator, &is.value),
@@ -95,7 +90,10 @@ fn push(sql: &mut Statement, condition: &Condition, untold: Untold) {
         }
         Condition::Tag { key, is } => push_pair(sql, "trace_tags", key, is),
         Condition::Metadata { key, is } => push_pair(sql, "trace_metadata", key, is),
-        Condition::Number { column, op, value } => sql.push_number(name(*column), *op, *value),
+        Condition::Number { column, op, value } => {
+            let column = name(sql, *column);
+            sql.push_number(&column, *op, *value);
+        }
         Condition::Run(run_id) => {
             let (key, run) = (sql.bind(RUN_KEY), sql.bind(run_id));
             sql.push(&format!(
@@ -107,6 +105,10 @@ fn push(sql: &mut Statement, condition: &Condition, untold: Untold) {
         }
         Condition::Prompt(version) => push_link(sql, LinkKind::Prompt, version),
         Condition::Span(conditions) => push_span(sql, conditions, untold),
+        Condition::Assessment { kind, name, is } => {
+            search_assessments::push(sql, experiments, (*kind, name), is);
+        }
+        Condition::Issue(id) => search_assessments::push_issue(sql, id),
     }
 }
 
@@ -177,12 +179,17 @@ fn push_pair(sql: &mut Statement, table: &str, key: &str, is: &Text) {
     sql.push(")");
 }
 
-fn name(column: Column) -> &'static str {
-    match column {
-        Column::Id => "t.trace_id",
-        Column::State => "t.state",
-        Column::Time => "t.request_time",
-        Column::Duration => "t.duration_ms",
-        Column::End => "(t.request_time + COALESCE(t.duration_ms, 0))",
-    }
+fn name(sql: &mut Statement, column: Column) -> String {
+    let (table, key) = match column {
+        Column::Id => return "t.trace_id".to_owned(),
+        Column::State => return "t.state".to_owned(),
+        Column::Time => return "t.request_time".to_owned(),
+        Column::Duration => return "t.duration_ms".to_owned(),
+        Column::End => return "(t.request_time + COALESCE(t.duration_ms, 0))".to_owned(),
+        Column::Experiment => return "t.experiment_id".to_owned(),
+        Column::Name => ("trace_tags", NAME_KEY),
+        Column::Run => ("trace_metadata", RUN_KEY),
+    };
+    let key = sql.bind(key);
+    format!("(SELECT p.value FROM {table} p WHERE p.trace_id = t.trace_id AND p.key = {key})")
 }

@@ -3,7 +3,7 @@
 use db::{Backend, Conn, Error, Row, Value, query};
 
 use crate::filter::{Op, Operand};
-use crate::store::Texts;
+use crate::store::{Ids, Texts};
 
 /// The text of a statement so far, and its values.
 pub(crate) struct Statement {
@@ -37,6 +37,13 @@ impl Statement {
         format!("${}", self.values.len())
     }
 
+    /// Binds numbers and gives what stands in `IN (...)`.
+    pub(crate) fn bind_ids(&mut self, ids: &[i64]) -> String {
+        let ids = Ids::of(ids.iter().copied());
+        self.values.push(ids.text().into());
+        ids.select(self.backend, self.values.len())
+    }
+
     /// Adds the comparison of a text column.
     pub(crate) fn push_text(&mut self, column: &str, op: Op, value: &Operand) {
         let sign = op.as_str();
@@ -49,6 +56,14 @@ impl Statement {
             (Op::Ilike, Operand::Text(pattern)) => {
                 let place = self.bind(pattern);
                 format!("LOWER({column}) LIKE LOWER({place}){}", self.no_escape())
+            }
+            (Op::Rlike, Operand::Text(pattern)) => {
+                let place = self.bind(pattern);
+                let matches = match self.backend {
+                    Backend::Sqlite => "REGEXP",
+                    Backend::Postgres => "~",
+                };
+                format!("{column} {matches} {place}")
             }
             (_, Operand::List(list)) => {
                 let texts = Texts::of(list.iter().map(String::as_str));

@@ -20,4 +20,5 @@ mod run_search;
 mod runs;
 mod server;
 mod spans;
+mod trace_search;
 mod traces;
