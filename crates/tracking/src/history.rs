@@ -127,54 +127,46 @@ impl Tracking {
         Ok(histories)
     }
 
-    /// The points of one metric of many runs at sampled steps: the same steps for all runs, and
-    /// each run's first and last one.
+    /// The points of one metric of many runs, sampled evenly: of each run at most `max_points`, its
+    /// last one among them, and its first one unless there is room for one only.
     pub(crate) async fn sampled_histories(
         &self,
         run_ids: &[String],
         key: &str,
-        range: Option<(i64, i64)>,
-        max_steps: usize,
+        steps: Option<(i64, i64)>,
+        max_points: i64,
     ) -> Result<Vec<RunPoints>, Error> {
+        let steps = steps.unwrap_or((i64::MIN, i64::MAX));
         let mut conn = self.db.acquire().await?;
         let found = runs::list(&mut conn, run_ids).await?;
         let rows = Ids::of(found.iter().map(|run| run.row));
-        let steps = metrics::steps(&mut conn, &rows, key).await?;
-        let wanted = Ids::of(sample(&steps, range, max_steps));
+        let counts = metrics::counts(&mut conn, &rows, key, steps).await?;
         let mut histories = Vec::new();
         for run_id in run_ids {
             let Some(run) = found.iter().find(|run| run.run_id == *run_id) else {
                 continue;
             };
-            let points =
-                metrics::at_steps(&mut conn, run.row, key, &wanted, MAX_POINTS_PER_RUN).await?;
+            let all = counts.get(&run.row).copied().unwrap_or_default();
+            let places = Ids::of(sample(all, max_points));
+            let points = metrics::at_places(&mut conn, run.row, key, steps, &places).await?;
             histories.push((run_id.clone(), points));
         }
         Ok(histories)
     }
 }
 
-/// Chooses steps evenly from those that there are, as `get_metric_history_bulk_interval` of
-/// MLflow's `abstract_store.py` does. `steps` are pairs of a run's number and a step, in order.
-fn sample(steps: &[(i64, i64)], range: Option<(i64, i64)>, max_steps: usize) -> BTreeSet<i64> {
-    let all: BTreeSet<i64> = steps.iter().map(|(_, step)| *step).collect();
-    let (start, end) = range.unwrap_or((0, all.last().copied().unwrap_or(0)));
-    if start > end {
-        return BTreeSet::new();
+/// Chooses places of `1..=all` evenly: the first of each of so many parts, and the last of all
+/// (`_sample_rows_with_window_functions` of MLflow's `sqlalchemy_store.py`).
+fn sample(all: i64, max_points: i64) -> Vec<i64> {
+    let parts = max_points.clamp(1, all.max(1));
+    let (size, larger) = (all / parts, all % parts);
+    let mut places: Vec<i64> = (0..parts)
+        .map(|part| part * size + part.min(larger) + 1)
+        .collect();
+    if let Some(last) = places.last_mut() {
+        *last = all;
     }
-    let within: Vec<i64> = all.range(start..=end).copied().collect();
-    let max_steps = max_steps.max(1);
-    if within.len() <= max_steps {
-        return within.into_iter().collect();
-    }
-    let evenly = (0..max_steps).map(|i| within[i * within.len() / max_steps]);
-    let mut chosen: BTreeSet<i64> = evenly.chain(within.last().copied()).collect();
-    for run in steps.chunk_by(|a, b| a.0 == b.0) {
-        let ends = [run.first(), run.last()].into_iter().flatten();
-        let ends = ends.map(|(_, step)| *step);
-        chosen.extend(ends.filter(|step| (start..=end).contains(step)));
-    }
-    chosen
+    places
 }
 
 #[cfg(test)]
@@ -182,22 +174,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_sampled_evenly_with_the_ends_of_each_run() {
-        let mut steps: Vec<(i64, i64)> = (0..100).map(|step| (1, step)).collect();
-        steps.extend((7..=43).map(|step| (2, step)));
-        let chosen = sample(&steps, None, 4);
-        assert_eq!(
-            chosen.into_iter().collect::<Vec<_>>(),
-            [0, 7, 25, 43, 50, 75, 99]
-        );
-        let chosen = sample(&steps, Some((10, 12)), 4);
-        assert_eq!(chosen.into_iter().collect::<Vec<_>>(), [10, 11, 12]);
-        assert!(sample(&[], None, 4).is_empty());
-        assert!(sample(&steps, Some((5, 4)), 4).is_empty());
-    }
-
-    #[test]
-    fn without_a_range_negative_steps_are_not_shown_as_in_mlflow() {
-        assert_eq!(sample(&[(1, -5), (1, 0)], None, 10).len(), 1);
+    fn places_are_sampled_evenly_with_both_ends() {
+        assert_eq!(sample(10, 5), [1, 3, 5, 7, 10]);
+        assert_eq!(sample(11, 4), [1, 4, 7, 11]);
+        assert_eq!(sample(3, 5), [1, 2, 3]);
+        assert_eq!(sample(7, 1), [7]);
+        assert_eq!(sample(1_000_000, 2), [1, 1_000_000]);
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn check_named(key: &str, parameter: impl Fn() -> String) -> Result<(
         return Err(Error::field(
             parameter(),
             shown(),
-            "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/).",
+            "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/)",
         ));
     }
     if resolves_elsewhere(key) {

@@ -1,7 +1,7 @@
 //! Traces: what a traced call was, when, how long and how it ended. Their spans are an artifact,
 //! `traces.json`, which the client uploads to where the trace's tag says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::Tracking;
 use crate::error::Error;
@@ -241,10 +241,15 @@ impl Tracking {
         found.ok_or_else(|| not_found(trace_id))
     }
 
-    /// The traces with these ids; ids that no trace has are passed over.
+    /// The traces with these ids, in the order of the ids, in which clients show what they searched
+    /// for; ids that no trace has are passed over.
     pub(crate) async fn list_traces(&self, trace_ids: &[String]) -> Result<Vec<Trace>, Error> {
         let mut conn = self.db.acquire().await?;
-        Ok(traces::list(&mut conn, trace_ids).await?)
+        let mut found = traces::list(&mut conn, trace_ids).await?;
+        let places = trace_ids.iter().enumerate();
+        let places: HashMap<&str, usize> = places.map(|(place, id)| (id.as_str(), place)).collect();
+        found.sort_by_key(|trace| places.get(trace.trace_id.as_str()).copied());
+        Ok(found)
     }
 
     /// The traces that a search finds, and the next page's token.

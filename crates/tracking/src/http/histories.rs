@@ -105,16 +105,15 @@ async fn interval(
     )?;
     let key = required(request.metric_key, "metric_key")?;
     let range = range(request.start_step, request.end_step)?;
-    let max_steps = request.max_results.map_or(MAX_POINTS_PER_RUN, |max| max.0);
-    if !(1..=MAX_POINTS_PER_RUN).contains(&max_steps) {
+    let max_points = request.max_results.map_or(MAX_POINTS_PER_RUN, |max| max.0);
+    if !(1..=MAX_POINTS_PER_RUN).contains(&max_points) {
         return Err(Error::Invalid(format!(
             "max_results must be between 1 and {MAX_POINTS_PER_RUN}."
         ))
         .into());
     }
-    let max_steps = usize::try_from(max_steps).unwrap_or(usize::MAX);
     let histories = tracking
-        .sampled_histories(&run_ids, &key, range, max_steps)
+        .sampled_histories(&run_ids, &key, range, max_points)
         .await?;
     Ok(answer_of_runs(&key, &histories))
 }

@@ -1,5 +1,7 @@
 //! The tables of metrics.
 
+use std::collections::HashMap;
+
 use db::{Backend, Conn, Error, Query, Row, query};
 
 use crate::metric::{self, LoggedMetric, Metric};
@@ -281,45 +283,48 @@ async fn lists_of_points(wanted: Query<'_>, conn: &mut Conn) -> Result<Vec<Point
     Ok(points)
 }
 
-/// The steps of one metric of many runs, each once, in their order; with the run's number.
-pub(crate) async fn steps(
+/// How many points one metric has at these steps, from the first to the last of them, by the
+/// numbers of the runs.
+pub(crate) async fn counts(
     conn: &mut Conn,
     runs: &Ids,
     key: &str,
-) -> Result<Vec<(i64, i64)>, Error> {
+    (first, last): (i64, i64),
+) -> Result<HashMap<i64, i64>, Error> {
     let sql = format!(
-        "SELECT DISTINCT run, step FROM metrics WHERE run IN ({}) AND key = $2 ORDER BY run, step",
+        "SELECT run, COUNT(*) FROM metrics
+         WHERE run IN ({}) AND key = $2 AND step BETWEEN $3 AND $4 GROUP BY run",
         runs.select(conn.backend(), 1)
     );
-    let mut steps = Vec::new();
-    query(sql)
-        .bind(runs.text())
-        .bind(key)
-        .for_each(conn, |row| steps.push((row.get(0), row.get(1))))
-        .await?;
-    Ok(steps)
+    let counted = query(sql).bind(runs.text()).bind(key);
+    let counted = counted.bind(first).bind(last).fetch_all(conn).await?;
+    Ok(counted.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// The points of one metric of one run at certain steps, in the order of step, timestamp, value.
-pub(crate) async fn at_steps(
+/// The points of one metric of one run at these steps that stand at certain places, counted from 1 in
+/// the order of step, timestamp and value.
+pub(crate) async fn at_places(
     conn: &mut Conn,
     run: i64,
     key: &str,
-    steps: &Ids,
-    limit: i64,
+    (first, last): (i64, i64),
+    places: &Ids,
 ) -> Result<Vec<Point>, Error> {
     let sql = format!(
-        "SELECT timestamp, step, value_bits FROM metrics
-         WHERE run = $2 AND key = $3 AND step IN ({})
-         ORDER BY step, timestamp, value_bits LIMIT $4",
-        steps.select(conn.backend(), 1)
+        "SELECT timestamp, step, value_bits FROM (
+             SELECT timestamp, step, value_bits,
+                    ROW_NUMBER() OVER (ORDER BY step, timestamp, value_bits) AS place
+             FROM metrics WHERE run = $2 AND key = $3 AND step BETWEEN $4 AND $5
+         ) p WHERE place IN ({}) ORDER BY place",
+        places.select(conn.backend(), 1)
     );
     let mut points = Vec::new();
     query(sql)
-        .bind(steps.text())
+        .bind(places.text())
         .bind(run)
         .bind(key)
-        .bind(limit)
+        .bind(first)
+        .bind(last)
         .for_each(conn, |row| {
             points.push(Point {
                 timestamp: row.get(0),

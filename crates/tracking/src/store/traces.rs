@@ -100,9 +100,7 @@ pub(crate) async fn find(conn: &mut Conn, trace_id: &str) -> Result<Option<Trace
 pub(crate) async fn list(conn: &mut Conn, trace_ids: &[String]) -> Result<Vec<Trace>, Error> {
     let ids = Texts::of(trace_ids.iter().map(String::as_str));
     let among = ids.select(conn.backend(), 1);
-    let sql = format!(
-        "SELECT {COLUMNS} FROM traces t WHERE t.trace_id IN ({among}) ORDER BY t.request_time DESC, t.trace_id"
-    );
+    let sql = format!("SELECT {COLUMNS} FROM traces t WHERE t.trace_id IN ({among})");
     let rows = query(sql).bind(ids.text()).fetch_all(conn).await?;
     let mut traces: Vec<Trace> = rows.iter().map(read).collect();
     add_pairs(conn, &mut traces).await?;

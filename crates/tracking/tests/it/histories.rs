@@ -149,7 +149,7 @@ async fn histories_of_many_runs_name_their_run() {
 }
 
 #[tokio::test]
-async fn a_chart_gets_samples_and_the_ends_of_each_run() {
+async fn a_chart_gets_evenly_chosen_points_and_the_ends_of_each_run() {
     for server in both().await {
         let (a, b) = (server.run(None).await.run_id, server.run(None).await.run_id);
         let points: Vec<_> = (0..1_000).map(|i| (0.5, i, i)).collect();
@@ -161,15 +161,25 @@ async fn a_chart_gets_samples_and_the_ends_of_each_run() {
         let sampled = server.get(&format!("{path}&max_results=10")).await.ok();
         assert_eq!(
             steps(&sampled),
-            [
-                0, 7, 100, 200, 300, 333, 400, 500, 600, 700, 800, 900, 999, 7, 333
-            ]
+            [0, 100, 200, 300, 400, 500, 600, 700, 800, 999, 7, 333]
         );
         let within = server
             .get(&format!("{path}&start_step=5&end_step=8"))
             .await
             .ok();
         assert_eq!(steps(&within), [5, 6, 7, 8, 7]);
+        // Who never tells a step has all points at the same.
+        let c = server.run(None).await.run_id;
+        let points: Vec<_> = (0..100).map(|i| (f64::from(i), i64::from(i), 0)).collect();
+        log(&server, &c, &points).await;
+        let path =
+            format!("metrics/get-history-bulk-interval?run_ids={c}&metric_key=m&max_results=3");
+        let values = server.get(&path).await.ok();
+        let values = values["metrics"].as_array().unwrap().iter();
+        let values: Vec<_> = values
+            .map(|point| point["value"].as_f64().unwrap())
+            .collect();
+        assert_eq!(values, [0.0, 34.0, 99.0], "{}", server.name);
         for wrong in [
             "start_step=5",
             "start_step=8&end_step=5",

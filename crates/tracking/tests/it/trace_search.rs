@@ -209,6 +209,15 @@ async fn traces_are_ordered_by_name_run_and_experiment() {
             let numbers = found(&server, &["0", &other], "", order).await;
             assert_eq!(numbers, traces, "{} {shown}", server.name);
         }
+        // Clients ask for what they found once more, with its spans.
+        let path =
+            "/api/3.0/mlflow/traces/batchGetInfos?trace_ids=tr-2&trace_ids=tr-3&trace_ids=tr-1";
+        let answer = server.send(Method::GET, path, Body::empty()).await.ok();
+        let infos = answer["trace_infos"].as_array().unwrap().iter();
+        let ids: Vec<_> = infos
+            .map(|info| info["trace_id"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids, ["tr-2", "tr-3", "tr-1"], "{}", server.name);
         let refused = search(&server, &["0"], "", json!(["color"])).await;
         assert_eq!(refused.status.as_u16(), 400);
     }
