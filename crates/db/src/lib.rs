@@ -191,6 +191,17 @@ impl Db {
         })
     }
 
+    /// Whether another connection can be had without waiting for one to be given back.
+    pub fn has_spare(&self) -> bool {
+        match &*self.inner {
+            Inner::Sqlite { readers, .. } => readers.has_spare(),
+            Inner::Postgres { pool } => {
+                let most = pool.options().get_max_connections();
+                !pool.is_closed() && (pool.num_idle() > 0 || pool.size() < most)
+            }
+        }
+    }
+
     /// Opens the transaction of one writing operation. Dropped without
     /// [`commit`](Tx::commit), it is rolled back.
     pub async fn begin(&self) -> Result<Tx, Error> {

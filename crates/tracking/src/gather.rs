@@ -20,6 +20,9 @@ const MAX_ROWS: usize = 8_000;
 /// The most writes that wait in a lane; those beyond them are told that the database is busy.
 const MAX_WAITING: usize = 1_000;
 
+/// The most lots in a row that a lane writes on one connection.
+const MAX_LOTS: u32 = 64;
+
 /// What can be written together with others of its kind.
 pub(crate) trait Gather: Send + Sync + Sized + 'static {
     /// What each of them is told.
@@ -162,8 +165,12 @@ impl<T: Gather> Drop for Leader<T> {
 
 async fn lead<T: Gather>(mut leader: Leader<T>, db: Db) {
     let lane = leader.lane;
+    let mut turn = Turn {
+        db: &db,
+        kept: None,
+    };
     while let Some((writes, answers)) = leader.of.lanes[lane].take() {
-        let outcomes = match write_some(&db, &writes).await {
+        let outcomes = match turn.write(&writes).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(error) if concerns_all(&error) => {
                 let error = Arc::new(error);
@@ -172,7 +179,7 @@ async fn lead<T: Gather>(mut leader: Leader<T>, db: Db) {
             }
             Err(error) => {
                 tracing::debug!(%error, writes = writes.len(), "writing together failed; each goes alone");
-                write_each(&db, &writes).await
+                write_each(&mut turn, &writes).await
             }
         };
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -184,13 +191,16 @@ async fn lead<T: Gather>(mut leader: Leader<T>, db: Db) {
 }
 
 /// Writes one after the other: what one of them does wrong is not the others' fault.
-async fn write_each<T: Gather>(db: &Db, writes: &[T]) -> Vec<Result<T::Outcome, Error>> {
+async fn write_each<T: Gather>(
+    turn: &mut Turn<'_>,
+    writes: &[T],
+) -> Vec<Result<T::Outcome, Error>> {
     let mut outcomes = Vec::with_capacity(writes.len());
     let mut of_all = None;
     for write in writes {
         let outcome = match &of_all {
             Some(error) => Err(shared(error)),
-            None => write_some(db, std::slice::from_ref(write)).await,
+            None => turn.write(std::slice::from_ref(write)).await,
         };
         let outcome = outcome.map_err(|error| {
             if !concerns_all(&error) {
@@ -213,10 +223,27 @@ fn shared(error: &Arc<Error>) -> Error {
     Error::Together(Arc::clone(error))
 }
 
-/// The connection is given back after each lot: others wait for one too.
-async fn write_some<T: Gather>(db: &Db, writes: &[T]) -> Result<Vec<T::Outcome>, Error> {
-    let mut conn = db.acquire().await?;
-    T::write(&mut conn, writes).await
+/// The lots that a lane writes on one connection: giving it back is a round trip, and another
+/// backend's caches are cold. It is kept only as long as there is another for who comes.
+struct Turn<'d> {
+    db: &'d Db,
+    /// With the number of lots that were written on it.
+    kept: Option<(Conn, u32)>,
+}
+
+impl Turn<'_> {
+    async fn write<T: Gather>(&mut self, writes: &[T]) -> Result<Vec<T::Outcome>, Error> {
+        let (mut conn, lots) = match self.kept.take() {
+            Some(kept) => kept,
+            None => (self.db.acquire().await?, 0),
+        };
+        let outcomes = T::write(&mut conn, writes).await?;
+        let lots = lots + 1;
+        if lots < MAX_LOTS && self.db.has_spare() {
+            self.kept = Some((conn, lots));
+        }
+        Ok(outcomes)
+    }
 }
 
 #[cfg(test)]
@@ -244,6 +271,40 @@ mod tests {
             query("SELECT pg_sleep(0.002)").fetch_all(conn).await?;
             Ok(together.iter().map(|_| ()).collect())
         }
+    }
+
+    /// Goes alone, and tells which backend wrote it.
+    struct Alone;
+
+    impl Gather for Alone {
+        type Outcome = i64;
+
+        fn key(&self) -> &'static str {
+            "a"
+        }
+
+        fn rows(&self) -> usize {
+            MAX_ROWS
+        }
+
+        async fn write(conn: &mut Conn, together: &[Self]) -> Result<Vec<i64>, Error> {
+            assert_eq!(together.len(), 1);
+            let row = query("SELECT CAST(pg_backend_pid() AS BIGINT)").fetch_one(conn);
+            Ok(vec![row.await?.get(0)])
+        }
+    }
+
+    #[tokio::test]
+    async fn lots_that_wait_for_each_other_are_written_on_one_connection() {
+        let db = db::testing::postgres(&[]).await;
+        let kind = Gathering::<Alone>::default();
+        let waiting: Vec<_> = (0..20).map(|_| kind.queue(&db, Alone)).collect();
+        let mut backends = std::collections::HashSet::new();
+        for answered in waiting {
+            let backend = answered.await.expect("a leader").expect("its write");
+            backends.insert(backend);
+        }
+        assert_eq!(backends.len(), 1);
     }
 
     #[tokio::test]
