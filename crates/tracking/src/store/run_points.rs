@@ -37,6 +37,10 @@ impl Gather for RunPoints {
             let points = of_targets.entry(logged.target()).or_default();
             points.extend(&logged.points);
         }
+        for points in of_targets.values_mut() {
+            points.sort_unstable_by_key(|&point| identity(point));
+            points.dedup_by_key(|&mut point| identity(point));
+        }
         let found = log(conn, &of_targets).await?;
         let targets = (1_i64..).zip(of_targets.keys());
         let logged = targets.filter(|(place, _)| found.contains(place));
@@ -52,11 +56,37 @@ impl RunPoints {
     }
 }
 
-/// Logs to those that are there, and tells which, counted from 1. Rows go in the order of their
-/// key, as in [`insert`](super::metrics::insert). The same run may be named with and without its job.
+/// What is done about points that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// They are refused, and with them all that is written.
+    Refused,
+    /// They are left alone.
+    Kept,
+}
+
+/// Logs to those that are there, and tells which, counted from 1. The same run may be named with and
+/// without its job.
+///
+/// To look for each point first takes PostgreSQL longer than to add it, and hardly ever is one there: a
+/// request that is sent again.
 async fn log(
     conn: &mut Conn,
     of_targets: &BTreeMap<Target<'_>, Vec<&Metric>>,
+) -> Result<HashSet<i64>, Error> {
+    match log_points(conn, of_targets, Known::Refused).await {
+        Err(error) if error.is_unique_violation() => {
+            log_points(conn, of_targets, Known::Kept).await
+        }
+        logged => logged,
+    }
+}
+
+/// Rows go in the order of their key, as in [`insert`](super::metrics::insert).
+async fn log_points(
+    conn: &mut Conn,
+    of_targets: &BTreeMap<Target<'_>, Vec<&Metric>>,
+    known: Known,
 ) -> Result<HashSet<i64>, Error> {
     let (mut all, mut latest) = (Lists::default(), Lists::default());
     for (place, points) in (1_i64..).zip(of_targets.values()) {
@@ -68,7 +98,7 @@ async fn log(
         .keys()
         .map(|(_, job_id)| job_id.unwrap_or_default().to_owned());
     let of_any_job = of_targets.keys().map(|(_, job_id)| job_id.is_none());
-    let rows = query(statement())
+    let rows = query(statement(known))
         .bind(runs.collect::<Vec<String>>())
         .bind(jobs.collect::<Vec<String>>())
         .bind_all([Value::from(all.places), all.keys.into()])
@@ -83,13 +113,22 @@ async fn log(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-fn statement() -> String {
+/// What tells a point of a run from the others.
+fn identity(point: &Metric) -> (&str, i64, i64, i64) {
+    (&point.key, point.timestamp, point.step, point.value_bits())
+}
+
+fn statement(known: Known) -> String {
+    let on_conflict = match known {
+        Known::Refused => "",
+        Known::Kept => "ON CONFLICT DO NOTHING",
+    };
     format!(
         "WITH target AS (
              SELECT w.place, r.run
              FROM UNNEST($1::TEXT[], $2::TEXT[], $15::BOOLEAN[])
                  WITH ORDINALITY w(run_id, job_id, of_any_job, place)
-             JOIN runs r ON r.run_id = w.run_id
+             CROSS JOIN LATERAL (SELECT * FROM runs WHERE run_id = w.run_id OFFSET 0) r
              WHERE r.lifecycle_stage = 'active' AND (w.of_any_job OR r.job_id = w.job_id)
          ), logged AS (
              INSERT INTO metrics (run, key, timestamp, step, value_bits)
@@ -97,7 +136,7 @@ fn statement() -> String {
              FROM UNNEST($3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[])
                  p(place, key, timestamp, step, bits) JOIN target t ON t.place = p.place
              ORDER BY t.run, p.key COLLATE \"C\", p.timestamp, p.step, p.bits
-             ON CONFLICT DO NOTHING
+             {on_conflict}
          ), moved AS (
              INSERT INTO latest_metrics (run, key, timestamp, step, value, is_nan, value_bits)
              SELECT DISTINCT ON (t.run, l.key COLLATE \"C\")

@@ -373,6 +373,36 @@ async fn writers_that_come_together_are_each_told_what_became_of_theirs() {
 }
 
 #[tokio::test]
+async fn points_that_are_there_already_stay_as_they_are_and_new_ones_beside_them_are_added() {
+    for server in both().await {
+        let run = server.run(None).await.run_id;
+        let batch = |steps: [i64; 4]| {
+            let metrics = steps
+                .map(|step| json!({"key": "m", "value": 0.5, "timestamp": step, "step": step}));
+            json!({"run_id": run, "metrics": metrics})
+        };
+        for steps in [[1, 2, 2, 3], [1, 2, 2, 3], [3, 4, 0, 4]] {
+            let sent = [(); 4].map(|()| server.post("runs/log-batch", batch(steps)));
+            for answer in futures_util::future::join_all(sent).await {
+                answer.ok();
+            }
+        }
+        let path = format!("metrics/get-history?run_id={run}&metric_key=m");
+        let history = server.get(&path).await.ok();
+        let points = history["metrics"].as_array().unwrap().iter();
+        let steps: Vec<_> = points.map(|point| point["step"].as_i64()).collect();
+        assert_eq!(
+            steps,
+            (0..5).map(Some).collect::<Vec<_>>(),
+            "{}",
+            server.name
+        );
+        let latest = data(&server, &run).await["metrics"][0]["step"].clone();
+        assert_eq!(latest, 4, "{}", server.name);
+    }
+}
+
+#[tokio::test]
 async fn runs_that_start_together_are_each_told_what_became_of_theirs() {
     for server in both().await {
         let gone = server.post("experiments/create", json!({"name": "gone"}));
