@@ -1,6 +1,6 @@
 //! Searches for runs and experiments.
 
-use db::{Conn, Error};
+use db::{Backend, Conn, Error};
 
 use crate::experiment::Experiment;
 use crate::filter::{Op, Operand};
@@ -17,7 +17,7 @@ use crate::store::{experiments, runs};
 pub(crate) async fn runs(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error> {
     match search_access::choose(conn, plan).await? {
         Access::Along => sorted(conn, plan, None).await,
-        Access::From(place) => sorted(conn, plan, Some(&plan.conditions[place])).await,
+        Access::From(place) => sorted(conn, plan, Some(place)).await,
         Access::Ranked => {
             let found = ranked(conn, plan).await?;
             if found.len() as i64 == plan.page.lookahead() {
@@ -29,18 +29,53 @@ pub(crate) async fn runs(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error
     }
 }
 
-/// The runs of the experiments, or those of them that a condition leads to, in their order.
-async fn sorted(conn: &mut Conn, plan: &Plan, from: Option<&Condition>) -> Result<Vec<Run>, Error> {
+/// The runs of the experiments, or those of them that the condition at a place leads to, in their order.
+async fn sorted(conn: &mut Conn, plan: &Plan, from: Option<usize>) -> Result<Vec<Run>, Error> {
     let start = format!("SELECT {} FROM ", runs::COLUMNS);
     let mut sql = Statement::new(conn.backend(), &start);
-    if let Some(condition) = from {
-        sql.push("(");
-        search_access::push_matching(&mut sql, condition);
-        // SQLite reads the tables of a CROSS JOIN in the order in which they stand.
-        sql.push(") few CROSS JOIN ");
+    match from {
+        None => sql.push("runs r"),
+        Some(place) => push_few(&mut sql, &plan.conditions[place]),
     }
-    sql.push("runs r");
-    for (index, (key, _)) in plan.order.iter().enumerate() {
+    push_sorted_by(&mut sql, &plan.order, from.is_some());
+    sql.push(" WHERE ");
+    push_scope_and_conditions(&mut sql, plan, from);
+    push_order(&mut sql, &plan.order);
+    push_page(&mut sql, plan);
+    read(sql, conn).await
+}
+
+/// Adds the runs that a condition leads to.
+fn push_few(sql: &mut Statement, condition: &Condition) {
+    if sql.backend() == Backend::Postgres {
+        // A list is looked up one by one, while a join may be done the other way round.
+        sql.push("(SELECT * FROM runs WHERE run = ANY(ARRAY(");
+        search_access::push_matching(sql, condition);
+        return sql.push(&format!(")){}) r", sql.fence()));
+    }
+    sql.push("(");
+    search_access::push_matching(sql, condition);
+    sql.push(") few ");
+    push_run_of(sql, "few");
+}
+
+/// Adds the run of each row of a table before it. PostgreSQL gets to it by its number alone: without
+/// statistics an index that leads to all runs of the experiment seems as good.
+fn push_run_of(sql: &mut Statement, table: &str) {
+    sql.push(&match sql.backend() {
+        // It reads the tables of a CROSS JOIN in the order in which they stand.
+        Backend::Sqlite => format!("CROSS JOIN runs r ON r.run = {table}.run"),
+        Backend::Postgres => format!(
+            "CROSS JOIN LATERAL (SELECT * FROM runs WHERE run = {table}.run{}) r",
+            sql.fence()
+        ),
+    });
+}
+
+/// Adds what runs are sorted by, if it is in another table; `few` says that they are few, so that
+/// each is looked at by itself.
+fn push_sorted_by(sql: &mut Statement, order: &[(SortKey, bool)], few: bool) {
+    for (index, (key, _)) in order.iter().enumerate() {
         let (table, key) = match key {
             SortKey::Metric(key) => ("latest_metrics", key),
             SortKey::Param(key) => ("params", key),
@@ -48,18 +83,16 @@ async fn sorted(conn: &mut Conn, plan: &Plan, from: Option<&Condition>) -> Resul
             SortKey::Text(_) | SortKey::Time(_) => continue,
         };
         let place = sql.bind(key);
-        sql.push(&format!(
-            " LEFT JOIN {table} o{index} ON o{index}.run = r.run AND o{index}.key = {place}"
-        ));
+        sql.push(&match sql.backend() {
+            Backend::Postgres if few => format!(
+                " LEFT JOIN LATERAL (SELECT * FROM {table} o WHERE o.run = r.run AND o.key = {place}{}) o{index} ON TRUE",
+                sql.fence()
+            ),
+            _ => format!(
+                " LEFT JOIN {table} o{index} ON o{index}.run = r.run AND o{index}.key = {place}"
+            ),
+        });
     }
-    sql.push(" WHERE ");
-    if from.is_some() {
-        sql.push("r.run = few.run AND ");
-    }
-    push_scope_and_conditions(&mut sql, plan);
-    push_order(&mut sql, &plan.order);
-    push_page(&mut sql, plan);
-    read(sql, conn).await
 }
 
 /// The runs whose metric has a value, in its order. Each half gives what the page may need of it.
@@ -73,25 +106,61 @@ async fn ranked(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error> {
     let key = sql.bind(key);
     let needed = plan.page.offset.saturating_add(plan.page.lookahead());
     let needed = sql.bind(needed);
-    for (half, value, settled) in [
-        ("settled", "m.settled_value", "IS NOT NULL"),
-        ("running", "m.value", "IS NULL"),
-    ] {
-        sql.push(if half == "settled" { "" } else { " UNION ALL " });
-        sql.push(&format!(
-            "SELECT * FROM (SELECT m.run, {value} AS value FROM latest_metrics m CROSS JOIN runs r
-             WHERE m.key = {key} AND m.is_nan = FALSE AND m.settled_value {settled} AND r.run = m.run AND "
-        ));
-        push_scope_and_conditions(&mut sql, plan);
-        sql.push(&format!(
-            " ORDER BY {value} {direction}, r.start_time DESC, r.run_id LIMIT {needed}) {half}"
-        ));
+    for half in [Half::Settled, Half::Running] {
+        sql.push(if half == Half::Settled {
+            "SELECT"
+        } else {
+            " UNION ALL SELECT"
+        });
+        sql.push(" * FROM (");
+        push_half(&mut sql, plan, half, &key, direction);
+        sql.push(&format!(" LIMIT {needed}) {half:?}"));
     }
+    sql.push(") o ");
+    push_run_of(&mut sql, "o");
     sql.push(&format!(
-        ") o CROSS JOIN runs r WHERE r.run = o.run ORDER BY o.value {direction}, r.start_time DESC, r.run_id"
+        " ORDER BY o.value {direction}, r.start_time DESC, r.run_id"
     ));
     push_page(&mut sql, plan);
     read(sql, conn).await
+}
+
+/// Which of the values of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// Those of runs that ended, which an index has in their order.
+    Settled,
+    /// Those of running ones.
+    Running,
+}
+
+/// Adds the runs of one half with their value, in its order.
+fn push_half(sql: &mut Statement, plan: &Plan, half: Half, key: &str, direction: &str) {
+    let (value, settled) = match half {
+        Half::Settled => ("settled_value", "IS NOT NULL"),
+        Half::Running => ("value", "IS NULL"),
+    };
+    sql.push(&format!("SELECT m.run, m.{value} AS value FROM "));
+    let of_key = format!("key = {key} AND is_nan = FALSE AND settled_value {settled}");
+    let sorted_first = half == Half::Running && sql.backend() == Backend::Postgres;
+    if sorted_first {
+        // Before their runs are looked up, which ends when there are enough.
+        let fence = sql.fence();
+        sql.push(&format!(
+            "(SELECT run, value FROM latest_metrics WHERE {of_key} ORDER BY value {direction}{fence}) m "
+        ));
+    } else {
+        sql.push("latest_metrics m ");
+    }
+    push_run_of(sql, "m");
+    sql.push(" WHERE ");
+    if !sorted_first {
+        sql.push(&format!("{of_key} AND "));
+    }
+    push_scope_and_conditions(sql, plan, None);
+    sql.push(&format!(
+        " ORDER BY m.{value} {direction}, r.start_time DESC, r.run_id"
+    ));
 }
 
 async fn read(sql: Statement, conn: &mut Conn) -> Result<Vec<Run>, Error> {
@@ -99,11 +168,14 @@ async fn read(sql: Statement, conn: &mut Conn) -> Result<Vec<Run>, Error> {
     Ok(rows.iter().map(runs::read).collect())
 }
 
-fn push_scope_and_conditions(sql: &mut Statement, plan: &Plan) {
+/// Adds the scope and the conditions, but for the one at the place that led to the runs.
+fn push_scope_and_conditions(sql: &mut Statement, plan: &Plan, from: Option<usize>) {
     search_access::push_scope(sql, plan);
-    for condition in &plan.conditions {
-        sql.push(" AND ");
-        push_condition(sql, condition);
+    for (place, condition) in plan.conditions.iter().enumerate() {
+        if Some(place) != from {
+            sql.push(" AND ");
+            push_condition(sql, condition);
+        }
     }
 }
 
@@ -128,7 +200,8 @@ fn push_condition(sql: &mut Statement, condition: &Condition) {
                 _ => format!("NOT m.is_nan AND m.value {} {value}", operator.as_str()),
             };
             sql.push(&format!(
-                "EXISTS (SELECT 1 FROM latest_metrics m WHERE m.run = r.run AND m.key = {key} AND {compared})"
+                "EXISTS (SELECT 1 FROM latest_metrics m WHERE m.run = r.run AND m.key = {key} AND {compared}{})",
+                sql.fence()
             ));
         }
         Condition::Param { key, is } => push_pair(sql, "params p WHERE p.run = r.run", key, is),
@@ -160,6 +233,7 @@ fn push_pair(sql: &mut Statement, pairs: &str, key: &str, is: &Text) {
         sql.push(" AND ");
         sql.push_text("p.value", is.operator, &is.value);
     }
+    sql.push(sql.fence());
     sql.push(")");
 }
 
@@ -183,6 +257,7 @@ fn push_dataset(sql: &mut Statement, part: DatasetPart, is: &Text) {
         }
     };
     sql.push_text(column, is.operator, &is.value);
+    sql.push(sql.fence());
     sql.push(")");
 }
 

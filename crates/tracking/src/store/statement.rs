@@ -26,6 +26,16 @@ impl Statement {
         self.backend
     }
 
+    /// What ends a subquery that is to be looked at as it stands, for each row of what surrounds it.
+    /// PostgreSQL otherwise joins its table in the order that it takes for the quickest, by guesses
+    /// as long as nothing is known of the tables; SQLite keeps to the text.
+    pub(crate) fn fence(&self) -> &'static str {
+        match self.backend {
+            Backend::Sqlite => "",
+            Backend::Postgres => " OFFSET 0",
+        }
+    }
+
     /// Adds text that holds no value of a caller.
     pub(crate) fn push(&mut self, text: &str) {
         self.text.push_str(text);
