@@ -127,8 +127,8 @@ async fn search(
         page_token: request.page_token,
         max_results: request.max_results.map(|value| value.0),
     };
-    let (found, token) = tracking.search_runs(&search).await?;
-    Ok(run_page::answer(tracking, found, token).await?)
+    let found = tracking.search_runs(&search, run_page::PIECE).await?;
+    Ok(run_page::answer(tracking, found))
 }
 
 async fn update(

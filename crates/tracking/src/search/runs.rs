@@ -5,8 +5,9 @@ use crate::error::Error;
 use crate::experiment;
 use crate::filter::{Clause, Op, Operand, OrderKey, parse_filter, parse_order};
 use crate::page::Page;
+use crate::record::RunRecord;
 use crate::run::Run;
-use crate::store::search;
+use crate::store::{records, search};
 
 /// The most results of one page (`SEARCH_MAX_RESULTS_THRESHOLD`).
 const MAX_RESULTS: i64 = 50_000;
@@ -120,6 +121,17 @@ pub(crate) struct Plan {
     pub(crate) page: Page,
 }
 
+/// A page of runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FoundRuns {
+    /// With all that they logged.
+    pub(crate) first: Vec<RunRecord>,
+    /// Those behind the first.
+    pub(crate) rest: Vec<Run>,
+    /// Where the next page begins.
+    pub(crate) token: Option<String>,
+}
+
 impl RunSearch {
     pub(crate) fn plan(&self) -> Result<Plan, Error> {
         let limit = self.max_results.unwrap_or(1_000);
@@ -152,19 +164,23 @@ impl RunSearch {
 }
 
 impl Tracking {
-    /// The runs that a search finds, without what they logged, and the next page's token.
+    /// The runs that a search finds, the first `most` of them with what they logged.
     pub(crate) async fn search_runs(
         &self,
         search: &RunSearch,
-    ) -> Result<(Vec<Run>, Option<String>), Error> {
+        most: usize,
+    ) -> Result<FoundRuns, Error> {
         let plan = search.plan()?;
         if plan.experiments.is_empty() {
-            return Ok((Vec::new(), None));
+            return Ok(FoundRuns::default());
         }
         let mut conn = self.db.acquire().await?;
         let mut runs = search::runs(&mut conn, &plan).await?;
         let token = plan.page.cut(&mut runs);
-        Ok((runs, token))
+        let rest = runs.split_off(most.min(runs.len()));
+        let mut first: Vec<_> = runs.into_iter().map(RunRecord::empty).collect();
+        records::fill(&mut conn, &mut first).await?;
+        Ok(FoundRuns { first, rest, token })
     }
 }
 

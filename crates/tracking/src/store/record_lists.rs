@@ -1,6 +1,8 @@
-//! What runs logged, as PostgreSQL gives it: one row per run, which holds lists.
+//! What runs logged, as PostgreSQL gives it: one row, which holds lists.
 //!
-//! A statement is a round trip, and a row costs more than what it holds: all of a run comes in one.
+//! A statement is a round trip, and a row costs more than what it holds: all of a page comes in one.
+
+use std::collections::HashMap;
 
 use db::{Conn, Error, Row, query};
 
@@ -10,37 +12,44 @@ use crate::record::RunRecord;
 use crate::store::records::{add_dataset, places};
 use crate::store::runs;
 
-/// The lists of a run whose number is `r.run`, in the order that [`read`] takes them. Datasets are
-/// few, with many columns: each is a list in JSON.
-const LISTS: &str = "m.keys, m.bits, m.timestamps, m.steps, p.keys, p.texts, t.keys, t.texts, d.datasets, o.directions, o.models, o.steps";
+/// The lists of the runs in `wanted`, in the order that [`Lists::read`] takes them. Datasets are few,
+/// with many columns: they are a list in JSON.
+const LISTS: &str = "m.runs, m.keys, m.bits, m.timestamps, m.steps, p.runs, p.keys, p.texts, t.runs, t.keys, t.texts, d.datasets, o.runs, o.directions, o.models, o.steps";
 
-const OF_RUN: &str = "
-    CROSS JOIN LATERAL (SELECT array_agg(key) AS keys, array_agg(value_bits) AS bits,
-            array_agg(timestamp) AS timestamps, array_agg(step) AS steps
-        FROM latest_metrics WHERE run = r.run) m
-    CROSS JOIN LATERAL (SELECT array_agg(key) AS keys, array_agg(value) AS texts
-        FROM params WHERE run = r.run) p
-    CROSS JOIN LATERAL (SELECT array_agg(key) AS keys, array_agg(value) AS texts
-        FROM tags WHERE run = r.run) t
-    CROSS JOIN LATERAL (SELECT CAST(json_agg(json_build_array(
-                s.name, s.digest, s.source_type, s.source, s.schema, s.profile, g.key, g.value)
-            ORDER BY i.position, s.dataset_id, g.key) AS TEXT) AS datasets
-        FROM run_datasets i JOIN datasets s ON s.dataset_id = i.dataset_id
-        LEFT JOIN run_dataset_tags g ON g.run = i.run AND g.dataset_id = i.dataset_id
-        WHERE i.run = r.run) d
-    CROSS JOIN LATERAL (SELECT array_agg(direction ORDER BY direction, step, model_id) AS directions,
-            array_agg(model_id ORDER BY direction, step, model_id) AS models,
-            array_agg(step ORDER BY direction, step, model_id) AS steps
-        FROM run_models WHERE run = r.run) o";
+/// Each run is looked up by itself (OFFSET 0), whatever PostgreSQL guesses about the tables.
+const OF_WANTED: &str = "
+    (SELECT array_agg(w.run) AS runs, array_agg(i.key) AS keys, array_agg(i.value_bits) AS bits,
+            array_agg(i.timestamp) AS timestamps, array_agg(i.step) AS steps
+        FROM wanted w CROSS JOIN LATERAL (SELECT * FROM latest_metrics WHERE run = w.run OFFSET 0) i) m
+    CROSS JOIN (SELECT array_agg(w.run) AS runs, array_agg(i.key) AS keys, array_agg(i.value) AS texts
+        FROM wanted w CROSS JOIN LATERAL (SELECT * FROM params WHERE run = w.run OFFSET 0) i) p
+    CROSS JOIN (SELECT array_agg(w.run) AS runs, array_agg(i.key) AS keys, array_agg(i.value) AS texts
+        FROM wanted w CROSS JOIN LATERAL (SELECT * FROM tags WHERE run = w.run OFFSET 0) i) t
+    CROSS JOIN (SELECT CAST(json_agg(json_build_array(w.run,
+                i.name, i.digest, i.source_type, i.source, i.schema, i.profile, i.key, i.value)
+            ORDER BY i.position, i.dataset_id, i.key) AS TEXT) AS datasets
+        FROM wanted w CROSS JOIN LATERAL (SELECT s.*, r.position, g.key, g.value
+            FROM run_datasets r JOIN datasets s ON s.dataset_id = r.dataset_id
+            LEFT JOIN run_dataset_tags g ON g.run = r.run AND g.dataset_id = r.dataset_id
+            WHERE r.run = w.run OFFSET 0) i) d
+    CROSS JOIN (SELECT array_agg(w.run ORDER BY i.direction, i.step, i.model_id) AS runs,
+            array_agg(i.direction ORDER BY i.direction, i.step, i.model_id) AS directions,
+            array_agg(i.model_id ORDER BY i.direction, i.step, i.model_id) AS models,
+            array_agg(i.step ORDER BY i.direction, i.step, i.model_id) AS steps
+        FROM wanted w CROSS JOIN LATERAL (SELECT * FROM run_models WHERE run = w.run OFFSET 0) i) o";
 
 /// The run with this id and what it logged.
 pub(super) async fn find(conn: &mut Conn, run_id: &str) -> Result<Option<RunRecord>, Error> {
     let columns = runs::COLUMNS;
-    let sql = format!("SELECT {columns}, {LISTS} FROM runs r {OF_RUN} WHERE r.run_id = $1");
+    let sql = format!(
+        "WITH r AS MATERIALIZED (SELECT * FROM runs WHERE run_id = $1), wanted AS (SELECT run FROM r)
+         SELECT {columns}, {LISTS} FROM r CROSS JOIN {OF_WANTED}"
+    );
     let row = query(sql).bind(run_id).fetch_optional(conn).await?;
     Ok(row.map(|row| {
-        let mut record = RunRecord::empty(runs::read(&row));
-        read(&row, runs::COLUMN_COUNT, &mut record);
+        let mut records = [RunRecord::empty(runs::read(&row))];
+        fill_from(&row, runs::COLUMN_COUNT, &mut records);
+        let [record] = records;
         record
     }))
 }
@@ -48,53 +57,126 @@ pub(super) async fn find(conn: &mut Conn, run_id: &str) -> Result<Option<RunReco
 /// Fills in what the runs logged.
 pub(super) async fn fill(conn: &mut Conn, records: &mut [RunRecord]) -> Result<(), Error> {
     let wanted: Vec<i64> = records.iter().map(|record| record.run.row).collect();
-    let places = places(records);
-    let sql = format!("SELECT r.run, {LISTS} FROM UNNEST($1::BIGINT[]) r(run) {OF_RUN}");
-    let each = |row: &Row| {
-        if let Some(place) = places.get(&row.get(0)) {
-            read(row, 1, &mut records[*place]);
-        }
-    };
-    query(sql).bind(wanted).for_each(conn, each).await
+    let sql = format!(
+        "WITH wanted AS MATERIALIZED (SELECT run FROM UNNEST($1::BIGINT[]) w(run))
+         SELECT {LISTS} FROM {OF_WANTED}"
+    );
+    let row = query(sql).bind(wanted).fetch_one(conn).await?;
+    fill_from(&row, 0, records);
+    Ok(())
 }
 
-/// Reads the [`LISTS`], the first of which is at the column `first`.
-fn read(row: &Row, first: usize, record: &mut RunRecord) {
-    let numbers = |at: usize| {
-        let list: Option<Vec<i64>> = row.get(first + at);
-        list.unwrap_or_default().into_iter()
+/// Fills in from the [`LISTS`], the first of which is at the column `first`.
+fn fill_from(row: &Row, first: usize, records: &mut [RunRecord]) {
+    let mut lists = Lists {
+        row,
+        first,
+        places: places(records),
+        records,
     };
-    let texts = |at: usize| {
-        let list: Option<Vec<String>> = row.get(first + at);
+    lists.read_metrics();
+    lists.read_pairs(5, |record| &mut record.params);
+    lists.read_pairs(8, |record| &mut record.tags);
+    lists.read_datasets();
+    lists.read_models();
+}
+
+struct Lists<'r> {
+    row: &'r Row,
+    first: usize,
+    places: HashMap<i64, usize>,
+    records: &'r mut [RunRecord],
+}
+
+impl Lists<'_> {
+    fn numbers(&self, at: usize) -> impl Iterator<Item = i64> + use<> {
+        let list: Option<Vec<i64>> = self.row.get(self.first + at);
         list.unwrap_or_default().into_iter()
-    };
-    let points = numbers(1).zip(numbers(2)).zip(numbers(3));
-    let metrics = texts(0)
-        .zip(points)
-        .map(|(key, ((bits, timestamp), step))| Metric {
-            key,
-            value: Metric::read_bits(bits),
-            timestamp,
-            step,
-        });
-    record.metrics = metrics.collect();
-    record.params = texts(4).zip(texts(5)).collect();
-    record.tags = texts(6).zip(texts(7)).collect();
-    // The order of an aggregate is not promised; a sorted list is sorted at once.
-    record.metrics.sort_by(|a, b| a.key.cmp(&b.key));
-    record.params.sort();
-    record.tags.sort();
-    read_datasets(row.get(first + 8), record);
-    for (direction, (model, step)) in texts(9).zip(texts(10).zip(numbers(11))) {
-        if direction == "input" {
-            record.model_inputs.push(model);
-        } else {
-            record.model_outputs.push((model, step));
+    }
+
+    fn texts(&self, at: usize) -> impl Iterator<Item = String> + use<> {
+        let list: Option<Vec<String>> = self.row.get(self.first + at);
+        list.unwrap_or_default().into_iter()
+    }
+
+    fn record(&mut self, run: i64) -> Option<&mut RunRecord> {
+        let place = self.places.get(&run)?;
+        self.records.get_mut(*place)
+    }
+
+    fn read_metrics(&mut self) {
+        let points = self.numbers(2).zip(self.numbers(3)).zip(self.numbers(4));
+        let keys = self.numbers(0).zip(self.texts(1));
+        for ((run, key), ((bits, timestamp), step)) in keys.zip(points) {
+            if let Some(record) = self.record(run) {
+                record.metrics.push(Metric {
+                    key,
+                    value: Metric::read_bits(bits),
+                    timestamp,
+                    step,
+                });
+            }
+        }
+        // The order of an aggregate is not promised; a sorted list is sorted at once.
+        for record in &mut *self.records {
+            record.metrics.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+    }
+
+    fn read_pairs(
+        &mut self,
+        at: usize,
+        pairs: impl Fn(&mut RunRecord) -> &mut Vec<(String, String)>,
+    ) {
+        let found = self.texts(at + 1).zip(self.texts(at + 2));
+        for (run, pair) in self.numbers(at).zip(found) {
+            if let Some(record) = self.record(run) {
+                pairs(record).push(pair);
+            }
+        }
+        for record in &mut *self.records {
+            pairs(record).sort();
+        }
+    }
+
+    fn read_datasets(&mut self) {
+        let json: Option<String> = self.row.get(self.first + 11);
+        let Some(json) = json else { return };
+        let rows: Vec<DatasetRow> =
+            serde_json::from_str(&json).expect("the statement makes a list of lists of texts");
+        for (run, name, digest, source_type, source, schema, profile, key, value) in rows {
+            let dataset = Dataset {
+                name,
+                digest,
+                source_type,
+                source,
+                schema,
+                profile,
+            };
+            if let Some(record) = self.record(run) {
+                add_dataset(record, dataset, key.zip(value));
+            }
+        }
+    }
+
+    fn read_models(&mut self) {
+        let models = self.texts(14).zip(self.numbers(15));
+        let found = self.numbers(12).zip(self.texts(13)).zip(models);
+        for ((run, direction), (model, step)) in found {
+            let Some(record) = self.record(run) else {
+                continue;
+            };
+            if direction == "input" {
+                record.model_inputs.push(model);
+            } else {
+                record.model_outputs.push((model, step));
+            }
         }
     }
 }
 
 type DatasetRow = (
+    i64,
     String,
     String,
     String,
@@ -104,20 +186,3 @@ type DatasetRow = (
     Option<String>,
     Option<String>,
 );
-
-fn read_datasets(json: Option<String>, record: &mut RunRecord) {
-    let Some(json) = json else { return };
-    let rows: Vec<DatasetRow> =
-        serde_json::from_str(&json).expect("the statement makes a list of lists of texts");
-    for (name, digest, source_type, source, schema, profile, key, value) in rows {
-        let dataset = Dataset {
-            name,
-            digest,
-            source_type,
-            source,
-            schema,
-            profile,
-        };
-        add_dataset(record, dataset, key.zip(value));
-    }
-}
