@@ -218,15 +218,19 @@ impl AsOf {
     /// at once.
     fn find(&self, rows: &Rows<'_>) -> Vec<Vec<Found>> {
         let ttl_us = self.ttl_us.unwrap_or(i64::MAX);
-        let given = rows.numbers.iter().zip(rows.us.values());
-        let slots = given.map(|(number, us)| self.slots.find(*number, *us, ttl_us));
+        let us = rows.us.values();
+        let asked = self.slots.asked(rows.numbers, us, ttl_us);
+        let slots = asked.iter().map(|row| {
+            let row = *row as usize;
+            self.slots.find(rows.numbers[row], us[row], ttl_us)
+        });
         let slots: Vec<u32> = slots.collect();
         let mut found = vec![Vec::new(); self.shares.len()];
         let share_slots = self.share_slots as u32;
-        for (row, slot) in slots.into_iter().enumerate() {
-            if slot != NO_SLOT && rows.us.is_valid(row) {
+        for (row, slot) in asked.into_iter().zip(slots) {
+            if slot != NO_SLOT && rows.us.is_valid(row as usize) {
                 let share = (slot / share_slots) as usize;
-                found[share].push((row as u32, slot % share_slots));
+                found[share].push((row, slot % share_slots));
             }
         }
         found

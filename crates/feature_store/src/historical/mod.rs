@@ -5,6 +5,7 @@
 //! latest counts, of the same time the one created last; a null in that row is the value.
 
 mod as_of;
+mod asked;
 mod columns;
 #[cfg(test)]
 mod contract;

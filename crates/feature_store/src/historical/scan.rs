@@ -165,10 +165,12 @@ impl Scan {
                 // Not before it has something to read: another scan may have all readers.
                 let mut state = None;
                 loop {
-                    let piece = next.fetch_add(1, Ordering::Relaxed);
-                    if piece >= scan.pieces.len() {
+                    let done = next.fetch_add(1, Ordering::Relaxed);
+                    // From the last one: most files grow with time, and of rows that come newest
+                    // first those after them need not be kept.
+                    let Some(piece) = scan.pieces.len().checked_sub(done + 1) else {
                         return Ok(state);
-                    }
+                    };
                     let _reader = scan.readers.acquire().await;
                     let state = state.get_or_insert_with(&*new);
                     let take = |batch| each(state, batch, piece as u32);

@@ -1,5 +1,6 @@
 //! Entity rows as the as-of join looks for them: sorted by key and time.
 
+use super::asked::Asked;
 use super::entities::Moments;
 use super::keys::NO_KEY;
 
@@ -11,6 +12,7 @@ pub(crate) struct Slots {
     us: Vec<i64>,
     /// Where the slots of each key begin; then those of all other keys, which have none, begin and end.
     starts: Vec<u32>,
+    asked: Asked,
 }
 
 /// Most keys have at most so many slots: all of them are looked at, without a jump that the
@@ -47,7 +49,14 @@ impl Slots {
         }
         let us = rows.iter().map(|row| moments.us[*row as usize]);
         let us = us.chain([i64::MAX; FEW]).collect();
-        Self { rows, us, starts }
+        let times = sorted().map(|(row, number)| (moments.us[row as usize], number as u32));
+        let asked = Asked::new(&times, count);
+        Self {
+            rows,
+            us,
+            starts,
+            asked,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,6 +70,18 @@ impl Slots {
         let last = us.iter().max()?;
         let first = ttl_us.map_or(i64::MIN, |ttl| first.saturating_sub(ttl));
         Some((first, *last))
+    }
+
+    /// The rows of a view, given the numbers of their keys and their times, whose key has a slot that
+    /// they may be in time for: all that have one are among them.
+    pub(super) fn asked(&self, numbers: &[u32], us: &[i64], ttl_us: i64) -> Vec<u32> {
+        let first = us.iter().copied().min().unwrap_or(0);
+        let last = us.iter().copied().max().unwrap_or(0);
+        let last = last.saturating_add(ttl_us);
+        match self.asked.between(first, last, numbers.len()) {
+            Some(keys) => keys.rows(numbers),
+            None => (0..numbers.len() as u32).collect(),
+        }
     }
 
     /// The first slot of a key that is not before `us`, unless that is too late for the ttl.
@@ -84,5 +105,48 @@ impl Slots {
     pub(super) fn by_key(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
         let keys = self.starts.windows(2);
         keys.map(|key| key[0] as usize..key[1] as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::historical::EntityRows;
+
+    const KEYS: u32 = 200;
+
+    fn row() -> impl Strategy<Value = (u32, i64)> {
+        let number = prop_oneof![20 => 0..KEYS + 5, 1 => Just(NO_KEY)];
+        (number, -50i64..1_050)
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_that_is_not_asked_for_has_no_slot(
+            entities in prop::collection::vec((0..KEYS, 0i64..1_000), 0..300),
+            rows in prop::collection::vec(row(), 0..100),
+            ttl_us in prop_oneof![0i64..100, Just(i64::MAX)],
+        ) {
+            let (numbers, times): (Vec<u32>, Vec<i64>) = entities.into_iter().unzip();
+            let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times));
+            let batch = RecordBatch::try_from_iter([("event_timestamp", times)]).unwrap();
+            let slots = Slots::new(&numbers, &EntityRows::new(batch).unwrap().moments);
+            let mut rows = rows;
+            rows.sort_by_key(|(_, us)| *us);
+            for some in rows.chunks(20) {
+                let (numbers, us): (Vec<u32>, Vec<i64>) = some.iter().copied().unzip();
+                let asked = slots.asked(&numbers, &us, ttl_us);
+                let has_slot = |row: &usize| slots.find(numbers[*row], us[*row], ttl_us) != NO_SLOT;
+                for row in (0..some.len()).filter(has_slot) {
+                    prop_assert!(asked.contains(&(row as u32)), "{:?}", some[row]);
+                }
+                prop_assert!(asked.is_sorted());
+            }
+        }
     }
 }
