@@ -12,11 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow_array::{
     Array as _, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::SchemaRef;
 use arrow_select::interleave::{interleave, interleave_record_batch};
 use arrow_select::take::take_record_batch;
 
-use super::columns::Columns;
 use super::entities::Moments;
 use super::slots::{NO_SLOT, Slots};
 use crate::cores::on_all_cores;
@@ -84,9 +83,6 @@ const SHARES_A_WORKER: usize = 2;
 
 /// A share of fewer slots than this is not worth a lock of its own.
 const SHARE_SLOTS: usize = 4_096;
-
-/// What a value is taken to need that has no width of its own.
-const TEXT_BYTES: usize = 32;
 
 /// How much is kept that no slot wants any more, in all shares together, before it is thrown away;
 /// as much as what slots want is kept anyhow, so that throwing away pays.
@@ -175,18 +171,13 @@ impl AsOf {
         }
     }
 
-    /// About how much memory a read of these columns for so many entity rows takes, in bytes; all
-    /// that there is where it cannot be told.
-    pub(crate) fn bytes(slots: &Slots, rows: usize, columns: &Columns) -> usize {
-        let fields = columns.schema.fields().iter();
-        let widths = fields.map(|field| width(field.data_type()));
-        let Some(width) = widths.sum::<Option<usize>>() else {
+    /// About how much memory a read for so many entity rows takes, in bytes, whose features take
+    /// `width` a row; all that there is where that cannot be told.
+    pub(crate) fn bytes(slots: &Slots, rows: usize, width: Option<usize>, created: bool) -> usize {
+        let Some(width) = width else {
             return usize::MAX;
         };
-        let created = columns
-            .created
-            .as_ref()
-            .map_or(0, |_| size_of::<Option<i64>>());
+        let created = usize::from(created) * size_of::<Option<i64>>();
         // Twice as many rows are kept as there are slots.
         let slot = width.saturating_mul(2) + size_of::<Best>() + created;
         let slack = width.saturating_mul(SLACK_ROWS).min(SLACK_BYTES);
@@ -260,22 +251,6 @@ impl AsOf {
             Ok(interleave(&arrays, &places)?)
         };
         on_all_cores(columns, column).await
-    }
-}
-
-/// How many bytes a value of a type takes; none when that depends on the value, as in lists, which
-/// may be of any length.
-fn width(kind: &DataType) -> Option<usize> {
-    match kind {
-        DataType::Null => Some(0),
-        DataType::Boolean => Some(1),
-        DataType::FixedSizeBinary(bytes) => usize::try_from(*bytes).ok(),
-        DataType::FixedSizeList(item, count) => usize::try_from(*count)
-            .ok()?
-            .checked_mul(width(item.data_type())?),
-        DataType::Struct(fields) => fields.iter().map(|field| width(field.data_type())).sum(),
-        DataType::List(_) | DataType::LargeList(_) | DataType::Map(..) => None,
-        other => Some(other.primitive_width().unwrap_or(TEXT_BYTES)),
     }
 }
 
@@ -391,7 +366,7 @@ impl Share {
 mod tests {
     use arrow_array::types::Float32Type;
     use arrow_array::{FixedSizeListArray, TimestampNanosecondArray};
-    use arrow_schema::{Field, Schema};
+    use arrow_schema::{DataType, Field, Schema};
 
     use super::*;
     use crate::historical::EntityRows;
@@ -460,20 +435,5 @@ mod tests {
         };
         assert_eq!([shares(0, 64), shares(100, 64)], [0, 1]);
         assert_eq!([shares(20_000, 2), shares(20_000, 64)], [4, 5]);
-    }
-
-    #[test]
-    fn the_memory_of_lists_is_told_by_their_type_or_not_at_all() {
-        assert_eq!(width(&wide()), Some(4 * WIDE as usize));
-        let item = Arc::new(Field::new_list_field(DataType::Int64, true));
-        assert_eq!(width(&DataType::List(item.clone())), None);
-        let fields = [("a", DataType::Int64), ("b", DataType::Utf8)];
-        let fields = fields.map(|(name, kind)| Field::new(name, kind, true));
-        assert_eq!(
-            width(&DataType::Struct(fields.to_vec().into())),
-            Some(8 + TEXT_BYTES)
-        );
-        let list = Field::new("list", DataType::List(item), true);
-        assert_eq!(width(&DataType::Struct(vec![list].into())), None);
     }
 }

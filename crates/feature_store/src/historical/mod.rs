@@ -18,6 +18,7 @@ mod request;
 mod scan;
 mod slots;
 mod spine;
+mod widths;
 
 pub use entities::EntityRows;
 pub use entity_table::EntityTable;

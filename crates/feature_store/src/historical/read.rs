@@ -19,6 +19,7 @@ use super::keys::Keys;
 use super::request::{HistoricalRequest, ViewUse};
 use super::scan::{self, Only, Scan, Times};
 use super::slots::Slots;
+use super::widths;
 use crate::FeatureStore;
 use crate::cores;
 use crate::error::Error;
@@ -109,7 +110,9 @@ impl FeatureStore {
         };
         let scan = Scan::plan(name, &table, &columns.all(), times.as_ref(), only).await?;
         let snapshot = scan.snapshot_id;
-        let bytes = AsOf::bytes(&keyed.slots, moments.us.len(), &columns);
+        let width = widths::of_row(name, &table, snapshot, &columns).await?;
+        let created = columns.created.is_some();
+        let bytes = AsOf::bytes(&keyed.slots, moments.us.len(), width, created);
         let _room = shared.room(bytes).await;
         let schema = columns.schema.clone();
         let workers = cores::processors();
