@@ -6,6 +6,7 @@
 //! other Feast versions find what they wrote. Tables are read through their Iceberg metadata,
 //! never by listing files. A read never drops, merges or reorders the caller's rows.
 
+mod answers;
 mod catalog;
 mod config;
 mod cores;
@@ -71,6 +72,7 @@ pub struct FeatureStore {
     transforms: on_demand::Transforms,
     noted: history::Noted,
     uploads: offline::Uploads,
+    answers: answers::Answers,
     /// Loads that go on after their answer, and answers on their way.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -115,6 +117,7 @@ impl FeatureStore {
             transforms: on_demand::Transforms::new(None, &config.on_demand, data_dir),
             noted: history::Noted::default(),
             uploads: offline::Uploads::default(),
+            answers: answers::Answers::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use web::{Identity, Timestamp};
 
 use crate::FeatureStore;
+use crate::answers::bytes_of;
 use crate::error::{Error, Kind};
 use crate::feature_view::{FeatureView, Source};
 use crate::historical::{EntityRows, FeatureRef, HistoricalRequest, ViewUse, Views};
@@ -123,14 +124,14 @@ impl FeatureStore {
             "get_historical_features" if is_stand_in(&table) => {
                 self.offline_range(command, caller).await?
             }
-            "get_historical_features" => {
-                Answer::whole(self.offline_historical(command, table, caller).await?)
-            }
+            "get_historical_features" => self.offline_historical(command, table, caller).await?,
             "get_table_column_names_and_types_from_data_source" => {
-                Answer::whole(self.offline_columns(command).await?)
+                Answer::whole(self.offline_columns(command).await?, None)
             }
             "pull_latest_from_table_or_query" | "pull_all_from_table_or_query" => {
-                Answer::whole(self.offline_latest(command).await?)
+                let rows = self.offline_latest(command).await?;
+                let held = self.answers.hold(bytes_of(&rows)).await?;
+                Answer::whole(rows, Some(held))
             }
             other => return Err(unsupported(other)),
         })
@@ -141,7 +142,7 @@ impl FeatureStore {
         command: &Command,
         table: RecordBatch,
         caller: &Identity,
-    ) -> Result<RecordBatch, Error> {
+    ) -> Result<Answer, Error> {
         let entities = EntityRows::new(table)?;
         let views = self
             .views_of(command, Some(&entities.column_names()))
@@ -153,7 +154,7 @@ impl FeatureStore {
         };
         let found = self.historical(request).await?;
         self.note_read(caller, &found, Timestamp::now().0).await?;
-        named_utc(found.rows)
+        Ok(Answer::whole(named_utc(found.rows)?, found.held))
     }
 
     async fn offline_latest(&self, command: &Command) -> Result<RecordBatch, Error> {

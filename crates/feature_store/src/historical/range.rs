@@ -95,8 +95,13 @@ impl FeatureStore {
         let mut about = self.historical(request).await?;
         let none = RecordBatch::new_empty(about.rows.schema());
         let rows = std::mem::replace(&mut about.rows, none);
+        let held = about.held.take();
+        let batch = async move {
+            let _held = held;
+            Ok(rows)
+        };
         Ok(HistoricalRange {
-            batches: stream::iter([Ok(rows)]).boxed(),
+            batches: stream::once(batch).boxed(),
             about,
         })
     }
@@ -126,6 +131,7 @@ impl FeatureStore {
             rows: RecordBatch::new_empty(answer.schema.clone()),
             snapshots: vec![(used.alias.clone(), name.clone(), scan.snapshot_id)],
             views: vec![(used.view.project.clone(), used.view.name.clone())],
+            held: None,
         };
         let batches = scan.into_stream().map(move |batch| answer.of(&batch?));
         Ok(HistoricalRange {

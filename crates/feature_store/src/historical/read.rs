@@ -21,6 +21,7 @@ use super::scan::{self, Only, Scan, Times};
 use super::slots::Slots;
 use super::widths;
 use crate::FeatureStore;
+use crate::answers::Held;
 use crate::cores;
 use crate::error::Error;
 use crate::memory::Freed;
@@ -36,6 +37,8 @@ pub struct Historical {
     pub snapshots: Vec<(String, TableRef, Option<i64>)>,
     /// Project and name of each view that was read.
     pub views: Vec<(String, String)>,
+    /// The memory of the rows, for as long as they are kept; none when they are not here.
+    pub(crate) held: Option<Arc<Held>>,
 }
 
 impl FeatureStore {
@@ -47,6 +50,7 @@ impl FeatureStore {
     pub async fn historical(&self, request: HistoricalRequest) -> Result<Historical, Error> {
         let started = Instant::now();
         let names = output_names(&request)?;
+        let held = self.answers.hold(request.bytes()?).await?;
         let mut columns = request.entities.batch.columns().to_vec();
         let mut snapshots = Vec::new();
         let mut views = Vec::new();
@@ -77,6 +81,7 @@ impl FeatureStore {
             .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
             .collect();
         let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        held.fit(&rows);
         metrics::histogram!("feast_historical_retrieval_seconds")
             .record(started.elapsed().as_secs_f64());
         metrics::counter!("feast_historical_rows_total").increment(rows.num_rows() as u64);
@@ -84,6 +89,7 @@ impl FeatureStore {
             rows,
             snapshots,
             views,
+            held: Some(held),
         })
     }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use prost::Message as _;
 
-use super::EntityRows;
+use super::{EntityRows, widths};
 use crate::FeatureStore;
+use crate::answers::bytes_of;
 use crate::error::{Error, Kind};
 use crate::feature_view::FeatureView;
 use crate::on_demand::{OnDemandUse, SourceFeatures};
@@ -65,6 +66,29 @@ pub struct HistoricalRequest {
     pub views: Views,
     /// Whether columns are called `view__feature` rather than `feature`.
     pub full_feature_names: bool,
+}
+
+impl HistoricalRequest {
+    /// About how many bytes the answer takes.
+    ///
+    /// # Errors
+    /// When a view has not the features that are asked of it.
+    pub(super) fn bytes(&self) -> Result<usize, Error> {
+        let mut row = 0_usize;
+        for used in &self.views.views {
+            for feature in &used.features {
+                row += widths::of_dtype(used.view.feature(feature)?.dtype);
+            }
+        }
+        for used in &self.views.on_demand {
+            let features = used.features.iter();
+            row += features
+                .map(|(_, dtype)| widths::of_dtype(*dtype))
+                .sum::<usize>();
+        }
+        let features = row.saturating_mul(self.entities.len());
+        Ok(bytes_of(&self.entities.batch).saturating_add(features))
+    }
 }
 
 impl ViewUse {

@@ -9,6 +9,7 @@ use iceberg::spec::{ManifestContentType, NestedField, Type};
 use iceberg::table::Table;
 
 use super::columns::Columns;
+use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::table::TableRef;
 
@@ -57,6 +58,12 @@ pub(super) async fn of_row(
     let widths = leaves.iter().map(|leaf| counted.mean(leaf));
     let widths = widths.sum::<Option<usize>>();
     Ok(widths.map(|width| bytes.saturating_add(width.saturating_mul(LONGER))))
+}
+
+/// How many bytes a value of a feature is taken to need, before anything is known of its table.
+pub(super) fn of_dtype(dtype: Dtype) -> usize {
+    let width = dtype.arrow_type().and_then(|kind| of(&kind));
+    width.unwrap_or(TEXT_BYTES)
 }
 
 /// How many bytes a value of a type takes; none when that depends on the value, as in lists, which

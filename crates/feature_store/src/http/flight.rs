@@ -26,6 +26,7 @@ use tower::Service as _;
 use web::{Identity, Permission, Routes};
 
 use super::fault;
+use super::leaving::leaving;
 use crate::FeatureStore;
 use crate::error::Error;
 use crate::memory::Freed;
@@ -196,7 +197,8 @@ impl Flight {
             .offline(command, table, caller)
             .await
             .map_err(|e| refused_read(&e))?;
-        Ok(Response::new(limits::leaving(&self.store, encoded(rows))))
+        let sent = leaving(&self.store, encoded(rows), Status::deadline_exceeded);
+        Ok(Response::new(sent))
     }
 }
 

@@ -173,16 +173,17 @@ async fn historical(
         return in_background(move || respond(&found)).await;
     }
     let snapshots = snapshots(&found);
-    let body = stream::body(answer, found.rows.schema(), pieces(found.rows)).await?;
+    let schema = found.rows.schema();
+    let body = stream::body(&store, answer, schema, pieces(found)).await?;
     Ok(response(answer, body, &snapshots))
 }
 
 /// Rows in parts that are coded one after the other, so that no whole file is in memory.
-fn pieces(rows: RecordBatch) -> BoxStream<'static, Result<RecordBatch, Error>> {
-    let starts = (0..rows.num_rows()).step_by(SENT_ROWS);
+fn pieces(found: Historical) -> BoxStream<'static, Result<RecordBatch, Error>> {
+    let starts = (0..found.rows.num_rows()).step_by(SENT_ROWS);
     let piece = move |start| {
-        let length = SENT_ROWS.min(rows.num_rows() - start);
-        Ok(rows.slice(start, length))
+        let length = SENT_ROWS.min(found.rows.num_rows() - start);
+        Ok(found.rows.slice(start, length))
     };
     futures_util::stream::iter(starts.map(piece)).boxed()
 }
@@ -264,7 +265,7 @@ async fn between(
         let found = found.about;
         return in_background(move || respond(&found)).await;
     }
-    let body = stream::body(form, found.schema(), found.batches).await?;
+    let body = stream::body(store, form, found.schema(), found.batches).await?;
     Ok(response(form, body, &snapshots(&found.about)))
 }
 

@@ -6,6 +6,7 @@ mod flight;
 mod form;
 mod grpc;
 mod historical;
+mod leaving;
 mod models;
 mod online;
 mod parquet_file;

@@ -7,7 +7,9 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::form::Form;
+use super::leaving::leaving;
 use super::parquet_file::ParquetFile;
+use crate::FeatureStore;
 use crate::cores::ended;
 use crate::error::Error;
 use crate::memory::Freed;
@@ -18,7 +20,12 @@ type Batches = BoxStream<'static, Result<RecordBatch, Error>>;
 ///
 /// # Errors
 /// When the first rows cannot be read.
-pub(super) async fn body(form: Form, schema: SchemaRef, batches: Batches) -> Result<Body, Error> {
+pub(super) async fn body(
+    store: &FeatureStore,
+    form: Form,
+    schema: SchemaRef,
+    batches: Batches,
+) -> Result<Body, Error> {
     let mut batches = batches.peekable();
     // An error that is there at once is an answer of its own.
     if std::pin::Pin::new(&mut batches)
@@ -41,10 +48,15 @@ pub(super) async fn body(form: Form, schema: SchemaRef, batches: Batches) -> Res
         sent.add(part.len());
         Ok::<_, Error>(Some((part, Some((coder, batches, sent)))))
     });
+    let given_up = |what| Error::Later {
+        what,
+        help: "ask again",
+    };
+    let parts = leaving(store, parts.map_ok(Bytes::from).boxed(), given_up);
     let parts = parts.inspect_err(|error| {
         tracing::warn!(error = %error.message(), "a table broke off while it was sent");
     });
-    Ok(Body::from_stream(parts.map_ok(Bytes::from)))
+    Ok(Body::from_stream(parts))
 }
 
 async fn in_background<T: Send + 'static>(

@@ -1,5 +1,7 @@
 //! What a command answers: rows, one batch after the other.
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures_util::stream::{self, BoxStream};
@@ -8,6 +10,7 @@ use web::{Identity, Timestamp};
 
 use super::{Command, named_utc};
 use crate::FeatureStore;
+use crate::answers::Held;
 use crate::error::Error;
 use crate::historical::RangeRequest;
 
@@ -21,16 +24,17 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A table that is there.
-    pub(crate) fn whole(rows: RecordBatch) -> Self {
+    /// A table that is there, with the memory that is held for it.
+    pub(crate) fn whole(rows: RecordBatch, held: Option<Arc<Held>>) -> Self {
         let schema = rows.schema();
         let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
-        let parts: Vec<_> = starts
-            .map(|start| Ok(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start))))
-            .collect();
+        let part = move |start| {
+            let _held = &held;
+            Ok(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start)))
+        };
         Self {
             schema,
-            batches: stream::iter(parts).boxed(),
+            batches: stream::iter(starts.map(part)).boxed(),
         }
     }
 }

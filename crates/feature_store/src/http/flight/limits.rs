@@ -1,27 +1,20 @@
-//! How long tables may be on their way, and how much memory they hold meanwhile: what a client sends
-//! is counted as it arrives, and what he does not fetch is dropped.
+//! How long a table may take to arrive, and how much memory it holds meanwhile: what a client sends is
+//! counted as it arrives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::FlightData;
 use axum::body::{Body, Bytes};
-use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt as _};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-use crate::FeatureStore;
 use crate::error::Error;
 use crate::offline::Held;
 
 /// How long a whole table may take to arrive, and how long nothing of it may.
 const WHOLE_TIME: Duration = Duration::from_secs(900);
 const PART_TIME: Duration = Duration::from_secs(60);
-
-/// How long the next part of an answer, two megabytes, may wait for its client.
-const FETCH_TIME: Duration = Duration::from_secs(300);
 
 /// An error of a limit, as the status that goes with it.
 pub(super) fn status(error: &Error) -> Status {
@@ -62,65 +55,6 @@ fn within(
         held.arrived(bytes).map_err(|error| status(&error))?;
         Ok(Some((part, (parts, bytes, held))))
     })
-}
-
-/// What the task that makes an answer tells the one that sends it.
-enum Next {
-    Message(Result<FlightData, Status>),
-    End,
-}
-
-/// An answer, made by a task of its own that does not wait for ever: a client that does not fetch it
-/// leaves no rows in memory.
-pub(super) fn leaving(
-    store: &FeatureStore,
-    messages: BoxStream<'static, Result<FlightData, Status>>,
-) -> BoxStream<'static, Result<FlightData, Status>> {
-    let (to, from) = mpsc::channel(1);
-    let stop = store.stop.clone();
-    let made = make(messages, to, FETCH_TIME);
-    store.tasks.spawn(async move {
-        stop.run_until_cancelled(made).await;
-    });
-    fetched(from)
-}
-
-async fn make(
-    mut messages: BoxStream<'static, Result<FlightData, Status>>,
-    to: mpsc::Sender<Next>,
-    fetch_time: Duration,
-) {
-    loop {
-        let next = match messages.next().await {
-            Some(message) => Next::Message(message),
-            None => Next::End,
-        };
-        let ends = matches!(next, Next::End);
-        // Nobody fetches it any more, or nobody does in time.
-        let sent = timeout(fetch_time, to.send(next)).await;
-        if ends || !matches!(sent, Ok(Ok(()))) {
-            return;
-        }
-    }
-}
-
-fn fetched(from: mpsc::Receiver<Next>) -> BoxStream<'static, Result<FlightData, Status>> {
-    let next = |from: Option<mpsc::Receiver<Next>>| async {
-        let mut from = from?;
-        match from.recv().await {
-            Some(Next::Message(message)) => Some((message, Some(from))),
-            Some(Next::End) => None,
-            // The task has given up.
-            None => {
-                let given_up = Status::deadline_exceeded(format!(
-                    "the answer is dropped: a part of it was not fetched within {} seconds, or the server stops; ask again",
-                    FETCH_TIME.as_secs()
-                ));
-                Some((Err(given_up), None))
-            }
-        }
-    };
-    stream::unfold(Some(from), next).boxed()
 }
 
 #[cfg(test)]
@@ -171,29 +105,5 @@ mod tests {
         assert_eq!(body.try_next().await.unwrap().unwrap(), "first");
         let late = body.try_next().await.unwrap_err();
         assert_eq!(late.code(), tonic::Code::DeadlineExceeded);
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_nobody_fetches_is_dropped_and_its_client_told() {
-        let rows = Arc::new(());
-        let kept = rows.clone();
-        let messages = stream::repeat_with(move || {
-            let _kept = &kept;
-            Ok(FlightData::default())
-        });
-        let (to, from) = mpsc::channel(1);
-        make(messages.boxed(), to, AT_ONCE).await;
-        assert_eq!(Arc::strong_count(&rows), 1);
-        let mut answer = fetched(from);
-        assert!(answer.try_next().await.unwrap().is_some());
-        let late = answer.try_next().await.unwrap_err();
-        assert_eq!(late.code(), tonic::Code::DeadlineExceeded);
-        assert!(answer.try_next().await.unwrap().is_none());
-        // One that is fetched comes whole.
-        let (to, from) = mpsc::channel(1);
-        let three = stream::iter([0, 1, 2]).map(|_| Ok(FlightData::default()));
-        let made = make(three.boxed(), to, Duration::from_secs(60));
-        let (all, ()) = tokio::join!(fetched(from).try_collect::<Vec<_>>(), made);
-        assert_eq!(all.unwrap().len(), 3);
     }
 }
