@@ -352,6 +352,10 @@ impl FeatureStore {
         let deleted = objects::delete(&mut tx, project, kind.key(), name).await?;
         tx.commit().await?;
         self.online.definitions_changed();
+        if views_rows && deleted && self.find_object(project, kind, name).await?.is_none() {
+            // What was pushed between the two; who pushes from now on finds no view.
+            self.online.forget(project, name).await?;
+        }
         if deleted {
             return Ok(());
         }

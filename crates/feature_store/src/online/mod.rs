@@ -210,15 +210,22 @@ impl Online {
 impl FeatureStore {
     /// The rows of a view for who will write to it, and what is known of them now. Those by other
     /// join keys are removed, unless the view has other ones than this by now.
+    ///
+    /// # Errors
+    /// When the view was deleted meanwhile, or got other join keys.
     async fn rows_to_write(&self, view: &FeatureView) -> Result<(Arc<ViewRows>, About), Error> {
         for _ in 0..TRIES {
             let rows = self.online.rows(&view.project, &view.name).await?;
             let about = rows.about().clone();
+            // Asked for after what is known: who changes or deletes the view from now on makes another
+            // generation.
+            let now = match self.feature_view(&view.project, &view.name).await {
+                Err(Error::NotFound { .. }) => break,
+                now => now?,
+            };
             if about.layouts.is_empty() || about.join_keys == view.join_keys {
                 return Ok((rows, about));
             }
-            // Asked for after what is known: who changes both meanwhile makes another generation.
-            let now = self.feature_view(&view.project, &view.name).await?;
             if now.join_keys != view.join_keys {
                 break;
             }

@@ -298,4 +298,22 @@ mod tests {
             .unwrap();
         assert_eq!(again.newer, 0);
     }
+
+    #[tokio::test]
+    async fn a_write_to_a_view_that_was_deleted_meanwhile_leaves_nothing_to_one_of_its_name() {
+        let db = db::testing::sqlite(&[MIGRATIONS]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
+        let found = define(&store, "customer").await;
+        let deleted = store.delete_object(PROJECT, Kind::FeatureView, "stats");
+        deleted.await.unwrap();
+        let late = store.write_rows(&found, &columns("customer", 1)).await;
+        assert!(
+            matches!(late, Err(Error::RemovedMeanwhile { .. })),
+            "{late:?}"
+        );
+        let anew = define(&store, "customer").await;
+        let first = store.write_rows(&anew, &columns("customer", 0)).await;
+        assert_eq!(first.unwrap().newer, 1);
+    }
 }

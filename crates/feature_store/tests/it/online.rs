@@ -300,6 +300,32 @@ async fn a_view_that_is_deleted_takes_its_rows_with_it() {
 }
 
 #[tokio::test]
+async fn a_view_that_is_deleted_while_rows_are_pushed_leaves_none_of_them() {
+    let app = App::sqlite().await;
+    customers(&app).await;
+    let row = json!({"customer_id": [1], "event_timestamp": ["2025-11-03T00:00:00Z"],
+        "total_orders": [7], "avg_order_value": [1.0], "segment": ["gold"]});
+    let push = json!({"push_source_name": "customer_features", "df": row});
+    for _ in 0..10 {
+        let pushes = async {
+            for _ in 0..10 {
+                let (status, body) = app.post("/feast/push", push.clone()).await;
+                assert!(
+                    [200, 404, 409].contains(&status.as_u16()),
+                    "{status} {body}"
+                );
+            }
+        };
+        let delete = app.json("DELETE", "/feast/features/customer_features", None);
+        let ((), (status, _)) = tokio::join!(pushes, delete);
+        assert_eq!(status, 204);
+        let (status, _) = app.post("/feast/features", lasting()).await;
+        assert_eq!(status, 201);
+        assert_eq!(orders(&app, 1).await, Value::Null);
+    }
+}
+
+#[tokio::test]
 async fn a_view_with_other_features_is_loaded_anew() {
     let app = App::sqlite().await;
     customers(&app).await;
