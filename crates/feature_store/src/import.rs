@@ -23,11 +23,9 @@ use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
 use iceberg::writer::{IcebergWriter as _, IcebergWriterBuilder as _};
 use iceberg::{TableCreation, TableIdent};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 
 use crate::catalog::{Catalogs, namespace};
+use crate::data_file;
 use crate::dtype::UTC;
 use crate::error::Error;
 use crate::memory;
@@ -35,10 +33,6 @@ use crate::table::TableRef;
 
 /// How many rows of a CSV file its column types are told from.
 const CSV_SAMPLE_ROWS: usize = 10_000;
-
-/// How many rows of a data file are together: a reader has all of them in memory, and each other
-/// reader reads others.
-const GROUP_ROWS: usize = 131_072;
 
 /// The form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -352,8 +346,10 @@ async fn write(
 ) -> Result<(u64, Vec<iceberg::spec::DataFile>), Error> {
     let failed = || "the data file cannot be written".to_owned();
     let metadata = table.metadata();
-    let parquet =
-        ParquetWriterBuilder::new(properties(&plan.target), metadata.current_schema().clone());
+    let first = source.batches.next().await.transpose()?;
+    let sample = first.as_ref().map(|batch| plan.apply(batch)).transpose()?;
+    let properties = data_file::properties(&plan.target, sample.as_ref())?;
+    let parquet = ParquetWriterBuilder::new(properties, metadata.current_schema().clone());
     let locations = DefaultLocationGenerator::new(metadata).map_err(Error::iceberg(failed()))?;
     let prefix = ulid::Ulid::new().to_string().to_lowercase();
     let names = DefaultFileNameGenerator::new(prefix, None, DataFileFormat::Parquet);
@@ -367,8 +363,9 @@ async fn write(
         .build(None)
         .await
         .map_err(Error::iceberg(failed()))?;
+    let mut batches = stream::iter(first.map(Ok)).chain(source.batches);
     let mut rows = 0;
-    while let Some(batch) = source.batches.next().await {
+    while let Some(batch) = batches.next().await {
         let batch = batch?;
         rows += batch.num_rows() as u64;
         writer
@@ -384,41 +381,4 @@ async fn write(
     let files = writer.close().await.map_err(Error::iceberg(failed()))?;
     memory::give_back(files.iter().map(|file| file.file_size_in_bytes()).sum());
     Ok((rows, files))
-}
-
-/// Fractions and points in time hardly repeat, as days do: in a row group of this size a dictionary
-/// of them would be all of them once more, and slower to read.
-fn properties(schema: &Schema) -> WriterProperties {
-    let hardly_repeats =
-        |kind: &DataType| kind.is_floating() || matches!(kind, DataType::Timestamp(..));
-    let fields = schema.fields().iter();
-    let plain = fields.filter(|field| hardly_repeats(field.data_type()));
-    plain
-        .fold(WriterProperties::builder(), |properties, field| {
-            let path = ColumnPath::from(vec![field.name().clone()]);
-            properties.set_column_dictionary_enabled(path, false)
-        })
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(GROUP_ROWS))
-        .build()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_repeats_has_a_dictionary() {
-        let at = DataType::Timestamp(TimeUnit::Microsecond, None);
-        let kinds = [
-            ("share", DataType::Float64),
-            ("at", at),
-            ("day", DataType::Date32),
-            ("name", DataType::Utf8),
-        ];
-        let fields = kinds.map(|(name, kind)| Field::new(name, kind, true));
-        let properties = properties(&Schema::new(fields.to_vec()));
-        let has = |name| properties.dictionary_enabled(&ColumnPath::from(name));
-        assert!(!has("share") && !has("at") && has("day") && has("name"));
-    }
 }

@@ -10,6 +10,7 @@ mod answers;
 mod catalog;
 mod config;
 mod cores;
+mod data_file;
 mod definition;
 mod dtype;
 mod error;
