@@ -14,6 +14,7 @@ mod error;
 mod files;
 mod hold;
 mod landlock;
+mod last_lines;
 mod launch;
 mod level;
 mod limits;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 pub use config::{Config, Isolation};
 pub use error::Error;
+pub use last_lines::LastLines;
 pub use level::{Level, Mechanism};
 pub use process::{Enforced, Exit, Meter, Process, Usage};
 pub use raw::{give_back_memory, take_listener};

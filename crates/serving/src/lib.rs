@@ -29,6 +29,7 @@ mod model_key;
 mod model_server;
 mod models;
 mod prove;
+mod requirements;
 mod resolve;
 mod serving;
 mod signature;

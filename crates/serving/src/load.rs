@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use environments::{Environment, EnvironmentRequest, Environments};
+use environments::{Environment, Environments};
 use registry::{ENVIRONMENT_TAG, ModelVersion, Registry};
 use sandbox::Sandbox;
 use tracking::Location;
@@ -21,16 +21,13 @@ use crate::folder;
 use crate::inputs::Inputs;
 use crate::mlmodel::{self, MlModel};
 use crate::model_server::ModelFolder;
+use crate::requirements::{environment, no_environment};
 use crate::signature::Signature;
 use crate::variables::Variables;
 use crate::worker::{Facts, Failure, Launch, Worker, write_program};
 
 /// No MLmodel or requirements file is larger.
 pub(crate) const FILE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Which packages a model's code needs, and which Python.
-pub(crate) const REQUIREMENTS: &str = "requirements.txt";
-pub(crate) const PYTHON: &str = "python_env.yaml";
 
 /// How long the input example may take.
 const WARM_UP: Duration = Duration::from_secs(20);
@@ -318,87 +315,6 @@ impl Maker {
     }
 }
 
-/// The environment that a model's own requirements ask for.
-pub(crate) fn request(
-    listed: &str,
-    python: Option<&str>,
-    described: &MlModel,
-) -> EnvironmentRequest {
-    EnvironmentRequest {
-        requirements: needed(mlmodel::requirements(listed), described),
-        python: python.and_then(mlmodel::python_version),
-        probe: probes(described),
-    }
-}
-
-/// An environment made of a model's own requirements.
-async fn environment(
-    environments: &Environments,
-    files: &Files,
-    described: &MlModel,
-) -> Result<Environment, Error> {
-    let Some(listed) = read(&files.folder, REQUIREMENTS).await? else {
-        return Err(no_environment(files));
-    };
-    let python = read(&files.folder, PYTHON).await?;
-    let request = request(&listed, python.as_deref(), described);
-    let progress = |step| {
-        tracing::info!(model = %files.name, ?step, "preparing the environment of a model");
-    };
-    let made = environments.ensure(&request, &progress).await;
-    made.map_err(|source| Error::Environment {
-        name: files.name.clone(),
-        version: files.version,
-        source,
-    })
-}
-
-fn no_environment(files: &Files) -> Error {
-    Error::NoEnvironment {
-        name: files.name.clone(),
-        version: files.version,
-    }
-}
-
-impl ModelFolder {
-    /// Has an environment made of the model's own requirements, unless it has one.
-    ///
-    /// # Errors
-    /// What is missing, in words that name the model.
-    pub async fn with_environment(mut self, environments: &Environments) -> Result<Self, Error> {
-        if self.environment.is_none() {
-            let files = self.files();
-            let described = describe(&files).await?;
-            self.environment = Some(environment(environments, &files, &described).await?);
-        }
-        Ok(self)
-    }
-
-    /// The same with what the server of a data directory has proven about it, if it has.
-    ///
-    /// # Errors
-    /// When the folder is no model.
-    pub async fn with_proof(mut self, data_dir: &Path) -> Result<Self, Error> {
-        if let Some(environment) = &self.environment {
-            let described = describe(&self.files()).await?;
-            let none = Variables::default();
-            let subject = Subject::of(&self.folder, &described, environment, &none).await;
-            let proofs = Proofs::of_server(data_dir);
-            self.proof = subject.and_then(|subject| proofs.file(&subject));
-        }
-        Ok(self)
-    }
-
-    fn files(&self) -> Files {
-        Files {
-            name: self.name.clone(),
-            version: self.version,
-            folder: self.folder.clone(),
-            environment: None,
-        }
-    }
-}
-
 /// What the MLmodel file of a model says.
 pub(crate) async fn describe(files: &Files) -> Result<MlModel, Error> {
     let reason = match read(&files.folder, mlmodel::FILE).await? {
@@ -426,7 +342,7 @@ async fn input_example(folder: &Path, described: &MlModel) -> Result<Option<Inpu
 
 /// Reads a file of a model. What leads out of its folder, or is larger than such files are, is
 /// as good as absent.
-async fn read(folder: &Path, file: &str) -> Result<Option<String>, Error> {
+pub(crate) async fn read(folder: &Path, file: &str) -> Result<Option<String>, Error> {
     let inside = Path::new(file)
         .components()
         .all(|part| matches!(part, Component::Normal(_)));
@@ -468,86 +384,4 @@ fn label(name: &str, version: i64) -> String {
 fn flavors(described: &MlModel) -> serde_json::Value {
     let flavors = described.flavors.clone();
     serde_json::Value::Object(flavors.into_iter().collect())
-}
-
-/// Whether the worker loads it without mlflow.
-fn is_direct(described: &MlModel) -> bool {
-    let loader = described
-        .flavors
-        .get("python_function")
-        .and_then(|settings| settings.get("loader_module")?.as_str());
-    let known = |module: &str| {
-        let flavor = module.strip_prefix("mlflow.");
-        flavor.is_some_and(|flavor| {
-            DIRECT.contains(&flavor) && described.flavors.contains_key(flavor)
-        })
-    };
-    described.flavors.contains_key("asgard.pickle") || loader.is_none_or(known)
-}
-
-const DIRECT: [&str; 4] = ["sklearn", "xgboost", "lightgbm", "pytorch"];
-
-/// What the model's worker needs of what was installed when the model was logged. mlflow itself
-/// is half of the environment and not used by the direct loaders; pandas came with it.
-fn needed(listed: Vec<String>, described: &MlModel) -> Vec<String> {
-    if !is_direct(described) {
-        return listed;
-    }
-    let is = |requirement: &str, name: &str| {
-        requirement.strip_prefix(name).is_some_and(|rest| {
-            !rest.starts_with(|c: char| c.is_alphanumeric() || "-_.".contains(c))
-        })
-    };
-    let mlflow = ["mlflow", "mlflow-skinny", "mlflow-tracing"];
-    let mut needed: Vec<String> = listed
-        .into_iter()
-        .filter(|requirement| !mlflow.iter().any(|name| is(requirement, name)))
-        .collect();
-    if !needed.iter().any(|requirement| is(requirement, "pandas")) {
-        needed.push("pandas".to_owned());
-    }
-    needed
-}
-
-/// What the worker will import first.
-fn probes(described: &MlModel) -> Vec<String> {
-    let modules = [
-        ("sklearn", "sklearn.ensemble"),
-        ("xgboost", "xgboost"),
-        ("lightgbm", "lightgbm"),
-        ("pytorch", "torch"),
-    ];
-    let mut probes: Vec<String> = modules
-        .iter()
-        .filter(|(flavor, _)| described.flavors.contains_key(*flavor))
-        .map(|(_, module)| (*module).to_owned())
-        .collect();
-    probes.push("pandas".to_owned());
-    if !is_direct(described) {
-        probes.push("mlflow.pyfunc".to_owned());
-    }
-    probes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_direct_loader_needs_no_mlflow() {
-        let direct = MlModel::parse(
-            "flavors: {sklearn: {pickled_model: m}, python_function: {loader_module: mlflow.sklearn}}",
-        )
-        .unwrap();
-        let listed = ["mlflow==3.17.2", "scikit-learn==1.9.1", "mlflow-extras==1"];
-        let listed: Vec<String> = listed.map(str::to_owned).into();
-        assert_eq!(
-            needed(listed.clone(), &direct),
-            ["scikit-learn==1.9.1", "mlflow-extras==1", "pandas"]
-        );
-        let custom =
-            MlModel::parse("flavors: {python_function: {loader_module: mlflow.pyfunc.model}}")
-                .unwrap();
-        assert_eq!(needed(listed.clone(), &custom), listed);
-    }
 }

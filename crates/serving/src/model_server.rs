@@ -1,6 +1,6 @@
 //! One model out of a folder, without a registry: what a deployed model's process answers with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -11,10 +11,11 @@ use sandbox::Sandbox;
 use crate::answer::count;
 use crate::config::Config;
 use crate::copies::Folder;
-use crate::engine::Proofs;
+use crate::engine::{Proofs, Subject};
 use crate::error::Error;
 use crate::inference::{Inference, Prediction};
-use crate::load::{Files, Maker, Model};
+use crate::load::{Files, Maker, Model, describe};
+use crate::requirements;
 use crate::variables::Variables;
 
 /// A model's folder, and under which name and version it answers.
@@ -29,6 +30,46 @@ pub struct ModelFolder {
     /// What was proven about it by the process that hands it over: with it the model may answer
     /// before its worker has been started.
     pub proof: Option<PathBuf>,
+}
+
+impl ModelFolder {
+    /// Has an environment made of the model's own requirements, unless it has one.
+    ///
+    /// # Errors
+    /// What is missing, in words that name the model.
+    pub async fn with_environment(mut self, environments: &Environments) -> Result<Self, Error> {
+        if self.environment.is_none() {
+            let files = self.files();
+            let described = describe(&files).await?;
+            self.environment =
+                Some(requirements::environment(environments, &files, &described).await?);
+        }
+        Ok(self)
+    }
+
+    /// The same with what the server of a data directory has proven about it, if it has.
+    ///
+    /// # Errors
+    /// When the folder is no model.
+    pub async fn with_proof(mut self, data_dir: &Path) -> Result<Self, Error> {
+        if let Some(environment) = &self.environment {
+            let described = describe(&self.files()).await?;
+            let none = Variables::default();
+            let subject = Subject::of(&self.folder, &described, environment, &none).await;
+            let proofs = Proofs::of_server(data_dir);
+            self.proof = subject.and_then(|subject| proofs.file(&subject));
+        }
+        Ok(self)
+    }
+
+    fn files(&self) -> Files {
+        Files {
+            name: self.name.clone(),
+            version: self.version,
+            folder: self.folder.clone(),
+            environment: None,
+        }
+    }
 }
 
 /// A loaded model that answers until it is dropped; cheap to clone.

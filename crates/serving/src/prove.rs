@@ -13,9 +13,10 @@ use tracking::{Artifacts, Location};
 
 use crate::engine::MOST_MODEL_BYTES;
 use crate::error::Error;
-use crate::load::{FILE_BYTES, Loader, PYTHON, REQUIREMENTS, request};
+use crate::load::{FILE_BYTES, Loader};
 use crate::mlmodel::{self, MlModel};
 use crate::models::Models;
+use crate::requirements::{PYTHON, REQUIREMENTS, request};
 
 /// A pickle names the class of its model at its beginning.
 const HEAD_BYTES: usize = 256;

@@ -1,10 +1,8 @@
 //! A sandboxed Python process that holds one function; `python/transform.py` has the messages.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -14,11 +12,11 @@ use arrow_select::concat::concat_batches;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use environments::Environment;
-use sandbox::{Limits, Mount, Network, Process, Sandbox, Spec};
+use sandbox::{LastLines, Limits, Mount, Network, Process, Sandbox, Spec};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
 
 use super::Function;
 use super::folder::Folder;
@@ -49,7 +47,6 @@ const OPEN_FILES: u64 = 256;
 /// How long a dead worker may take to be seen dead, and how many of its lines are kept.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LINES: usize = 10;
-const LINE_BYTES: u64 = 2_000;
 
 /// Where and in what workers run.
 #[derive(Debug, Clone)]
@@ -66,7 +63,7 @@ pub(super) struct Worker {
     process: Process,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    said: Said,
+    said: LastLines,
     _folder: Folder,
 }
 
@@ -118,7 +115,9 @@ impl Worker {
             process,
             stdin,
             stdout: BufReader::with_capacity(1 << 16, stdout),
-            said: Said::follow(stderr),
+            said: LastLines::follow(stderr, LINES, |line| {
+                tracing::debug!(line, "an on-demand feature view wrote");
+            }),
             _folder: folder,
         };
         let told = json!({
@@ -224,7 +223,7 @@ impl Worker {
                 format!("broke off ({cause})")
             }
         };
-        match self.said.last() {
+        match self.said.last().filter(|line| !line.is_empty()) {
             Some(line) => format!("{how}; it last wrote: {line}"),
             None => how,
         }
@@ -319,46 +318,10 @@ fn spec(launch: &Launch, program: &Path, scratch: &Path) -> Spec {
     }
 }
 
-/// The last lines that a worker wrote to standard error.
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<VecDeque<String>>>);
-
-impl Said {
-    fn follow(stderr: ChildStderr) -> Self {
-        let said = Self::default();
-        let kept = said.clone();
-        tokio::spawn(async move {
-            let mut stream = BufReader::new(stderr);
-            let mut line = Vec::new();
-            loop {
-                line.clear();
-                let mut limited = (&mut stream).take(LINE_BYTES);
-                match limited.read_until(b'\n', &mut line).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(_) => kept.push(String::from_utf8_lossy(&line).trim_end().to_owned()),
-                }
-            }
-        });
-        said
-    }
-
-    fn push(&self, line: String) {
-        tracing::debug!(line, "an on-demand feature view wrote");
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == LINES {
-            lines.pop_front();
-        }
-        lines.push_back(line);
-    }
-
-    fn last(&self) -> Option<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.back().filter(|line| !line.is_empty()).cloned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow_array::{ArrayRef, Int64Array, NullArray};
 
     use super::*;

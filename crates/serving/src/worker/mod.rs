@@ -1,12 +1,11 @@
 //! A Python process that holds one model and answers for it.
 
 mod launch;
-mod log;
 mod protocol;
 
 use std::time::Duration;
 
-use sandbox::{Meter, Process};
+use sandbox::{LastLines, Meter, Process};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,10 +19,11 @@ use protocol::{
 };
 
 use crate::frame::{Frame, Layout};
-use log::Log;
 
 /// Layouts that a worker is asked to remember.
 const LAYOUTS: usize = 64;
+/// Lines of a worker that are kept to explain its end.
+const LINES: usize = 40;
 /// How much memory a reply gets before its first byte is there.
 const FIRST_PART: u32 = 1 << 20;
 /// How long a dead worker may take to be seen dead.
@@ -35,7 +35,7 @@ pub(crate) struct Worker {
     process: Process,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    log: Log,
+    log: LastLines,
     layouts: Vec<Layout>,
     next_layout: usize,
     _scratch: TempDir,
@@ -85,10 +85,13 @@ impl Worker {
             .await
             .map_err(StartFailure::Sandbox)?;
         let missing = || StartFailure::Io(std::io::Error::other("the worker has no pipes"));
-        let log = Log::follow(
+        let (stderr, label) = (
             process.take_stderr().ok_or_else(missing)?,
             launch.label.clone(),
         );
+        let log = LastLines::follow(stderr, LINES, move |line| {
+            tracing::debug!(model = %label, line, "a model wrote");
+        });
         let mut worker = Self {
             stdin: process.take_stdin().ok_or_else(missing)?,
             stdout: BufReader::with_capacity(1 << 16, process.take_stdout().ok_or_else(missing)?),
@@ -103,7 +106,7 @@ impl Worker {
             Ok(Reply::Ready(facts)) => Ok((worker, facts)),
             Ok(Reply::Failed(raised)) => Err(StartFailure::Load {
                 raised,
-                log: worker.log.last(),
+                log: worker.log.all(),
             }),
             Ok(_) => Err(StartFailure::Died(
                 worker.death("spoke out of turn".to_owned()),
@@ -208,7 +211,7 @@ impl Worker {
     fn death(&self, how: String) -> Death {
         Death {
             how,
-            log: self.log.last(),
+            log: self.log.all(),
         }
     }
 }
