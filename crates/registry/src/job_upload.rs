@@ -28,9 +28,8 @@ pub type JobUploads = Arc<
 >;
 
 impl Registry {
-    /// Refuses a job that adds a version to a model of others. Its own are the model that its
-    /// upload named, what it made itself, and what another job made whose upload named the same
-    /// model: another run of the same script.
+    /// Refuses a job that adds a version to a model of others: one that [is not its
+    /// own](tracking::is_own).
     ///
     /// # Errors
     /// [`Error::NotOwnModel`], [`Error::ModelNotFound`].
@@ -49,24 +48,18 @@ impl Registry {
                 .ok_or_else(|| Error::ModelNotFound(name.to_owned()))?
                 .job_id
         };
-        if maker.as_deref() == Some(job_id) {
-            return Ok(());
+        match tracking::is_own(job_id, name, maker, |job_id| self.model_named_by(job_id)).await? {
+            true => Ok(()),
+            false => Err(Error::NotOwnModel {
+                name: name.to_owned(),
+                job_id: job_id.to_owned(),
+            }),
         }
-        let refused = || Error::NotOwnModel {
-            name: name.to_owned(),
-            job_id: job_id.to_owned(),
-        };
-        let uploaded = self.upload_of(job_id).await?.ok_or_else(refused)?;
-        if uploaded.model_name == name {
-            return Ok(());
-        }
-        let Some(maker) = maker else {
-            return Err(refused());
-        };
-        match self.upload_of(&maker).await? {
-            Some(others) if others.model_name == uploaded.model_name => Ok(()),
-            _ => Err(refused()),
-        }
+    }
+
+    async fn model_named_by(&self, job_id: String) -> Result<Option<String>, Error> {
+        let upload = self.upload_of(&job_id).await?;
+        Ok(upload.map(|upload| upload.model_name))
     }
 
     /// Whether `caller` may take an alias or a stage from a version that it did not make.

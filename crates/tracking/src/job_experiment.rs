@@ -13,10 +13,38 @@ pub type JobExperiments = Arc<
         + Sync,
 >;
 
+/// Whether a thing of this name is a job's own: what it made itself, what its upload named, and what
+/// another job made (the `maker`) whose upload named the same: another run of the same script.
+/// `named_by` finds what the upload of a job named.
+///
+/// # Errors
+/// What `named_by` fails with.
+pub async fn is_own<F, E>(
+    job_id: &str,
+    name: &str,
+    maker: Option<String>,
+    named_by: impl Fn(String) -> F,
+) -> Result<bool, E>
+where
+    F: Future<Output = Result<Option<String>, E>>,
+{
+    if maker.as_deref() == Some(job_id) {
+        return Ok(true);
+    }
+    let Some(named) = named_by(job_id.to_owned()).await? else {
+        return Ok(false);
+    };
+    if named == name {
+        return Ok(true);
+    }
+    match maker {
+        Some(maker) => Ok(named_by(maker).await?.is_some_and(|others| others == named)),
+        None => Ok(false),
+    }
+}
+
 impl Tracking {
-    /// Refuses a job that changes an experiment of others. Its own are the one that its upload
-    /// named, what it made itself, and what another job made whose upload named the same
-    /// experiment: another run of the same script.
+    /// Refuses a job that changes an experiment of others: one that [is not its own](is_own).
     ///
     /// # Errors
     /// [`Error::NotOwned`], [`Error::ExperimentNotFound`].
@@ -36,30 +64,19 @@ impl Tracking {
             }
             None => experiment.job_id,
         };
-        if maker.as_deref() == Some(job_id) {
-            return Ok(());
-        }
-        let refused = || Error::NotOwned {
-            what: format!("experiment {experiment_id}"),
-            job_id: job_id.to_owned(),
-        };
-        let named = self
-            .experiment_named_by(job_id)
-            .await?
-            .ok_or_else(refused)?;
-        if named == experiment.name {
-            return Ok(());
-        }
-        let maker = maker.ok_or_else(refused)?;
-        match self.experiment_named_by(&maker).await? {
-            Some(others) if others == named => Ok(()),
-            _ => Err(refused()),
+        let named_by = |job_id| self.experiment_named_by(job_id);
+        match is_own(job_id, &experiment.name, maker, named_by).await? {
+            true => Ok(()),
+            false => Err(Error::NotOwned {
+                what: format!("experiment {experiment_id}"),
+                job_id: job_id.to_owned(),
+            }),
         }
     }
 
-    async fn experiment_named_by(&self, job_id: &str) -> Result<Option<String>, Error> {
+    async fn experiment_named_by(&self, job_id: String) -> Result<Option<String>, Error> {
         match &self.job_experiments {
-            Some(find) => Ok(find(job_id.to_owned()).await?),
+            Some(find) => Ok(find(job_id).await?),
             None => Ok(None),
         }
     }

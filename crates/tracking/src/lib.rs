@@ -55,7 +55,7 @@ pub use experiment::{Experiment, NewExperiment};
 pub use external::{External, JobWrite, Kind, Stamp, is_missing, take};
 pub use failed_uploads::FailedUpload;
 pub use http::{download, routes};
-pub use job_experiment::JobExperiments;
+pub use job_experiment::{JobExperiments, is_own};
 pub use key::check_tag_key;
 pub use location::Location;
 pub use logged_model::{
