@@ -316,17 +316,33 @@ impl Worker {
                 "a training job ended"
             );
             telemetry::count_end(&job);
-            self.announce(&job);
+            self.announce(&job).await;
         }
         Ok(())
     }
 
-    /// Says that the version of a job is complete.
-    fn announce(&self, job: &Job) {
+    /// Says that the versions of a job are complete: the job's own first, then those of other models
+    /// that its script registered.
+    async fn announce(&self, job: &Job) {
+        let registry = &self.jobs.inner.parts.registry;
         let version = job.model_version.as_deref().map(str::parse);
-        if let (Status::Completed, Some(Ok(version))) = (job.status, version) {
-            let registry = &self.jobs.inner.parts.registry;
-            registry.announce(&job.request.model_name, version);
+        let own = match (job.status, version) {
+            (Status::Completed, Some(Ok(version))) => {
+                Some((job.request.model_name.clone(), version))
+            }
+            _ => None,
+        };
+        let made = registry.versions_of_job(&job.job_id).await;
+        let made = made.unwrap_or_else(|error| {
+            // What is not told of is compared when somebody asks it.
+            tracing::debug!(error = %chain(&error), "what else a job registered is not told of");
+            Vec::new()
+        });
+        let others = made.into_iter().map(|made| (made.name, made.version));
+        let others = others.filter(|other| Some(other) != own.as_ref());
+        let others: Vec<_> = others.collect();
+        for (name, version) in own.into_iter().chain(others) {
+            registry.announce(&name, version);
         }
     }
 }

@@ -277,6 +277,30 @@ async fn a_model_folder_of_the_run_becomes_a_version_and_missing_ones_can_be_an_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_version_that_a_job_registered_is_told_of_when_it_has_ended() {
+    for server in both(&config()).await {
+        let mut announced = server.registry.announced();
+        let worker = server.work();
+        let source = script(
+            "run = start_run()\nput(run, 'model/MLmodel', b'flavors: {}')\n\
+             call('POST', '/api/2.0/mlflow/registered-models/create', {'name': 'other'})\n\
+             made = {'name': 'other', 'source': f'runs:/{run}/model', 'run_id': run}\n\
+             call('POST', '/api/2.0/mlflow/model-versions/create', made)\n",
+        );
+        let id = server.upload(&source, json!({})).await;
+        let job = server.end(&id).await;
+        assert_eq!(job["model_version"], "1", "{}: {job:#}", server.name);
+        for model in ["model", "other"] {
+            let told = tokio::time::timeout(Duration::from_secs(60), announced.recv()).await;
+            let told = told.unwrap().unwrap();
+            assert_eq!((told.name.as_str(), told.version), (model, 1));
+        }
+        assert!(announced.try_recv().is_err(), "each is told of once");
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_sees_nothing_of_the_server_and_its_token_dies_with_it() {
     let [server, _] = both(&config()).await;
     let worker = server.work();

@@ -119,6 +119,7 @@ impl Server {
         let jobs = Jobs::new(parts.clone(), config.clone(), dir.path());
         let router = jobs::routes(jobs.clone())
             .merge(tracking::routes(tracking))
+            .merge(registry::routes(registry.clone()))
             .into_router();
         assert!(served.set((router.clone(), jobs.clone())).is_ok());
         Self {

@@ -1,6 +1,6 @@
 //! MLflow's registry routes when an external server answers them.
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +12,9 @@ use crate::Registry;
 use crate::error::Error;
 use crate::external::stamp_id;
 use crate::name;
+
+/// The longest answer to the making of a version: it holds the version's tags.
+const ANSWER_BYTES: usize = 16 << 20;
 
 /// The same routes with the same permissions as the embedded registry has.
 pub(super) fn routes(embedded: &[RouteEntry]) -> Routes<Registry> {
@@ -36,13 +39,50 @@ async fn write(
     request: Request,
 ) -> Result<Response, Failed> {
     let external = of(&registry)?;
+    let makes_version = request.uri().path().ends_with("/model-versions/create");
     let answered = match caller.job_id() {
+        None if makes_version => create_version(&registry, external, request).await,
         None => external.forward(request).await.map_err(Failed::from),
         Some(job_id) => write_as_job(&registry, external, job_id, &caller, request).await,
     };
     // Also after a failure: the change may have been made.
     registry.changed();
     answered
+}
+
+/// Passes on what registers a version, and tells of the version: its files are there.
+async fn create_version(
+    registry: &Registry,
+    external: &External,
+    request: Request,
+) -> Result<Response, Failed> {
+    let (head, body) = external.forward(request).await?.into_parts();
+    let body = to_bytes(body, ANSWER_BYTES).await.map_err(|error| {
+        let message = format!("its answer broke off: {error}");
+        tracking::Error::ExternalAnswer {
+            url: external.url().to_owned(),
+            status: head.status.as_u16(),
+            error_code: None,
+            message,
+        }
+    })?;
+    if head.status.is_success()
+        && let Some((name, version)) = made(&body)
+    {
+        registry.announce(&name, version);
+    }
+    Ok(Response::from_parts(head, Body::from(body)))
+}
+
+/// The version that an answer tells of.
+fn made(answer: &[u8]) -> Option<(String, i64)> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let made = &answer["model_version"];
+    let version = match &made["version"] {
+        Value::String(text) => text.parse().ok()?,
+        number => number.as_i64()?,
+    };
+    Some((made["name"].as_str()?.to_owned(), version))
 }
 
 /// Passes on what a job writes, where that is its own; what is not named here is refused.
@@ -122,5 +162,22 @@ impl<E: Into<Error>> From<E> for Failed {
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
         MlflowError::with_help(ApiError::from(self.0)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::made;
+
+    #[test]
+    fn the_version_that_was_made_is_read_from_the_answer() {
+        let told = |text: &str| made(text.as_bytes());
+        let expected = Some(("churn".to_owned(), 3));
+        let answer = r#"{"model_version": {"name": "churn", "version": "3", "status": "READY"}}"#;
+        assert_eq!(told(answer), expected);
+        assert_eq!(told(&answer.replace("\"3\"", "3")), expected);
+        for none in ["", "[]", "{}", r#"{"model_version": {"version": "x"}}"#] {
+            assert_eq!(told(none), None, "{none}");
+        }
     }
 }
