@@ -52,7 +52,9 @@ class Pod:
         assert self.template["spec"]["securityContext"]["runAsNonRoot"] and int(config["User"].split(":")[0])
         variables = {}
         for one in container["env"]:
-            variables[one["name"]] = expanded(one["value"], variables)
+            taken = one.get("valueFrom", {}).get("secretKeyRef")
+            value = self.cluster.secret(taken) if taken else expanded(one["value"], variables)
+            variables[one["name"]] = value
         pairs = [f"{name}={value}" for name, value in variables.items()]
         command = [*containers.sandbox(root, config, pairs), *config["Entrypoint"]]
         command += ["--listen", f"127.0.0.1:{self.port}"]
@@ -185,6 +187,11 @@ class StandInCluster:
         with self.lock:
             if self.objects.get(("deployments", name), {}).get("metadata") == deployment["metadata"]:
                 self.objects["deployments", name] = {**deployment, "status": status}
+
+    def secret(self, reference):
+        """The value that a variable takes from a Secret: as it is there, nothing is put in for `$(NAME)`."""
+        with self.lock:
+            return base64.b64decode(self.objects["secrets", reference["name"]]["data"][reference["key"]]).decode()
 
     def login(self, spec, image):
         """The name and password by which a pod's image is pulled, of the Secrets that the pod names."""

@@ -7,6 +7,7 @@ ASGARD__IMAGES__REGISTRY (which its nodes pull from) are those of the environmen
 """
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -195,7 +196,7 @@ def test_the_documents_script_becomes_a_url_of_the_cluster(server, cluster, tmp_
     until(lambda: not any(map(cluster.names, KINDS)))
 
 
-def test_the_models_code_finds_its_variables_in_the_cluster(server):
+def test_the_models_code_finds_its_variables_in_the_cluster(server, cluster):
     variables = {"GREETING": "$(HOME) $$5", "API_KEY": "hunter22 & more"}
     body = {"model_name": "greeter", "replicas": 1, "script_content": GREETER, "environment": variables}
     deployed = requests.post(server.url + "/mlops/deploy", json=body, timeout=LONGEST_S)
@@ -205,7 +206,12 @@ def test_the_models_code_finds_its_variables_in_the_cluster(server):
     for part in ("", "/logs", "/drift"):
         shown = requests.get(path + part, timeout=60)
         assert shown.ok and "hunter22" not in shown.text, shown.text
+    assert requests.get(path + "/drift", timeout=60).json()["differences"] == []
     assert "hunter22" not in server.log.read_text()
+    if not KUBECONFIG:
+        [name] = cluster.names("deployments")
+        assert "hunter22" not in json.dumps(cluster.objects["deployments", name]), "whoever reads Deployments reads it"
+        assert set(cluster.names("secrets")) == {name, "asgard-pull"}
 
 
 def test_pods_ask_for_the_key_of_the_settings(server):

@@ -179,15 +179,21 @@ def test_the_schemas_accept_what_asgard_deploys(name, version):
         kubernetes_validate.validate(thing, version, strict=True)
 
 
-def test_the_role_reads_no_secret_but_the_one_that_asgard_makes(objects):
+def test_the_role_uses_secrets_only_as_asgard_does(objects):
+    """The one of pulls by its name, and apart from it, to be left out, those of the models' variables."""
     rules = of_kind(objects, "Role")["asgard-deployer"]["rules"]
-    [secrets] = [rule for rule in rules if "secrets" in rule["resources"]]
-    assert secrets["resources"] == ["secrets"] and secrets["resourceNames"] == ["asgard-pull"]
-    # list and watch would go around the name.
-    assert secrets["verbs"] == ["get", "create", "patch", "delete"]
-    snapshot = ROOT / "crates/deploy/src/kubernetes/objects/snapshots/deploy__kubernetes__objects__tests__pull_secret.snap"
-    made = json.loads(snapshot.read_text().split("---\n", 2)[2])
-    assert [thing["metadata"]["name"] for thing in made if thing["kind"] == "Secret"] == secrets["resourceNames"]
+    pulls, variables = [rule for rule in rules if "secrets" in rule["resources"]]
+    assert pulls["resourceNames"] == ["asgard-pull"] and "resourceNames" not in variables
+    for rule in (pulls, variables):
+        # list and watch would show those of all at once.
+        assert rule["resources"] == ["secrets"] and rule["verbs"] == ["get", "create", "patch", "delete"]
+    made = {}
+    for name in ("pull_secret", "ingress"):
+        snapshot = f"crates/deploy/src/kubernetes/objects/snapshots/deploy__kubernetes__objects__tests__{name}.snap"
+        things = json.loads((ROOT / snapshot).read_text().split("---\n", 2)[2])
+        made[name] = {thing["kind"]: thing["metadata"]["name"] for thing in things}
+    assert made["pull_secret"]["Secret"] == pulls["resourceNames"][0]
+    assert made["ingress"]["Secret"] == made["ingress"]["Deployment"]
 
 
 def test_the_role_allows_what_asgard_deploys(objects):

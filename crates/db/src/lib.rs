@@ -18,6 +18,7 @@ mod pattern;
 mod query;
 mod row;
 mod seal;
+mod sealing;
 mod snapshot;
 mod sqlite;
 mod sqlite_readers;
@@ -37,6 +38,7 @@ pub use pattern::check_pattern;
 pub use query::{Query, Value, query};
 pub use row::{Cell, Column, Place, Row};
 pub use seal::{Seal, SealError};
+pub use sealing::seal_plain;
 pub use snapshot::snapshot;
 pub use tx::Tx;
 

@@ -61,6 +61,9 @@ pub enum SealError {
         "sealed with another key than this server's (server.secret_key, or {FILE} in the data directory): bring that key back"
     )]
     OtherKey,
+    /// What was sealed is something else, as another version writes it.
+    #[error("what was sealed is no set of variables: another version of asgard wrote it")]
+    NoVariables,
 }
 
 impl fmt::Debug for Seal {

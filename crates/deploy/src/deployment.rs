@@ -211,6 +211,8 @@ pub(crate) struct Plan {
     pub(crate) objects: Vec<serde_json::Value>,
     /// Such as `Service asgard/model-iris: is not there`; empty when the cluster is as it should.
     pub(crate) differences: Vec<String>,
+    /// What asgard's role does not allow it to compare, such as Secrets, and why.
+    pub(crate) unread: Vec<String>,
 }
 
 impl Failure {

@@ -1,15 +1,15 @@
-//! The variables of replicas at rest: sealed, as their values may be secrets.
+//! The variables of replicas: sealed at rest, as their values may be secrets, and opened for
+//! whatever starts replicas or shows what they are.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Deployment;
 use crate::error::Error;
+use crate::store::environments::PlainRow;
 use crate::{Deployments, store};
-
-/// How many deployments of earlier versions are sealed in one transaction.
-const AT_ONCE: i64 = 200;
 
 /// The variables of a deployment's replicas, as its row has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,11 +28,50 @@ impl Default for Environment {
 }
 
 impl Environment {
-    /// The variables, of a deployment that was [opened](Deployments::opened).
-    pub(crate) fn variables(&self) -> BTreeMap<String, String> {
-        match self {
-            Self::Plain(variables) => variables.clone(),
-            Self::Sealed(_) => BTreeMap::new(),
+    /// Whether there are no variables; those that are sealed are some.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Plain(variables) if variables.is_empty())
+    }
+}
+
+/// A deployment whose variables are known: only [`Deployments::opened`] makes one.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    deployment: Deployment,
+    variables: BTreeMap<String, String>,
+}
+
+impl Opened {
+    /// The variables of its model's code.
+    pub(crate) fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+}
+
+impl Deref for Opened {
+    type Target = Deployment;
+
+    fn deref(&self) -> &Deployment {
+        &self.deployment
+    }
+}
+
+impl DerefMut for Opened {
+    fn deref_mut(&mut self) -> &mut Deployment {
+        &mut self.deployment
+    }
+}
+
+#[cfg(test)]
+impl From<Deployment> for Opened {
+    /// Of one whose variables are stored as they are.
+    fn from(deployment: Deployment) -> Self {
+        let Environment::Plain(variables) = deployment.order.environment.clone() else {
+            panic!("sealed");
+        };
+        Self {
+            deployment,
+            variables,
         }
     }
 }
@@ -49,38 +88,31 @@ impl Deployments {
         id: &str,
         environment: Environment,
     ) -> Result<Environment, Error> {
-        let seal = &self.inner.parts.seal;
         let Environment::Plain(variables) = &environment else {
             return Ok(environment);
         };
-        if variables.is_empty() || !seal.is_common() {
-            return Ok(environment);
-        }
-        let text = serde_json::Value::from_iter(variables.clone()).to_string();
-        let sealed = seal.seal(&owner(id), &text);
-        sealed
-            .map(Environment::Sealed)
-            .map_err(|source| of_seal(id, source))
+        let sealed = self.inner.parts.seal.seal_variables(&owner(id), variables);
+        let sealed = sealed.map_err(|source| of_seal(id, source))?;
+        Ok(sealed.map_or(environment, Environment::Sealed))
     }
 
-    /// A deployment with its variables. Whatever starts replicas, or shows what they are, does so with
-    /// an opened one.
+    /// A deployment with its variables.
     ///
     /// # Errors
     /// [`Error::Sealed`] when they were sealed with another key.
-    pub(crate) fn opened(&self, mut deployment: Deployment) -> Result<Deployment, Error> {
-        let Environment::Sealed(sealed) = &deployment.order.environment else {
-            return Ok(deployment);
-        };
+    pub(crate) fn opened(&self, deployment: Deployment) -> Result<Opened, Error> {
         let id = &deployment.id;
-        let text = self.inner.parts.seal.unseal(&owner(id), sealed.as_str());
-        let text = text.map_err(|source| of_seal(id, source))?;
-        let variables = serde_json::from_str(&text).map_err(|_| Error::Stored {
-            id: id.clone(),
-            column: "request",
-        })?;
-        deployment.order.environment = Environment::Plain(variables);
-        Ok(deployment)
+        let variables = match &deployment.order.environment {
+            Environment::Plain(variables) => variables.clone(),
+            Environment::Sealed(sealed) => {
+                let opened = self.inner.parts.seal.open_variables(&owner(id), sealed);
+                opened.map_err(|source| of_seal(id, source))?
+            }
+        };
+        Ok(Opened {
+            deployment,
+            variables,
+        })
     }
 
     /// Seals the variables that an earlier version left as they were.
@@ -88,26 +120,23 @@ impl Deployments {
     /// # Errors
     /// When the database fails; what was sealed before stays so.
     pub async fn seal_plain_environments(&self) -> Result<(), Error> {
-        let (mut after, mut count) = (String::new(), 0);
-        loop {
-            let mut tx = self.db().begin().await?;
-            let plain = store::environments::list_plain(&mut tx, &after, AT_ONCE).await?;
-            let Some(last) = plain.last() else { break };
-            after.clone_from(&last.id);
-            for row in plain {
-                // What this version cannot read is left to the one that can.
-                let Some(mut order) = row.order else { continue };
-                order.environment = self.seal_environment(&row.id, order.environment)?;
-                let sealed = matches!(order.environment, Environment::Sealed(_));
-                count += usize::from(sealed);
-                store::environments::set_order(&mut tx, &row.id, &order).await?;
-            }
-            tx.commit().await?;
-        }
+        let list = store::environments::list_plain;
+        let seal = async |conn: &mut db::Conn, row: PlainRow| self.seal_row(conn, row).await;
+        let count = db::seal_plain(self.db(), list, |row| &row.id, seal).await?;
         if count > 0 {
             tracing::info!(count, "the variables of deployments were sealed");
         }
         Ok(())
+    }
+
+    /// Seals the variables of a row, unless this version cannot read it: it is left to the one that can.
+    async fn seal_row(&self, conn: &mut db::Conn, row: PlainRow) -> Result<bool, Error> {
+        let Some(mut order) = row.order else {
+            return Ok(false);
+        };
+        order.environment = self.seal_environment(&row.id, order.environment)?;
+        store::environments::set_order(conn, &row.id, &order).await?;
+        Ok(matches!(order.environment, Environment::Sealed(_)))
     }
 }
 

@@ -5,6 +5,7 @@ use tokio_util::task::TaskTracker;
 use crate::Deployments;
 use crate::config::Config;
 use crate::deployment::{Deployment, Failure, Health, Plan};
+use crate::environment::Opened;
 use crate::pull::PullLogin;
 
 /// No cluster: there is no value of this type.
@@ -14,8 +15,8 @@ pub(crate) enum Kubernetes {}
 /// Nothing is held.
 pub(crate) enum Held {}
 
-/// Nothing is held.
-pub(crate) enum PullHeld {}
+/// There is no Secret.
+pub(crate) enum PullSecret {}
 
 impl Kubernetes {
     pub(crate) fn new(_: &Config, _: Option<&PullLogin>) -> Option<Self> {
@@ -29,7 +30,7 @@ impl Kubernetes {
     pub(crate) async fn roll_out(
         &self,
         _: &Deployments,
-        _: &Deployment,
+        _: &Opened,
         _: &str,
     ) -> Result<(), Failure> {
         match *self {}
@@ -43,12 +44,12 @@ impl Kubernetes {
         &self,
         _: &Deployments,
         _: &str,
-        _: &[Deployment],
+        _: &[Opened],
     ) -> Result<String, Failure> {
         match *self {}
     }
 
-    pub(crate) fn keep(&self, _: &Deployments, _: &[Deployment], _: &TaskTracker) {
+    pub(crate) fn keep(&self, _: &Deployments, _: &[Opened], _: &TaskTracker) {
         match *self {}
     }
 
@@ -56,15 +57,15 @@ impl Kubernetes {
         match *self {}
     }
 
-    pub(crate) async fn hold_pull_secrets(&self) -> PullHeld {
+    pub(crate) async fn pull_secret(&self, _: &str) -> Result<Option<PullSecret>, Failure> {
         match *self {}
     }
 
-    pub(crate) async fn clear_pull_secret(&self, _: PullHeld, _: &str) -> Result<(), Failure> {
+    pub(crate) async fn clear_pull_secret(&self, _: PullSecret) -> Result<(), Failure> {
         match *self {}
     }
 
-    pub(crate) async fn plan(&self, _: &[Deployment]) -> Result<Plan, Failure> {
+    pub(crate) async fn plan(&self, _: &[Opened]) -> Result<Plan, Failure> {
         match *self {}
     }
 }

@@ -28,6 +28,7 @@ mod place;
 mod pull;
 mod retention;
 mod store;
+mod told;
 mod work;
 
 pub use cluster::{Cluster, ServiceType};
@@ -39,7 +40,7 @@ pub use image::{ImageMade, ImageOrder, ImageStep, MakeImage};
 pub use pull::{FindLogin, LoginFound, PullLogin};
 pub use store::MIGRATIONS;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,7 +98,7 @@ struct Inner {
     /// Held while the cluster is rid of deployments that are gone.
     clearing: Arc<tokio::sync::Mutex<place::Trouble>>,
     /// The live deployments in the cluster of which it was told that they cannot be opened.
-    unopened: Mutex<HashSet<String>>,
+    unopened: told::Told<String>,
 }
 
 impl Deployments {
@@ -129,7 +130,7 @@ impl Deployments {
                 running: Mutex::default(),
                 sharing: tokio::sync::Mutex::default(),
                 clearing: Arc::default(),
-                unopened: Mutex::default(),
+                unopened: told::Told::default(),
             }),
         })
     }

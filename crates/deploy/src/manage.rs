@@ -6,6 +6,7 @@ use web::Timestamp;
 
 use crate::create::Caller;
 use crate::deployment::{Deployment, Order};
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::deployments::Filter;
 use crate::store::endpoints::Address;
@@ -124,14 +125,15 @@ impl Deployments {
         // They are sealed for that deployment alone.
         let before = self.opened(before)?;
         let order = Order {
+            environment: Environment::Plain(before.variables().clone()),
             trains: false,
             model_version: before.model_version,
             replicas: before.replicas,
             canary_percent: None,
             rollback_to: Some(before.id.clone()),
             // The same image, though one made anew might differ.
-            image: before.image,
-            ..before.order
+            image: before.image.clone(),
+            ..before.order.clone()
         };
         let hash = format!("rollback of {id} to {}", before.id);
         self.insert(order, None, &hash, caller).await

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use web::{Code, Identity, Role, Timestamp};
 
 use crate::deployment::{Deployment, Failure, Fault, State, Target};
+use crate::environment::Opened;
 use crate::error::Error;
 use crate::local::Endpoint;
 use crate::log::PLATFORM;
@@ -58,7 +59,9 @@ impl Deployments {
         shutdown: &CancellationToken,
     ) {
         let id = deployment.id.clone();
-        let led = stop.run_until_cancelled(self.phases(deployment)).await;
+        let led = stop
+            .run_until_cancelled(Box::pin(self.phases(deployment)))
+            .await;
         let ended = match led.unwrap_or(Err(Stop::Left)) {
             Ok(()) => return,
             Err(Stop::Failed(failure)) => self.fail(&id, failure).await,
@@ -82,7 +85,7 @@ impl Deployments {
         self.fail(id, error.failure()).await
     }
 
-    async fn phases(&self, mut deployment: Deployment) -> Result<(), Stop> {
+    async fn phases(&self, deployment: Deployment) -> Result<(), Stop> {
         let mut tx = self.db().begin().await?;
         let begun = store::changes::begin_attempt(&mut tx, &deployment.id).await?;
         tx.commit().await?;
@@ -92,7 +95,7 @@ impl Deployments {
         if deployment.attempt >= ATTEMPTS {
             return Err(lost(deployment.attempt).into());
         }
-        deployment = self.opened(deployment)?;
+        let mut deployment = self.opened(deployment)?;
         let version = match deployment.model_version {
             Some(version) => self.registered(&deployment, version).await?,
             None => self.train(&mut deployment).await?,
@@ -105,12 +108,8 @@ impl Deployments {
     }
 
     /// The phases of a deployment on this machine, after its model is known.
-    async fn lead_here(
-        &self,
-        mut deployment: Deployment,
-        version: ModelVersion,
-    ) -> Result<(), Stop> {
-        let variables = deployment.order.environment.variables().into();
+    async fn lead_here(&self, mut deployment: Opened, version: ModelVersion) -> Result<(), Stop> {
+        let variables = deployment.variables().clone().into();
         let serving = &self.inner.parts.serving;
         let prepared = serving.prepare(&version, &variables).await;
         let model = prepared.map_err(|error| of_serving(&error))?;
@@ -120,7 +119,7 @@ impl Deployments {
         self.enter(&mut deployment, State::Deploying).await?;
         self.inner.local.start(self, &deployment, model).await?;
         let port = self.reach(&deployment).await?;
-        self.succeed(deployment, Address::Port(port)).await
+        self.succeed(&deployment, Address::Port(port)).await
     }
 
     /// Trains the script as an ordinary job and finds the version that it registered.
@@ -258,14 +257,14 @@ impl Deployments {
     /// Ends a deployment as deployed, and gives it its share of the requests.
     pub(crate) async fn succeed(
         &self,
-        deployment: Deployment,
+        deployment: &Deployment,
         address: Address,
     ) -> Result<(), Stop> {
         let now = Timestamp::now().0;
         let timings = deployment.timings_in(State::Deployed, now);
         let sharing = self.inner.sharing.lock().await;
         let mut tx = self.db().begin().await?;
-        let others = others(&mut tx, &deployment).await?;
+        let others = others(&mut tx, deployment).await?;
         let share = deployment.first_share(&others);
         if !store::changes::succeed(&mut tx, &deployment.id, share, &timings, now).await? {
             return Err(Stop::Left);
@@ -299,7 +298,7 @@ impl Deployments {
             100 => String::new(),
             share => format!(" to {share} % of the requests"),
         };
-        self.tell(&deployment, format!("✓ deployed: answers at {url}{part}"))
+        self.tell(deployment, format!("✓ deployed: answers at {url}{part}"))
             .await;
         metrics::counter!("mlops_deployments_total", "status" => "deployed").increment(1);
         self.rouse();

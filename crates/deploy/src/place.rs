@@ -2,7 +2,6 @@
 //! shares the database may do either; a lease tells which one leads.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -12,6 +11,7 @@ use web::{FieldError, Timestamp};
 
 use crate::create::CLUSTER;
 use crate::deployment::{Deployment, Failure, Fault, Plan, State, Target};
+use crate::environment::Opened;
 use crate::error::Error;
 use crate::image::{self, ImageOrder, ImageStep};
 use crate::kubernetes::Kubernetes;
@@ -61,7 +61,7 @@ impl Deployments {
     /// The phases of a deployment in the cluster, after its model is known.
     pub(crate) async fn lead_in_cluster(
         &self,
-        mut deployment: Deployment,
+        mut deployment: Opened,
         version: ModelVersion,
     ) -> Result<(), Stop> {
         let kubernetes = self.cluster().map_err(|failure| *failure)?;
@@ -77,7 +77,7 @@ impl Deployments {
         let held = kubernetes.hold(&deployment).await;
         let members = self.members_with(&deployment).await?;
         let url = kubernetes.reach(self, &deployment.id, &members).await?;
-        let ended = self.succeed(deployment, Address::Url(url)).await;
+        let ended = self.succeed(&deployment, Address::Url(url)).await;
         drop(held);
         ended
     }
@@ -108,7 +108,7 @@ impl Deployments {
             image: Some(image),
             ..Deployment::asked_for(request.order(Some(version)), Timestamp::now().0)
         };
-        let members = self.members_with(&deployment).await?;
+        let members = self.members_with(&self.opened(deployment)?).await?;
         let kubernetes = self.cluster().map_err(Error::Cluster)?;
         kubernetes.plan(&members).await.map_err(of_cluster)
     }
@@ -133,7 +133,7 @@ impl Deployments {
         kubernetes.plan(&members).await.map_err(of_cluster)
     }
 
-    fn all_opened(&self, members: Vec<Deployment>) -> Result<Vec<Deployment>, Error> {
+    fn all_opened(&self, members: Vec<Deployment>) -> Result<Vec<Opened>, Error> {
         let opened = members.into_iter().map(|member| self.opened(member));
         opened.collect()
     }
@@ -155,7 +155,7 @@ impl Deployments {
 
     /// Those of the live deployments whose endpoints can be made as they should be; the others stay
     /// as they are.
-    async fn opened_endpoints(&self, live: Vec<Deployment>) -> Vec<Deployment> {
+    async fn opened_endpoints(&self, live: Vec<Deployment>) -> Vec<Opened> {
         let mut closed = HashSet::new();
         let mut problems = Vec::new();
         let mut opened = Vec::new();
@@ -175,14 +175,13 @@ impl Deployments {
     }
 
     /// Tells of each deployment once what keeps it as it is.
-    async fn tell_unopened(&self, mut problems: Vec<(String, Error)>) {
-        {
-            let unopened = self.inner.unopened.lock();
-            let mut told = unopened.unwrap_or_else(PoisonError::into_inner);
-            told.retain(|known| problems.iter().any(|(id, _)| id == known));
-            problems.retain(|(id, _)| told.insert(id.clone()));
-        }
+    async fn tell_unopened(&self, problems: Vec<(String, Error)>) {
+        let unopened = &self.inner.unopened;
+        unopened.retain(|known| problems.iter().any(|(id, _)| id == known));
         for (id, error) in problems {
+            if !unopened.is_new(&id, &error.to_string()) {
+                continue;
+            }
             tracing::error!(deployment_id = %id, %error, "an endpoint in the cluster is left as it is");
             let line = format!("✗ the endpoint is left as it is in the cluster: {error}");
             self.say(&id, PLATFORM, vec![line]).await;
@@ -255,7 +254,7 @@ impl Deployments {
     }
 
     /// Who shares a deployment's endpoint when it is live, each with its share.
-    async fn members_with(&self, deployment: &Deployment) -> Result<Vec<Deployment>, Error> {
+    async fn members_with(&self, deployment: &Opened) -> Result<Vec<Opened>, Error> {
         let mut conn = self.db().acquire().await?;
         let mut members = others(&mut conn, deployment).await?;
         drop(conn);
@@ -264,15 +263,14 @@ impl Deployments {
         if share == 100 {
             members.clear();
         }
-        let mut members = self.all_opened(members)?;
         let shares = rest_shared(&members, 100 - share);
+        let mut members = self.all_opened(members)?;
         for (member, (_, share)) in members.iter_mut().zip(shares) {
             member.traffic = share;
         }
-        members.push(Deployment {
-            traffic: share,
-            ..deployment.clone()
-        });
+        let mut joining = deployment.clone();
+        joining.traffic = share;
+        members.push(joining);
         Ok(members)
     }
 
@@ -368,16 +366,19 @@ impl Deployments {
         kubernetes: &Kubernetes,
         deployment: &Deployment,
     ) -> Result<(), String> {
-        // Whoever comes now is seen below, or makes it anew afterwards.
-        let held = kubernetes.hold_pull_secrets().await;
+        let namespace = &deployment.order.namespace;
+        // Seen before the rows are: a deployment that comes later changes it, and it stays then.
+        let secret = kubernetes.pull_secret(namespace).await;
+        let Some(secret) = secret.map_err(|failure| failure.problem.message)? else {
+            return Ok(());
+        };
         let mut conn = self.db().acquire().await.map_err(|e| e.to_string())?;
         let others = store::deployments::has_placed_in_namespace(&mut conn, deployment).await;
         drop(conn);
         if others.map_err(|e| e.to_string())? {
             return Ok(());
         }
-        let namespace = &deployment.order.namespace;
-        let cleared = kubernetes.clear_pull_secret(held, namespace).await;
+        let cleared = kubernetes.clear_pull_secret(secret).await;
         cleared.map_err(|failure| failure.problem.message)
     }
 }

@@ -54,12 +54,7 @@ impl Deployments {
             self.inner.local.want(self, deployment);
         }
         for endpoint in endpoints(&live, &ports) {
-            if let Err(error) = self.inner.local.open(&endpoint) {
-                tracing::error!(
-                    namespace = %endpoint.namespace, model = %endpoint.model_name,
-                    port = endpoint.port, %error, "the port of a deployment cannot be used"
-                );
-            }
+            self.inner.local.keep_open(&endpoint);
         }
         let wanted: Vec<&Deployment> = open.iter().chain(&live).collect();
         self.inner.local.keep_only(&wanted, tasks);

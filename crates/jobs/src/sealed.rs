@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::job::{Job, JobRequest};
+use crate::store::jobs::PlainRow;
 use crate::{Jobs, store};
-
-/// How many jobs of earlier versions are sealed in one transaction.
-const AT_ONCE: i64 = 200;
 
 /// What a job's variables are sealed for.
 fn owner(job_id: &str) -> String {
@@ -21,11 +19,8 @@ impl Jobs {
         job_id: &str,
         variables: &BTreeMap<String, String>,
     ) -> Result<Option<String>, Error> {
-        if variables.is_empty() || !self.inner.parts.seal.is_common() {
-            return Ok(None);
-        }
-        let text = serde_json::Value::from_iter(variables.clone()).to_string();
-        Ok(Some(self.inner.parts.seal.seal(&owner(job_id), &text)?))
+        let seal = &self.inner.parts.seal;
+        Ok(seal.seal_variables(&owner(job_id), variables)?)
     }
 
     /// What tells whether two requests are the same, without telling what their variables are.
@@ -43,11 +38,10 @@ impl Jobs {
         let Some(sealed) = job.sealed_variables.take() else {
             return job;
         };
-        let text = self.inner.parts.seal.unseal(&owner(&job.job_id), &sealed);
-        let read = text.ok().and_then(|text| serde_json::from_str(&text).ok());
-        match read {
-            Some(variables) => job.request.environment_vars = variables,
-            None => job.sealed_variables = Some(sealed),
+        let seal = &self.inner.parts.seal;
+        match seal.open_variables(&owner(&job.job_id), &sealed) {
+            Ok(variables) => job.request.environment_vars = variables,
+            Err(_) => job.sealed_variables = Some(sealed),
         }
         job
     }
@@ -57,27 +51,23 @@ impl Jobs {
     /// # Errors
     /// When the database fails; what was sealed before stays so.
     pub async fn seal_plain_variables(&self) -> Result<(), Error> {
-        let (mut after, mut count) = (String::new(), 0);
-        loop {
-            let mut tx = self.db().begin().await?;
-            let plain = store::jobs::list_plain(&mut tx, &after, AT_ONCE).await?;
-            let Some(last) = plain.last() else { break };
-            after.clone_from(&last.job_id);
-            for row in &plain {
-                // What this version cannot read is left to the one that can.
-                let Ok(request) = serde_json::from_str::<JobRequest>(&row.request) else {
-                    continue;
-                };
-                let sealed = self.seal_variables(&row.job_id, &request.environment_vars)?;
-                let hash = self.digest_of(&request, &row.request_hash);
-                count += usize::from(sealed.is_some());
-                store::jobs::seal(&mut tx, &row.job_id, &request, sealed.as_deref(), &hash).await?;
-            }
-            tx.commit().await?;
-        }
+        let list = store::jobs::list_plain;
+        let seal = async |conn: &mut db::Conn, row: PlainRow| self.seal_row(conn, &row).await;
+        let count = db::seal_plain(self.db(), list, |row| &row.job_id, seal).await?;
         if count > 0 {
             tracing::info!(count, "the variables of jobs were sealed");
         }
         Ok(())
+    }
+
+    /// Seals the variables of a row, unless this version cannot read it: it is left to the one that can.
+    async fn seal_row(&self, conn: &mut db::Conn, row: &PlainRow) -> Result<bool, Error> {
+        let Ok(request) = serde_json::from_str::<JobRequest>(&row.request) else {
+            return Ok(false);
+        };
+        let sealed = self.seal_variables(&row.job_id, &request.environment_vars)?;
+        let hash = self.digest_of(&request, &row.request_hash);
+        store::jobs::seal(conn, &row.job_id, &request, sealed.as_deref(), &hash).await?;
+        Ok(sealed.is_some())
     }
 }

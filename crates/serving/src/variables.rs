@@ -26,11 +26,14 @@ impl Variables {
     /// The environment from which a model server reads the same again.
     pub fn to_environment(&self) -> Vec<(String, String)> {
         let mut environment: Vec<_> = self.0.clone().into_iter().collect();
-        if !self.0.is_empty() {
-            let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
-            environment.push((NAMES.to_owned(), names.join(",")));
-        }
+        environment.extend(self.names());
         environment
+    }
+
+    /// The variable that names the others, where there are any.
+    pub fn names(&self) -> Option<(String, String)> {
+        let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
+        (!names.is_empty()).then(|| (NAMES.to_owned(), names.join(",")))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

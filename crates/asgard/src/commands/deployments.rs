@@ -195,12 +195,19 @@ pub(super) fn print_plan(output: OutputArgs, plan: &Value) -> anyhow::Result<()>
             serde_yaml_ng::to_string(object)?.trim_end()
         ))?;
     }
-    let differences = plan["differences"].as_array().into_iter().flatten();
-    let differences: Vec<&str> = differences.filter_map(Value::as_str).collect();
+    let texts = |key: &str| -> Vec<&str> {
+        let texts = plan[key].as_array().into_iter().flatten();
+        texts.filter_map(Value::as_str).collect()
+    };
+    let (differences, unread) = (texts("differences"), texts("unread"));
     if !output.quiet {
-        match differences[..] {
-            [] => message("the cluster is as it should be"),
+        match (&differences[..], &unread[..]) {
+            ([], []) => message("the cluster is as it should be"),
+            ([], _) => message("the cluster is as it should be, as far as it could be read"),
             _ => differences.iter().for_each(|text| message(text)),
+        }
+        for text in unread {
+            message(&format!("not compared: {text}"));
         }
     }
     Ok(())

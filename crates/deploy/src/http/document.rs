@@ -108,7 +108,7 @@ fn document(
     let live = deployment.is_live();
     let url = url.filter(|_| live);
     let health = match deployment.order.target {
-        Target::Local => deployments.inner.local.health(&deployment.id),
+        Target::Local => deployments.inner.local.health(&deployment),
         Target::Kubernetes => {
             let cluster = deployments.inner.kubernetes.as_ref();
             cluster.and_then(|cluster| cluster.health(&deployment.id))

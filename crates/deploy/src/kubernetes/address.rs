@@ -11,6 +11,7 @@ use super::objects::endpoint_name;
 use crate::Deployments;
 use crate::cluster::ServiceType;
 use crate::deployment::{Deployment, Failure, Fault};
+use crate::environment::Opened;
 use crate::log::PLATFORM;
 
 /// How often an address is looked for, and then asked.
@@ -24,7 +25,7 @@ impl Kubernetes {
         &self,
         deployments: &Deployments,
         told: &str,
-        members: &[Deployment],
+        members: &[Opened],
     ) -> Result<String, Failure> {
         let Some(first) = members.first() else {
             return Err(no_address("", "", 0, None));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, Preconditions};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use kube::core::DynamicObject;
 use kube::{Client, Error};
@@ -100,7 +100,11 @@ impl Api {
         let params = PatchParams::apply(MANAGER).force();
         let api = self.dynamic(*kind, namespace);
         let patch = Patch::Apply(body);
-        let applied = self.patiently(|| api.patch(name, &params, &patch)).await;
+        // No other field manager can be in the way, so a conflict is a race with another server that
+        // applies the same.
+        let passes = |error: &Error| may_pass(error) || is_conflict(error);
+        let applied = self.patiently_if(passes, || api.patch(name, &params, &patch));
+        let applied = applied.await;
         applied
             .map(drop)
             .map_err(|e| refused("apply", *kind, namespace, name, &e))
@@ -118,10 +122,40 @@ impl Api {
             return Ok(());
         }
         let params = DeleteParams::background();
+        self.delete_with(kind, namespace, name, &params).await
+    }
+
+    /// Removes an object that asgard made, unless it was changed or made anew since it was seen.
+    pub(super) async fn delete_seen(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        seen: &DynamicObject,
+    ) -> Result<(), Failure> {
+        let name = seen.metadata.name.as_deref().unwrap_or_default();
+        if !is_ours(seen) {
+            return Ok(());
+        }
+        let params = DeleteParams::background().preconditions(Preconditions {
+            resource_version: seen.metadata.resource_version.clone(),
+            uid: seen.metadata.uid.clone(),
+        });
+        self.delete_with(kind, namespace, name, &params).await
+    }
+
+    async fn delete_with(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        params: &DeleteParams,
+    ) -> Result<(), Failure> {
         let api = self.dynamic(kind, namespace);
-        match self.patiently(|| api.delete(name, &params)).await {
+        match self.patiently(|| api.delete(name, params)).await {
             Ok(_) => Ok(()),
             Err(Error::Api(status)) if status.code == 404 => Ok(()),
+            // Only of what is no longer as it was seen.
+            Err(error) if params.preconditions.is_some() && is_conflict(&error) => Ok(()),
             Err(error) => Err(refused("delete", kind, namespace, name, &error)),
         }
     }
@@ -185,13 +219,25 @@ impl Api {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        self.patiently_if(may_pass, call).await
+    }
+
+    /// Calls again as long as the failure is one that `passes`.
+    async fn patiently_if<T, F>(
+        &self,
+        passes: impl Fn(&Error) -> bool,
+        call: impl Fn() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let patience = Instant::now() + self.timeout;
         loop {
             let error = match call().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if !may_pass(&error) || Instant::now() >= patience {
+            if !passes(&error) || Instant::now() >= patience {
                 return Err(error);
             }
             tracing::debug!(%error, "the API server is asked again");
@@ -208,6 +254,11 @@ fn may_pass(error: &Error) -> bool {
         Error::HyperError(_) | Error::Service(_) => true,
         _ => false,
     }
+}
+
+/// Whether the object was changed, made or removed by somebody else just then.
+fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 409)
 }
 
 /// What the server asks for, within reason.

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
-use super::object::Object;
+use super::object::{Kind, Object};
 use super::objects::{REACH, WORKLOAD, endpoint_name, workload_name};
+use super::refusal::is_forbidden;
 use super::{Kubernetes, lock};
 use crate::Deployments;
 use crate::deployment::{Deployment, Failure};
+use crate::environment::Opened;
 use crate::log::PLATFORM;
 
 /// When an endpoint that could not be made as it should be is tried again.
@@ -29,6 +31,8 @@ pub(super) struct Known {
     busy: bool,
     /// Not before this, after a failure.
     again: Option<Instant>,
+    /// The failure, as it was told.
+    told: Option<String>,
 }
 
 impl Known {
@@ -71,8 +75,8 @@ impl Kubernetes {
     }
 
     /// Has every endpoint of these live deployments be as it should, and looks how they are.
-    pub(crate) fn keep(&self, deployments: &Deployments, live: &[Deployment], tasks: &TaskTracker) {
-        let mut members: Vec<(Key, Vec<Deployment>)> = Vec::new();
+    pub(crate) fn keep(&self, deployments: &Deployments, live: &[Opened], tasks: &TaskTracker) {
+        let mut members: Vec<(Key, Vec<Opened>)> = Vec::new();
         for deployment in live {
             let order = &deployment.order;
             let key = (order.namespace.clone(), order.model_name.clone());
@@ -94,7 +98,7 @@ impl Kubernetes {
         &self,
         deployments: &Deployments,
         key: Key,
-        members: Vec<Deployment>,
+        members: Vec<Opened>,
         tasks: &TaskTracker,
     ) {
         let objects = self.inner.shape.endpoint(&members);
@@ -110,23 +114,32 @@ impl Kubernetes {
         let (kubernetes, deployments) = (self.clone(), deployments.clone());
         tasks.spawn(async move {
             let applied = kubernetes.apply(&objects).await;
-            let problem = applied.as_ref().err().map(|failure| &failure.problem);
-            if let Some(problem) = problem {
-                tracing::error!(namespace = %key.0, model = %key.1, message = %problem.message, "an endpoint is not as it should be");
-                let line = format!("✗ the cluster is not as it should be: {}", problem.message);
-                for member in &members {
-                    deployments.say(&member.id, PLATFORM, vec![line.clone()]).await;
-                }
-            }
-            let failed = problem.is_some();
-            let mut endpoints = lock(&kubernetes.inner.endpoints);
-            let known = endpoints.entry(key).or_default();
-            known.busy = false;
-            known.again = failed.then(|| Instant::now() + AGAIN);
-            if !failed {
-                known.applied = objects;
+            let problem = applied.err().map(|failure| failure.problem);
+            let is_new = kubernetes.note(&key, objects, problem.as_ref().map(|p| &p.message));
+            let Some(problem) = problem.filter(|_| is_new) else {
+                return;
+            };
+            tracing::error!(namespace = %key.0, model = %key.1, message = %problem.message, "an endpoint is not as it should be");
+            let mut lines = vec![format!("✗ the cluster is not as it should be: {}", problem.message)];
+            lines.extend(problem.help.map(|help| format!("help: {help}")));
+            for member in &members {
+                deployments.say(&member.id, PLATFORM, lines.clone()).await;
             }
         });
+    }
+
+    /// Notes that an endpoint's objects were applied, or with which problem they were not; whether
+    /// that is another one than before.
+    fn note(&self, key: &Key, objects: Vec<Object>, problem: Option<&String>) -> bool {
+        let mut endpoints = lock(&self.inner.endpoints);
+        let known = endpoints.entry(key.clone()).or_default();
+        known.busy = false;
+        known.again = problem.map(|_| Instant::now() + AGAIN);
+        if problem.is_none() {
+            known.applied = objects;
+        }
+        let before = std::mem::replace(&mut known.told, problem.cloned());
+        before.as_ref() != problem
     }
 
     /// Makes an endpoint be as these members share it, and waits until its address answers. The
@@ -138,7 +151,7 @@ impl Kubernetes {
         &self,
         deployments: &Deployments,
         told: &str,
-        members: &[Deployment],
+        members: &[Opened],
     ) -> Result<String, Failure> {
         self.apply(&self.inner.shape.endpoint(members)).await?;
         self.address(deployments, told, members).await
@@ -154,6 +167,17 @@ impl Kubernetes {
         let name = workload_name(&order.model_name, &deployment.id);
         for kind in WORKLOAD {
             api.delete(kind, &order.namespace, &name).await?;
+        }
+        if !order.environment.is_empty() {
+            let deleted = api.delete(Kind::Secret, &order.namespace, &name).await;
+            match deleted {
+                // Without a right to Secrets none was made, unless somebody took the right away since.
+                Err(failure) if is_forbidden(&failure) => {
+                    let message = &failure.problem.message;
+                    tracing::warn!(message, "a Secret of a deployment is left, if there is one");
+                }
+                deleted => deleted?,
+            }
         }
         if alone {
             let name = endpoint_name(&order.model_name);

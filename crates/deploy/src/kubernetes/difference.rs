@@ -38,9 +38,9 @@ fn compare(path: &str, should: &Value, is: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Whether a field holds the variables of a container, or a part of one.
+/// Whether a field holds the variables of a container or the content of a Secret, or a part of these.
 fn hides(path: &str) -> bool {
-    path.ends_with(".env") || path.contains(".env[")
+    path.ends_with(".env") || path.contains(".env[") || path == "data" || path.starts_with("data.")
 }
 
 fn shown(value: &Value) -> String {
@@ -104,6 +104,15 @@ mod tests {
         assert_eq!(
             differences(&should, &more),
             ["spec.containers[0].env: is not as it should be"]
+        );
+        let secret = |value: &str| json!({ "data": { "A": value } });
+        assert_eq!(
+            differences(&secret("aHVudGVyMjI="), &secret("b3RoZXI=")),
+            ["data.A: is not as it should be"]
+        );
+        assert_eq!(
+            differences(&secret("aHVudGVyMjI="), &json!({})),
+            ["data.A: is not as it should be"]
         );
         // Neither where what holds them is not there.
         let bare = json!({ "spec": { "containers": [] } });

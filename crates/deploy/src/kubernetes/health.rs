@@ -9,6 +9,7 @@ use super::objects::workload_name;
 use super::rollout::ready;
 use super::{Kubernetes, lock};
 use crate::deployment::{Deployment, Failure, Fault, Health};
+use crate::environment::Opened;
 
 /// How often.
 const LOOK: Duration = Duration::from_secs(3);
@@ -20,7 +21,7 @@ impl Kubernetes {
     }
 
     /// Looks at these deployments, unless that was done just now.
-    pub(super) fn look_after(&self, live: &[Deployment], tasks: &TaskTracker) {
+    pub(super) fn look_after(&self, live: &[Opened], tasks: &TaskTracker) {
         {
             let mut looked = lock(&self.inner.looked);
             if live.is_empty() || looked.is_some_and(|at| at.elapsed() < LOOK) {

@@ -26,6 +26,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deployment::{Failure, Health};
 use crate::pull::PullLogin;
+use crate::told::Told;
 use api::Api;
 use arrange::{Key, Known};
 use objects::Shape;
@@ -50,6 +51,8 @@ struct Inner {
     pull: Option<PullLogin>,
     pull_secrets: Arc<tokio::sync::Mutex<pull_secret::Made>>,
     looked_at_secrets: Mutex<Option<Instant>>,
+    /// Why the Secrets of namespaces cannot be kept valid.
+    pull_troubles: Told<String>,
 }
 
 impl Kubernetes {
@@ -71,6 +74,7 @@ impl Kubernetes {
                 pull: pull.cloned(),
                 pull_secrets: Arc::default(),
                 looked_at_secrets: Mutex::default(),
+                pull_troubles: Told::default(),
             }),
         })
     }

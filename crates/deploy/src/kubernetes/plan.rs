@@ -1,37 +1,38 @@
 //! What a deployment would be in the cluster, and what is otherwise there.
 
+use serde_json::{Value, json};
+
 use super::Kubernetes;
 use super::difference::differences;
-use super::object::{Object, is_ours};
+use super::object::{Kind, Object, is_ours};
 use super::pull_secret;
-use crate::deployment::{Deployment, Failure, Plan};
-use crate::environment::Environment;
+use super::refusal::is_forbidden;
+use crate::deployment::{Failure, Plan};
+use crate::environment::Opened;
 
 impl Kubernetes {
     /// The objects of an endpoint with these members, and how the cluster differs from them; neither
-    /// shows a value that may be a secret.
+    /// shows what is in Secrets.
     ///
     /// # Errors
     /// When the cluster cannot be read.
-    pub(crate) async fn plan(&self, members: &[Deployment]) -> Result<Plan, Failure> {
+    pub(crate) async fn plan(&self, members: &[Opened]) -> Result<Plan, Failure> {
         let mut plan = Plan::default();
         if let Some(secret) = self.pull_secret_of(members) {
-            plan.differences.extend(self.compare(&secret).await?);
+            self.compare(&secret, &mut plan).await?;
             plan.objects.push(pull_secret::shown(secret));
         }
         for object in self.inner.shape.endpoint(members) {
-            plan.differences.extend(self.compare(&object).await?);
+            self.compare(&object, &mut plan).await?;
+            plan.objects.push(shown(object));
         }
-        let shown: Vec<Deployment> = members.iter().map(shown).collect();
-        let objects = self.inner.shape.endpoint(&shown).into_iter();
-        plan.objects.extend(objects.map(|object| object.body));
         Ok(plan)
     }
 
     /// The Secret by which the images of these members are pulled, without the login in it: another
     /// server may have put in one of its own.
-    fn pull_secret_of(&self, members: &[Deployment]) -> Option<Object> {
-        let by_secret = |member: &&Deployment| {
+    fn pull_secret_of(&self, members: &[Opened]) -> Option<Object> {
+        let by_secret = |member: &&Opened| {
             let image = member.image.as_deref();
             image.is_some_and(|image| self.inner.shape.pulls_by_secret(image))
         };
@@ -39,7 +40,8 @@ impl Kubernetes {
         Some(pull_secret::pull_secret(&first.order.namespace))
     }
 
-    async fn compare(&self, object: &Object) -> Result<Vec<String>, Failure> {
+    /// Puts into a plan how the cluster has an object otherwise.
+    async fn compare(&self, object: &Object, plan: &mut Plan) -> Result<(), Failure> {
         let Object {
             kind,
             namespace,
@@ -47,27 +49,38 @@ impl Kubernetes {
             body,
         } = object;
         let what = format!("{} {namespace}/{name}", kind.as_str());
-        let found = self.api().await?.get(*kind, namespace, name).await?;
+        let found = match self.api().await?.get(*kind, namespace, name).await {
+            // The rest can be told all the same.
+            Err(failure) if *kind == Kind::Secret && is_forbidden(&failure) => {
+                let message = failure.problem.message;
+                plan.unread.push(format!("{what}: {message}"));
+                return Ok(());
+            }
+            found => found?,
+        };
         let Some(found) = found else {
-            return Ok(vec![format!("{what}: is not there")]);
+            plan.differences.push(format!("{what}: is not there"));
+            return Ok(());
         };
         if !is_ours(&found) {
-            return Ok(vec![format!(
-                "{what}: is there, and asgard did not make it"
-            )]);
+            plan.differences
+                .push(format!("{what}: is there, and asgard did not make it"));
+            return Ok(());
         }
         let is = serde_json::to_value(&found).unwrap_or_default();
         let differ = differences(body, &is).into_iter();
-        Ok(differ
-            .map(|difference| format!("{what}: {difference}"))
-            .collect())
+        plan.differences
+            .extend(differ.map(|difference| format!("{what}: {difference}")));
+        Ok(())
     }
 }
 
-/// A deployment without the values that may be secrets.
-fn shown(deployment: &Deployment) -> Deployment {
-    let mut shown = deployment.clone();
-    let variables = deployment.order.environment.variables();
-    shown.order.environment = Environment::Plain(jobs::redact_variables(&variables));
-    shown
+/// An object as it is shown: of a Secret, what is in it and no value.
+fn shown(mut object: Object) -> Value {
+    if let Some(data) = object.body["data"].as_object_mut() {
+        for value in data.values_mut() {
+            *value = json!("***");
+        }
+    }
+    object.body
 }

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 
 use super::object::{Kind, MANAGED_BY, MANAGER, Object};
+use super::refusal::is_forbidden;
 use super::{Kubernetes, lock};
 use crate::deployment::{Deployment, Failure};
+use crate::environment::Opened;
 
 /// The name of these. The role of deploy/kubernetes/base/rbac.yaml is for no other.
 pub(super) const NAME: &str = "asgard-pull";
@@ -24,8 +27,16 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The logins that were put into namespaces, as far as this process did.
 pub(super) type Made = HashMap<String, String>;
 
-/// Keeps the Secrets to one that changes them.
-pub(crate) struct PullHeld(OwnedMutexGuard<Made>);
+/// Differs whenever a Secret is applied. One that is applied as it is would keep its version, and who
+/// removes it for being of no use would not see that another server just put it to use.
+const MADE: &str = "asgard/made";
+
+/// The Secret of a namespace as it was seen; nobody of this process changes the Secrets meanwhile.
+pub(crate) struct PullSecret {
+    seen: DynamicObject,
+    namespace: String,
+    made: OwnedMutexGuard<Made>,
+}
 
 impl Kubernetes {
     /// Has the nodes pull the image of a deployment.
@@ -37,8 +48,8 @@ impl Kubernetes {
         if !self.inner.shape.pulls_by_secret(image) {
             return Ok(());
         }
-        let mut made = self.hold_pull_secrets().await;
-        let made = self.make(&mut made.0, &deployment.order.namespace);
+        let mut made = Arc::clone(&self.inner.pull_secrets).lock_owned().await;
+        let made = self.make(&mut made, &deployment.order.namespace);
         match made.await {
             Err(failure) if has_no_right(&failure) => Ok(()),
             made => made,
@@ -47,8 +58,8 @@ impl Kubernetes {
 
     /// Has the Secrets of the namespaces of live deployments be valid, unless that was looked at just
     /// now.
-    pub(super) fn keep_pull_secrets(&self, live: &[Deployment], tasks: &TaskTracker) {
-        let by_secret = |deployment: &&Deployment| {
+    pub(super) fn keep_pull_secrets(&self, live: &[Opened], tasks: &TaskTracker) {
+        let by_secret = |deployment: &&Opened| {
             let image = deployment.image.as_deref();
             image.is_some_and(|image| self.inner.shape.pulls_by_secret(image))
         };
@@ -70,16 +81,25 @@ impl Kubernetes {
         tasks.spawn(async move {
             made.retain(|namespace, _| namespaces.contains(namespace));
             for namespace in &namespaces {
-                if let Err(failure) = kubernetes.keep_one(&mut made, namespace).await {
-                    let message = &failure.problem.message;
-                    tracing::error!(namespace, message, "nodes may not be able to pull images");
-                }
+                kubernetes.keep_one(&mut made, namespace).await;
             }
             *lock(&kubernetes.inner.looked_at_secrets) = Some(Instant::now());
         });
     }
 
-    async fn keep_one(&self, made: &mut Made, namespace: &str) -> Result<(), Failure> {
+    /// Has the Secret of one namespace be valid, and tells once when that cannot be.
+    async fn keep_one(&self, made: &mut Made, namespace: &String) {
+        let troubles = &self.inner.pull_troubles;
+        let Err(failure) = self.renew(made, namespace).await else {
+            return troubles.forget(namespace);
+        };
+        let message = &failure.problem.message;
+        if troubles.is_new(namespace, message) {
+            tracing::error!(%namespace, message, "nodes may not be able to pull images");
+        }
+    }
+
+    async fn renew(&self, made: &mut Made, namespace: &str) -> Result<(), Failure> {
         let there = self.api().await?.get(Kind::Secret, namespace, NAME).await?;
         if there.is_none() {
             made.remove(namespace);
@@ -97,6 +117,7 @@ impl Kubernetes {
         };
         let mut secret = pull_secret(namespace);
         secret.body["data"] = json!({ ".dockerconfigjson": STANDARD.encode(&login) });
+        secret.body["metadata"]["annotations"] = json!({ MADE: ulid::Ulid::new().to_string() });
         self.api().await?.apply(&secret).await?;
         made.insert(namespace.to_owned(), login);
         Ok(())
@@ -109,38 +130,50 @@ impl Kubernetes {
         }
     }
 
-    /// Waits until nobody changes the Secrets, and keeps others from it.
-    pub(crate) async fn hold_pull_secrets(&self) -> PullHeld {
-        let made = Arc::clone(&self.inner.pull_secrets);
-        PullHeld(made.lock_owned().await)
+    /// The Secret that a namespace has, where asgard makes such.
+    ///
+    /// # Errors
+    /// When the cluster cannot be read.
+    pub(crate) async fn pull_secret(&self, namespace: &str) -> Result<Option<PullSecret>, Failure> {
+        // Who makes none needs no right to them.
+        if self.inner.pull.is_none() {
+            return Ok(None);
+        }
+        let made = Arc::clone(&self.inner.pull_secrets).lock_owned().await;
+        let seen = match self.api().await?.get(Kind::Secret, namespace, NAME).await {
+            Err(failure) if has_no_right(&failure) => None,
+            seen => seen?,
+        };
+        Ok(seen.map(|seen| PullSecret {
+            seen,
+            namespace: namespace.to_owned(),
+            made,
+        }))
     }
 
-    /// Removes the Secret of a namespace that needs none any more.
+    /// Removes a Secret that its namespace needs no more, unless another server has put it to use since
+    /// it was seen.
     ///
     /// # Errors
     /// What the cluster refuses; then it is to be tried again.
-    pub(crate) async fn clear_pull_secret(
-        &self,
-        mut held: PullHeld,
-        namespace: &str,
-    ) -> Result<(), Failure> {
-        // Who makes none needs no right to them.
-        if self.inner.pull.is_none() {
-            return Ok(());
-        }
-        held.0.remove(namespace);
+    pub(crate) async fn clear_pull_secret(&self, mut secret: PullSecret) -> Result<(), Failure> {
+        let PullSecret {
+            seen, namespace, ..
+        } = &secret;
         let api = self.api().await?;
-        match api.delete(Kind::Secret, namespace, NAME).await {
-            Err(failure) if has_no_right(&failure) => Ok(()),
-            gone => gone,
-        }
+        let deleted = api.delete_seen(Kind::Secret, namespace, seen).await;
+        match deleted {
+            Err(failure) if !has_no_right(&failure) => return Err(failure),
+            _ => secret.made.remove(&secret.namespace),
+        };
+        Ok(())
     }
 }
 
 /// Whether the role knows of no Secrets, such as one of before there were these: nodes may have
 /// another way to pull, and nothing was made that is to be removed.
 fn has_no_right(failure: &Failure) -> bool {
-    let forbidden = failure.problem.code == "cluster_forbidden";
+    let forbidden = is_forbidden(failure);
     if forbidden {
         let message = &failure.problem.message;
         tracing::warn!(

@@ -11,6 +11,13 @@ fn failure(code: &str, message: String, help: String) -> Failure {
     Failure::new(Fault::Outside, code, TITLE, message, Some(help))
 }
 
+const FORBIDDEN: &str = "cluster_forbidden";
+
+/// Whether asgard's role does not allow what was tried.
+pub(super) fn is_forbidden(failure: &Failure) -> bool {
+    failure.problem.code == FORBIDDEN
+}
+
 /// The settings lead to no cluster.
 pub(super) fn no_cluster(error: &dyn std::error::Error) -> Failure {
     Failure::new(
@@ -73,7 +80,7 @@ pub(super) fn refused(
             "the namespace is being deleted: wait until it is gone and make it anew, or use another".to_owned(),
         ),
         403 => failure(
-            "cluster_forbidden",
+            FORBIDDEN,
             message,
             format!("the Role and RoleBinding in deploy/kubernetes/base/rbac.yaml hold all that asgard needs; apply them to the namespace {namespace}"),
         ),

@@ -9,7 +9,8 @@ use super::object::Kind;
 use super::objects::workload_name;
 use super::rollout::{Rollout, rollout};
 use crate::Deployments;
-use crate::deployment::{Deployment, Failure, Fault};
+use crate::deployment::{Failure, Fault};
+use crate::environment::Opened;
 use crate::log::PLATFORM;
 use crate::log::in_words;
 
@@ -35,7 +36,7 @@ impl Kubernetes {
     pub(crate) async fn roll_out(
         &self,
         deployments: &Deployments,
-        deployment: &Deployment,
+        deployment: &Opened,
         image: &str,
     ) -> Result<(), Failure> {
         let objects = self
@@ -70,7 +71,7 @@ impl Kubernetes {
     /// Looks once; true when the rollout is done.
     async fn look(
         &self,
-        deployment: &Deployment,
+        deployment: &Opened,
         name: &str,
         late: Instant,
         watch: &mut Watch<'_>,
@@ -109,7 +110,7 @@ impl Kubernetes {
         Ok(false)
     }
 
-    async fn of_cause(&self, deployment: &Deployment, cause: Cause) -> Failure {
+    async fn of_cause(&self, deployment: &Opened, cause: Cause) -> Failure {
         let fault = match cause.code {
             "oom" | "crash_loop" | "container_config" => Fault::Script,
             _ => Fault::Outside,
@@ -124,7 +125,7 @@ impl Kubernetes {
         if let (Some((pod, restarted)), Ok(api)) = (cause.log, self.api().await) {
             let order = &deployment.order;
             let log = api.log(&order.namespace, &pod, restarted).await;
-            let secrets = jobs::find_secrets(&order.environment.variables());
+            let secrets = jobs::find_secrets(deployment.variables());
             let in_words = |log: String| {
                 let lines = log.lines().map(|line| in_words(line.to_owned()));
                 lines.collect::<Vec<_>>().join("\n")

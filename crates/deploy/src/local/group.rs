@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::launch::{Bounds, Launcher};
 use super::replica::{Replica, Runner, Status};
 use crate::Deployments;
-use crate::deployment::{Deployment, Failure};
+use crate::deployment::Failure;
+use crate::environment::Opened;
 
 /// How often it is looked whether replicas that are going away have answered all.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
@@ -42,18 +43,17 @@ impl Group {
     /// A group without replicas yet.
     pub(crate) fn new(
         deployments: &Deployments,
-        deployment: &Deployment,
+        deployment: &Opened,
         launcher: Launcher,
         model: ModelFolder,
     ) -> Self {
-        let variables = deployment.order.environment.variables();
         Self {
             deployments: deployments.clone(),
             deployment_id: deployment.id.clone(),
             launcher,
             model: Arc::new(model),
-            secrets: jobs::find_secrets(&variables).into(),
-            variables: variables.into(),
+            secrets: jobs::find_secrets(deployment.variables()).into(),
+            variables: deployment.variables().clone().into(),
             bounds: Bounds {
                 memory_bytes: deployment.order.memory_bytes,
                 cpus: deployment.order.cpus,

@@ -20,8 +20,11 @@ use serving::{ModelFolder, Serving};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::deployment::{Deployment, Failure, Health};
+use crate::deployment::{Deployment, Failure, Fault, Health};
+use crate::environment::Opened;
 use crate::error::Error;
+use crate::log::PLATFORM;
+use crate::told::Told;
 use crate::{Deployments, Parts};
 use front::{Front, Share};
 use group::Group;
@@ -50,6 +53,10 @@ pub(crate) struct Local {
     groups: Mutex<HashMap<String, Slot>>,
     /// By the namespaces and model names of their endpoints.
     fronts: Mutex<HashMap<(String, String), Front>>,
+    /// Why deployments cannot run again.
+    stopped: Told<String>,
+    /// Why the ports of endpoints cannot be used.
+    closed: Told<(String, String)>,
 }
 
 /// The group of a deployment, or its making.
@@ -75,6 +82,8 @@ impl Local {
             serve: Arc::clone(&parts.serve),
             groups: Mutex::default(),
             fronts: Mutex::default(),
+            stopped: Told::default(),
+            closed: Told::default(),
         }
     }
 
@@ -85,7 +94,7 @@ impl Local {
     pub(crate) async fn start(
         &self,
         deployments: &Deployments,
-        deployment: &Deployment,
+        deployment: &Opened,
         model: ModelFolder,
     ) -> Result<(), Failure> {
         let group = Group::new(deployments, deployment, self.launcher.clone(), model);
@@ -121,16 +130,17 @@ impl Local {
         let (deployment, model) = match self.prepare(deployments, deployment).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                tracing::error!(deployment_id = %deployment.id, %error, "a deployment cannot run again");
-                let lines = vec![format!("✗ cannot run again: {error}")];
-                deployments
-                    .say(&deployment.id, crate::log::PLATFORM, lines)
-                    .await;
+                if self.stopped.is_new(&deployment.id, &error) {
+                    tracing::error!(deployment_id = %deployment.id, %error, "a deployment cannot run again");
+                    let lines = vec![format!("✗ cannot run again: {error}")];
+                    deployments.say(&deployment.id, PLATFORM, lines).await;
+                }
                 tokio::time::sleep(PREPARE_AGAIN).await;
                 self.groups().remove(&deployment.id);
                 return;
             }
         };
+        self.stopped.forget(&deployment.id);
         let group = Group::new(deployments, &deployment, self.launcher.clone(), model);
         group.scale(deployment.replicas);
         let mut groups = self.groups();
@@ -146,7 +156,7 @@ impl Local {
         &self,
         deployments: &Deployments,
         deployment: &Deployment,
-    ) -> Result<(Deployment, ModelFolder), String> {
+    ) -> Result<(Opened, ModelFolder), String> {
         let opened = deployments.opened(deployment.clone());
         let deployment = opened.map_err(|e| e.to_string())?;
         let number = deployment.model_version.unwrap_or_default();
@@ -198,6 +208,20 @@ impl Local {
         Ok(())
     }
 
+    /// Has a live endpoint be reached, and tells once when its port cannot be used.
+    pub(crate) fn keep_open(&self, endpoint: &Endpoint) {
+        let name = (endpoint.namespace.clone(), endpoint.model_name.clone());
+        let Err(error) = self.open(endpoint) else {
+            return self.closed.forget(&name);
+        };
+        let port = endpoint.port;
+        let problem = format!("nobody reaches the model: port {port} cannot be used: {error}");
+        if self.closed.is_new(&name, &problem) {
+            let (namespace, model) = name;
+            tracing::error!(%namespace, %model, port, %error, "the port of a deployment cannot be used");
+        }
+    }
+
     /// Has an endpoint reached at its port by whoever is ready to answer for it.
     ///
     /// # Errors
@@ -232,6 +256,9 @@ impl Local {
     /// Stops what none of these deployments needs: ports at once, replicas when they have answered.
     pub(crate) fn keep_only(&self, deployments: &[&Deployment], tasks: &TaskTracker) {
         let endpoints: HashSet<_> = deployments.iter().map(|d| d.endpoint()).collect();
+        self.closed.retain(|endpoint| endpoints.contains(endpoint));
+        self.stopped
+            .retain(|id| deployments.iter().any(|deployment| deployment.id == *id));
         self.fronts().retain(|endpoint, front| {
             let kept = endpoints.contains(endpoint);
             if !kept {
@@ -250,14 +277,16 @@ impl Local {
     }
 
     /// How a deployment's replicas are; nothing is known of those on another machine.
-    pub(crate) fn health(&self, deployment_id: &str) -> Option<Health> {
-        match self.groups().get(deployment_id)? {
-            Slot::Preparing => Some(Health::default()),
-            Slot::Running(group) => Some(Health {
-                ready: group.ready_count(),
-                failure: group.failure(),
-            }),
-        }
+    pub(crate) fn health(&self, deployment: &Deployment) -> Option<Health> {
+        let (ready, down) = match self.groups().get(&deployment.id)? {
+            Slot::Preparing => (0, self.stopped.find(&deployment.id).map(stopped)),
+            Slot::Running(group) => (group.ready_count(), group.failure()),
+        };
+        let closed = self.closed.find(&deployment.endpoint()).map(closed);
+        Some(Health {
+            ready,
+            failure: down.or(closed),
+        })
     }
 
     /// Stops everything, for a server that stops.
@@ -275,6 +304,32 @@ impl Local {
     fn fronts(&self) -> MutexGuard<'_, HashMap<(String, String), Front>> {
         self.fronts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why a deployment of before a start of the server does not run.
+fn stopped(error: String) -> Failure {
+    let help = "mend that: it is tried again every few seconds; or deploy the model again";
+    let title = "Cannot run again";
+    Failure::new(
+        Fault::Server,
+        "cannot_run_again",
+        title,
+        error,
+        Some(help.to_owned()),
+    )
+}
+
+/// Why nobody reaches a deployment whose replicas may be well.
+fn closed(error: String) -> Failure {
+    let help = "end the program that has the port: it is tried again every second; or remove the deployment and deploy again, which finds another port";
+    let title = "Port cannot be used";
+    Failure::new(
+        Fault::Server,
+        "port_taken",
+        title,
+        error,
+        Some(help.to_owned()),
+    )
 }
 
 /// The name of this machine among those that share a database, made when there is none yet.

@@ -45,6 +45,12 @@ struct World {
     /// How often a Deployment was looked at since it was changed.
     looks: HashMap<Key, u32>,
     answered: usize,
+    /// The version of the last change.
+    version: u64,
+    /// Whether the role of asgard is one of before it made Secrets other than `asgard-pull`.
+    narrow: bool,
+    /// An object that somebody applies again just before it is removed.
+    raced: Option<(&'static str, &'static str)>,
 }
 
 type Shared = Arc<Mutex<World>>;
@@ -57,6 +63,9 @@ impl Cluster {
             refusals: VecDeque::new(),
             looks: HashMap::new(),
             answered: 0,
+            version: 0,
+            narrow: false,
+            raced: None,
         }));
         let api = serve(Router::new().fallback(api).with_state(Arc::clone(&world))).await;
         let port = serve(
@@ -93,6 +102,21 @@ impl Cluster {
     /// Has the next requests to change something answered with these statuses.
     pub(crate) fn refuse(&self, statuses: &[u16]) {
         self.world().refusals.extend(statuses);
+    }
+
+    /// Takes the right to Secrets other than `asgard-pull` from asgard's role, or gives it.
+    pub(crate) fn narrow_role(&self, narrow: bool) {
+        self.world().narrow = narrow;
+    }
+
+    /// Has somebody apply an object again just before asgard's next request to remove it.
+    pub(crate) fn race(&self, plural: &'static str, name: &'static str) {
+        self.world().raced = Some((plural, name));
+    }
+
+    /// Whether that has happened.
+    pub(crate) fn has_raced(&self) -> bool {
+        self.world().raced.is_none()
     }
 
     /// The names of all objects of a kind.
@@ -175,6 +199,10 @@ async fn api(State(world): State<Shared>, request: Request) -> Response {
         return failure(404, &format!("namespaces {namespace:?} not found"));
     }
     let name = path.get(3).copied().unwrap_or_default();
+    if world.narrow && plural == "secrets" && name != "asgard-pull" {
+        let message = format!("secrets {name:?} is forbidden: User \"asgard\" cannot do that");
+        return failure(403, &message);
+    }
     let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
     match (parts.method, plural, path.len()) {
         (Method::GET, "pods", 3) => list("PodList", world.pods(&query)),
@@ -192,6 +220,9 @@ async fn api(State(world): State<Shared>, request: Request) -> Response {
             Some(object) => Json(object).into_response(),
             None => failure(404, &format!("{plural} {name:?} not found")),
         },
+        (Method::DELETE, _, 4) if world.was_changed(&key, &body) => {
+            failure(409, "the object has been modified")
+        }
         (Method::DELETE, _, 4) => match world.objects.remove(&key) {
             Some(object) => Json(object).into_response(),
             None => failure(404, &format!("{plural} {name:?} not found")),
@@ -217,11 +248,37 @@ impl World {
         let generation = before["metadata"]["generation"].as_i64().unwrap_or(0);
         object["metadata"]["generation"] = json!(generation + i64::from(changed));
         object["status"] = before["status"].clone();
+        // What is applied as it is keeps its version.
+        object["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+        if object != before {
+            self.version += 1;
+            object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        }
         if changed {
             self.looks.insert(key.clone(), 0);
         }
         self.objects.insert(key, object.clone());
         object
+    }
+
+    /// Whether an object is another than the one that somebody asks to remove; somebody may just now
+    /// have made it so.
+    fn was_changed(&mut self, key: &Key, body: &[u8]) -> bool {
+        if self
+            .raced
+            .is_some_and(|(plural, name)| (plural, name) == (&*key.0, &*key.2))
+        {
+            self.raced = None;
+            self.version += 1;
+            let version = json!(self.version.to_string());
+            if let Some(object) = self.objects.get_mut(key) {
+                object["metadata"]["resourceVersion"] = version;
+            }
+        }
+        let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+        let seen = &asked["preconditions"]["resourceVersion"];
+        let there = self.objects.get(key);
+        !seen.is_null() && there.is_some_and(|there| there["metadata"]["resourceVersion"] != *seen)
     }
 
     /// An object as it is now; its controller goes on with each look.

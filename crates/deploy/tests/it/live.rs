@@ -190,3 +190,51 @@ async fn each_deployment_has_variables_of_its_own() {
         worker.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_port_that_another_program_took_is_told_until_it_is_free_again() {
+    let [server, _] = both().await;
+    let worker = server.work();
+    let deployed = server.deploy("m", json!({})).await;
+    let (id, url) = (&deployed["deployment_id"], &deployed["inference_url"]);
+    worker.stop().await;
+    let address = url.as_str().unwrap().trim_start_matches("http://");
+    let patience = Instant::now() + Duration::from_secs(60);
+    let taken = loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(taken) => break taken,
+            Err(error) => assert!(Instant::now() < patience, "{address}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    };
+    let server = server.restarted();
+    let worker = server.work();
+    let told = server.wait(id, |d| d["error_info"]["code"] == "port_taken");
+    let told = told.await;
+    assert_eq!(told["status"], "deployed", "{told:#}");
+    assert!(told["error_info"]["help"].is_string(), "{told:#}");
+    drop(taken);
+    server
+        .wait(id, |d| d["error"].is_null() && d["ready_replicas"] == 1)
+        .await;
+    assert_eq!(version(url).await, "1");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_deployment_that_cannot_run_again_says_why_until_it_can() {
+    let [server, _] = both().await;
+    let worker = server.work();
+    let variables = json!({"environment": {"DB_PASSWORD": "correct-horse"}});
+    let deployed = server.deploy("m", variables).await;
+    let id = &deployed["deployment_id"];
+    worker.stop().await;
+    let server = server.with_another_key();
+    let worker = server.work();
+    let told = server.wait(id, |d| d["error_info"]["code"] == "cannot_run_again");
+    let told = told.await;
+    let error = told["error"].as_str().unwrap();
+    assert!(error.contains("server.secret_key"), "{told:#}");
+    assert!(!told.to_string().contains("correct-horse"), "{told:#}");
+    worker.stop().await;
+}

@@ -2,6 +2,7 @@
 
 mod name;
 mod reach;
+mod variables;
 mod workload;
 
 use serde_json::{Map, Value, json};
@@ -11,6 +12,7 @@ use super::shares;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deployment::Deployment;
+use crate::environment::Opened;
 use crate::pull::PullLogin;
 
 pub(super) use name::{endpoint_name, workload_name};
@@ -46,8 +48,10 @@ impl Shape {
     }
 
     /// The objects of one deployment with this many pods.
-    pub(super) fn workload(&self, deployment: &Deployment, image: &str, pods: u32) -> Vec<Object> {
-        let mut objects = vec![self.deployment(deployment, image, pods)];
+    pub(super) fn workload(&self, deployment: &Opened, image: &str, pods: u32) -> Vec<Object> {
+        // Before the pods that begin with it.
+        let mut objects: Vec<Object> = variables::secret(deployment).into_iter().collect();
+        objects.push(self.deployment(deployment, image, pods));
         objects.push(disruption_budget(deployment));
         objects.extend(autoscaler(deployment));
         objects
@@ -55,7 +59,7 @@ impl Shape {
 
     /// Everything of an endpoint: the deployments that share it, each with its pods, then what
     /// leads requests to them. The members stand with the shares that they should have.
-    pub(super) fn endpoint(&self, members: &[Deployment]) -> Vec<Object> {
+    pub(super) fn endpoint(&self, members: &[Opened]) -> Vec<Object> {
         let wanted: Vec<_> = members.iter().map(|m| (m.replicas, m.traffic)).collect();
         let pods = shares::pods(&wanted);
         let mut objects = Vec::new();
@@ -68,7 +72,8 @@ impl Shape {
     }
 }
 
-/// The kinds of a deployment's own objects, and those of its endpoint's, as they are removed.
+/// The kinds of a deployment's own objects, but for the Secret that not all have, and those of its
+/// endpoint's, as they are removed.
 pub(super) const WORKLOAD: [Kind; 3] = [
     Kind::HorizontalPodAutoscaler,
     Kind::PodDisruptionBudget,
@@ -105,30 +110,28 @@ fn object_map(value: Value) -> Map<String, Value> {
     }
 }
 
-/// An object of a kind, with what every object has.
+/// An object of a kind: what every object has, and its content.
 fn object(
     kind: Kind,
     namespace: &str,
     name: String,
     labels: Map<String, Value>,
     annotations: Map<String, Value>,
-    spec: Value,
+    content: Value,
 ) -> Object {
     let mut metadata = json!({ "name": name, "namespace": namespace, "labels": labels });
     if !annotations.is_empty() {
         metadata["annotations"] = Value::Object(annotations);
     }
-    let body = json!({
-        "apiVersion": kind.api_version(),
-        "kind": kind.as_str(),
-        "metadata": metadata,
-        "spec": spec,
-    });
+    let mut body = object_map(content);
+    body.insert("apiVersion".to_owned(), json!(kind.api_version()));
+    body.insert("kind".to_owned(), json!(kind.as_str()));
+    body.insert("metadata".to_owned(), metadata);
     Object {
         kind,
         namespace: namespace.to_owned(),
         name,
-        body,
+        body: Value::Object(body),
     }
 }
 

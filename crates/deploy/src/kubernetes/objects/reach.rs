@@ -6,11 +6,12 @@ use serde_json::{Map, Value, json};
 use super::{DEPLOYMENT, ENDPOINT, Shape, endpoint_labels, endpoint_name, object};
 use crate::cluster::ServiceType;
 use crate::deployment::Deployment;
+use crate::environment::Opened;
 use crate::kubernetes::object::{Kind, Object};
 
 impl Shape {
     /// The objects before the members of an endpoint.
-    pub(super) fn reach(&self, members: &[Deployment]) -> Vec<Object> {
+    pub(super) fn reach(&self, members: &[Opened]) -> Vec<Object> {
         let Some(first) = members.first() else {
             return Vec::new();
         };
@@ -22,7 +23,7 @@ impl Shape {
 
     /// The Service. With one member it selects that one's pods alone, so that pods on their way
     /// get no requests; several share by the numbers of their pods.
-    fn service(&self, first: &Deployment, members: &[Deployment]) -> Object {
+    fn service(&self, first: &Deployment, members: &[Opened]) -> Object {
         let selector = match members {
             [only] => json!({ DEPLOYMENT: only.id }),
             _ => json!({ ENDPOINT: endpoint_name(&first.order.model_name) }),
@@ -134,6 +135,6 @@ fn shared(kind: Kind, first: &Deployment, annotations: Map<String, Value>, spec:
         name,
         endpoint_labels(first),
         annotations,
-        spec,
+        json!({ "spec": spec }),
     )
 }

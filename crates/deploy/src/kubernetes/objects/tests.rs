@@ -10,12 +10,16 @@ use super::Shape;
 use crate::cluster::ServiceType;
 use crate::config::Config;
 use crate::deployment::{Autoscale, Deployment, Order, Target};
-use crate::environment::Environment;
+use crate::environment::{Environment, Opened};
 use crate::kubernetes::pull_secret;
 use crate::pull::{LoginFound, PullLogin};
 
-fn deployment(id: &str, version: i64, traffic: u32) -> Deployment {
-    let order = Order {
+fn deployment(id: &str, version: i64, traffic: u32) -> Opened {
+    of_order(id, version, traffic, |_| ())
+}
+
+fn of_order(id: &str, version: i64, traffic: u32, change: impl Fn(&mut Order)) -> Opened {
+    let mut order = Order {
         namespace: "asgard".to_owned(),
         model_name: "churn_predictor".to_owned(),
         target: Target::Kubernetes,
@@ -30,16 +34,18 @@ fn deployment(id: &str, version: i64, traffic: u32) -> Deployment {
         environment: Environment::default(),
         autoscale: None,
     };
-    Deployment {
+    change(&mut order);
+    let deployment = Deployment {
         id: id.to_owned(),
         traffic,
         run_id: Some("0123456789abcdef0123456789abcdef".to_owned()),
         image: Some(format!("registry.example.com/churn@sha256:{version:064x}")),
         ..Deployment::asked_for(order, 0)
-    }
+    };
+    deployment.into()
 }
 
-fn bodies(config: &Config, members: &[Deployment]) -> Vec<Value> {
+fn bodies(config: &Config, members: &[Opened]) -> Vec<Value> {
     let objects = Shape::new(config, None).endpoint(members);
     objects.into_iter().map(|object| object.body).collect()
 }
@@ -64,24 +70,28 @@ fn everything_that_can_be_set_behind_an_ingress() {
     cluster.service_account = Some("models".to_owned());
     cluster.egress = true;
     cluster.inference_key = Some("0123456789abcdef".repeat(4).into());
-    let mut member = deployment("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 100);
-    member.order.memory_bytes = Some(2 << 30);
-    member.order.cpus = Some(1.5);
-    member.order.environment = Environment::Plain(BTreeMap::from([
-        ("LOG".to_owned(), "debug".to_owned()),
-        ("PRICE".to_owned(), "$(HOME) $5".to_owned()),
-    ]));
-    member.order.autoscale = Some(Autoscale {
-        min_replicas: 2,
-        max_replicas: 6,
-        cpu_percent: 70,
+    let member = of_order("01j9z3k0v8c4m5n6p7q8r9s0t1", 3, 100, |order| {
+        order.memory_bytes = Some(2 << 30);
+        order.cpus = Some(1.5);
+        order.environment = Environment::Plain(BTreeMap::from([
+            ("LOG".to_owned(), "debug".to_owned()),
+            ("PRICE".to_owned(), "$(HOME) $5".to_owned()),
+        ]));
+        order.autoscale = Some(Autoscale {
+            min_replicas: 2,
+            max_replicas: 6,
+            cpu_percent: 70,
+        });
     });
     let objects = bodies(&config, &[member]);
+    assert_eq!(objects[0]["kind"], "Secret", "before the pods that take it");
+    let deployment = &objects[1];
     assert_eq!(
-        objects[0]["spec"]["replicas"],
+        deployment["spec"]["replicas"],
         Value::Null,
         "the autoscaler owns it"
     );
+    assert!(!deployment.to_string().contains("debug"));
     insta::assert_json_snapshot!("ingress", objects);
 }
 

@@ -1,16 +1,17 @@
 //! What runs one deployment: a Deployment, its disruption budget, and its autoscaler if it has one.
 
 use serde_json::{Map, Value, json};
-use serving::{ModelKey, Variables};
+use serving::ModelKey;
 
-use super::{DEPLOYMENT, Shape, deployment_labels, object, object_map, workload_name};
+use super::{DEPLOYMENT, Shape, deployment_labels, object, object_map, variables, workload_name};
 use crate::deployment::Deployment;
+use crate::environment::Opened;
 use crate::kubernetes::object::{Kind, Object};
 use crate::kubernetes::pull_secret;
 
 impl Shape {
     /// The Deployment. Where an autoscaler owns the number of pods, it names none.
-    pub(super) fn deployment(&self, deployment: &Deployment, image: &str, pods: u32) -> Object {
+    pub(super) fn deployment(&self, deployment: &Opened, image: &str, pods: u32) -> Object {
         let mut spec = json!({
             "progressDeadlineSeconds": self.start_timeout_s,
             "revisionHistoryLimit": 1,
@@ -32,10 +33,11 @@ impl Shape {
             "asgard/model-version": deployment.model_version.unwrap_or_default().to_string(),
             "asgard/run": deployment.run_id.clone().unwrap_or_default(),
         }));
-        own(Kind::Deployment, deployment, annotations, spec)
+        let content = json!({ "spec": spec });
+        own(Kind::Deployment, deployment, annotations, content)
     }
 
-    fn pod(&self, deployment: &Deployment, image: &str) -> Value {
+    fn pod(&self, deployment: &Opened, image: &str) -> Value {
         let mut pod = json!({
             "automountServiceAccountToken": false,
             "containers": [self.container(deployment, image)],
@@ -64,23 +66,21 @@ impl Shape {
         pod
     }
 
-    fn container(&self, deployment: &Deployment, image: &str) -> Value {
+    fn container(&self, deployment: &Opened, image: &str) -> Value {
         let health = json!({ "path": "/health", "port": "http" });
-        let mut variables = vec![
+        let mut env = vec![
             json!({ "name": "HOME", "value": "/tmp" }),
             json!({ "name": "ASGARD__SERVER__ALLOWED_HOSTS", "value": self.names(deployment).join(",") }),
         ];
-        let key = self.cluster.inference_key.as_ref();
-        let key = key.map(|key| ModelKey::of(key.expose()).to_environment());
-        let asked = Variables::from(deployment.order.environment.variables()).to_environment();
-        // A cluster puts other variables in for `$(NAME)`, and takes `$$` for one `$`.
-        let plain = |value: String| value.replace('$', "$$");
-        let asked = asked.into_iter().chain(key);
-        variables.extend(asked.map(|(name, value)| json!({ "name": name, "value": plain(value) })));
+        env.extend(variables::entries(deployment));
+        if let Some(key) = &self.cluster.inference_key {
+            let (name, value) = ModelKey::of(key.expose()).to_environment();
+            env.push(json!({ "name": name, "value": value }));
+        }
         json!({
             "name": "model",
             "image": image,
-            "env": variables,
+            "env": env,
             "ports": [{ "name": "http", "containerPort": self.cluster.container_port, "protocol": "TCP" }],
             "resources": self.resources(deployment),
             "securityContext": {
@@ -118,7 +118,8 @@ pub(super) fn disruption_budget(deployment: &Deployment) -> Object {
         "maxUnavailable": 1,
         "selector": { "matchLabels": { DEPLOYMENT: deployment.id } },
     });
-    own(Kind::PodDisruptionBudget, deployment, Map::new(), spec)
+    let content = json!({ "spec": spec });
+    own(Kind::PodDisruptionBudget, deployment, Map::new(), content)
 }
 
 pub(super) fn autoscaler(deployment: &Deployment) -> Option<Object> {
@@ -144,20 +145,21 @@ pub(super) fn autoscaler(deployment: &Deployment) -> Option<Object> {
         Kind::HorizontalPodAutoscaler,
         deployment,
         Map::new(),
-        spec,
+        json!({ "spec": spec }),
     ))
 }
 
-fn own(
+/// An object of one deployment.
+pub(super) fn own(
     kind: Kind,
     deployment: &Deployment,
     annotations: Map<String, Value>,
-    spec: Value,
+    content: Value,
 ) -> Object {
     let order = &deployment.order;
     let name = workload_name(&order.model_name, &deployment.id);
     let labels = deployment_labels(deployment);
-    object(kind, &order.namespace, name, labels, annotations, spec)
+    object(kind, &order.namespace, name, labels, annotations, content)
 }
 
 /// An amount of memory as the API server writes it back.
