@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+mod ahead;
 mod engines;
 mod failures;
 mod features_from;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use aws::AwsVariables;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
@@ -14,7 +15,7 @@ use serde_json::Value;
 use serving::{Config, ModelFolder, ModelServer, Serving, Variables};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use tracking::{Artifacts, Location, NewRun, Tracking};
+use tracking::{Artifacts, ArtifactsConfig, Location, NewRun, Tracking};
 use web::testing::{request, send};
 use web::{Door, Identity};
 
@@ -27,6 +28,8 @@ const REQUIREMENTS: [&str; 6] = [
     "skops<0.15",
     "xgboost",
 ];
+/// Where in a bucket the artifacts are.
+const IN_BUCKET: &str = "team/x";
 const TRAINING: &str = include_str!("models.py");
 
 /// Serving over a database, an artifact store and a Python environment of their own.
@@ -38,6 +41,8 @@ pub(crate) struct Stage {
     trained: PathBuf,
     stop: CancellationToken,
     parts: (Environments, Sandbox),
+    /// Where the models lie, when that is not in the data directory.
+    bucket: Option<bucket::Server>,
     _db: db::testing::TestDb,
     pub(crate) data_dir: TempDir,
 }
@@ -50,10 +55,34 @@ impl Drop for Stage {
 
 impl Stage {
     pub(crate) async fn new(config: Config) -> Self {
+        Self::on(&ArtifactsConfig::default(), None, config).await
+    }
+
+    /// A stage whose models lie in a bucket.
+    pub(crate) async fn in_bucket(config: Config) -> Self {
+        let bucket = bucket::Server::start().unwrap();
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", bucket::ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", bucket::SECRET_KEY),
+        ];
+        let keys = keys.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let artifacts = ArtifactsConfig {
+            url: Some(format!("s3://{}/{IN_BUCKET}", bucket::BUCKET)),
+            endpoint: Some(bucket.endpoint()),
+            aws: AwsVariables::from_variables(keys),
+            ..ArtifactsConfig::default()
+        };
+        Self::on(&artifacts, Some(bucket), config).await
+    }
+
+    async fn on(
+        artifacts: &ArtifactsConfig,
+        bucket: Option<bucket::Server>,
+        config: Config,
+    ) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let db = db::testing::sqlite(&[tracking::MIGRATIONS, registry::MIGRATIONS]).await;
-        let artifacts =
-            Artifacts::open(&tracking::ArtifactsConfig::default(), data_dir.path()).unwrap();
+        let artifacts = Artifacts::open(artifacts, data_dir.path()).unwrap();
         let tracking = Tracking::new(db.clone(), artifacts);
         tracking.ensure_default_experiment().await.unwrap();
         let registry = Registry::new(db.clone(), tracking);
@@ -77,6 +106,7 @@ impl Stage {
             trained,
             stop,
             parts,
+            bucket,
             _db: db,
             data_dir,
         }
@@ -94,6 +124,17 @@ impl Stage {
 
     /// As [`Self::register`], with or without the word which environment it was trained in.
     pub(crate) async fn register_folder(&self, name: &str, folder: &Path, tagged: bool) -> i64 {
+        self.register_changed(name, folder, tagged, |_| ()).await
+    }
+
+    /// As [`Self::register_folder`], with files that are changed before anybody hears of them.
+    pub(crate) async fn register_changed(
+        &self,
+        name: &str,
+        folder: &Path,
+        tagged: bool,
+        change: impl FnOnce(&Path),
+    ) -> i64 {
         let tracking = self.registry.tracking();
         self.registry
             .create_model_if_missing(name, None)
@@ -106,7 +147,12 @@ impl Stage {
         let run = tracking.create_run(run).await.unwrap();
         let location = Location::parse_uri(&run.artifact_uri).unwrap();
         let location = location.join("model").unwrap();
-        copy(folder, &tracking.artifacts().local_dir(&location).unwrap());
+        let place = match (&self.bucket, tracking.artifacts().local_dir(&location)) {
+            (Some(bucket), _) => bucket.folder().join(IN_BUCKET).join(location.key()),
+            (None, local) => local.unwrap(),
+        };
+        copy(folder, &place);
+        change(&place);
         let tag = (
             "asgard.environment".to_owned(),
             self.environment.key.clone(),
