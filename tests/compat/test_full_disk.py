@@ -113,6 +113,11 @@ def test_a_database_that_cannot_grow_says_so_and_goes_on_when_it_can(small):
     status, error = ask(small, "POST", "/mlops/training/upload", upload)
     assert (status, error["code"]) == (507, "insufficient_storage"), error
     assert "doctor" in error["help"]
+    script = "import mlflow\nmlflow.sklearn.log_model(model, 'model')\n# " + os.urandom(MIB).hex()
+    deployment = {"model_name": "m", "script_content": script, "script_encoding": "plain"}
+    status, error = ask(small, "POST", "/mlops/deploy?wait=false", deployment)
+    assert (status, error["code"]) == (507, "insufficient_storage"), error
+    assert ask(small, "GET", "/mlops/deployments") == (200, {"deployments": [], "next_page_token": None})
     assert ask(small, "GET", "/mlops/status")[0] == 200
 
     filler.unlink()

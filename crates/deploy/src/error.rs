@@ -97,6 +97,7 @@ impl Error {
             | Self::NotInCluster(_)
             | Self::Sealed { .. }
             | Self::NothingBefore(_) => Code::Conflict,
+            Self::Db(error) if error.is_full() => Code::InsufficientStorage,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Cluster(failure) => failure.fault.code(),
             Self::Jobs(error) => error.code(),
@@ -151,6 +152,7 @@ impl From<Error> for ApiError {
             Error::NothingBefore(_) => told.named("nothing_to_roll_back_to").help(
                 "name one in 'to': GET /mlops/deployments?model_name=NAME lists all that were deployed",
             ),
+            Error::Db(_) if code == Code::InsufficientStorage => Self::storage_full(&error),
             Error::Db(_) if code == Code::Unavailable => {
                 Self::new(code, "the database does not answer now")
                     .retry_after(2)

@@ -219,6 +219,15 @@ mod tests {
     }
 
     #[test]
+    fn no_text_holds_a_nul_character() {
+        for field in ["model_name", "model_version", "namespace"] {
+            let mut body = json!({"model_name": "m"});
+            body[field] = json!("a\0");
+            assert_eq!(fields(body), [field]);
+        }
+    }
+
+    #[test]
     fn a_scripts_job_gets_the_variables_too() {
         let script = "import mlflow\nmlflow.sklearn.log_model(m, 'model')";
         let body = json!({"model_name": "m", "script_content": script,

@@ -77,7 +77,8 @@ impl Deployments {
 
     /// Tries again what may pass, and fails what will not.
     async fn broken(&self, id: &str, error: Error) -> Result<(), Error> {
-        if matches!(error.code(), Code::Unavailable | Code::TooMany) {
+        let passes = [Code::Unavailable, Code::TooMany, Code::InsufficientStorage];
+        if passes.contains(&error.code()) {
             self.give_back(id).await?;
             return Err(error);
         }

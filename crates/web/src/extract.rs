@@ -145,6 +145,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        check_text(parts.uri.query().unwrap_or_default())?;
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
         query.map(|q| Self(q.0)).map_err(|error| {
             let msg = error.body_text();
@@ -165,10 +166,22 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        check_text(parts.uri.path())?;
         let path =
             <axum::extract::Path<T> as FromRequestParts<S>>::from_request_parts(parts, state).await;
         path.map(|p| Self(p.0))
             .map_err(|error| ApiError::new(Code::Invalid, error.body_text()))
+    }
+}
+
+/// Refuses a NUL character in a path or query: PostgreSQL's text holds none, so no name has one.
+fn check_text(encoded: &str) -> Result<(), ApiError> {
+    match encoded.contains("%00") {
+        true => Err(ApiError::new(
+            Code::Invalid,
+            "the address of the request holds a NUL character (%00)",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -217,6 +230,25 @@ mod tests {
             "{}",
             error.message()
         );
+    }
+
+    #[tokio::test]
+    async fn no_name_in_an_address_holds_a_nul_character() {
+        let parts = |uri: &str| {
+            axum::http::Request::get(uri)
+                .body(())
+                .unwrap()
+                .into_parts()
+                .0
+        };
+        for (uri, code) in [("/x?a=1%002", Some(Code::Invalid)), ("/x?a=%2500", None)] {
+            let mut parts = parts(uri);
+            let query = Query::<Vec<(String, String)>>::from_request_parts(&mut parts, &());
+            assert_eq!(query.await.err().map(|error| error.code()), code, "{uri}");
+        }
+        let path = Path::<String>::from_request_parts(&mut parts("/x%00"), &()).await;
+        let error = path.err().unwrap();
+        assert!(error.message().contains("NUL"), "{}", error.message());
     }
 
     #[test]

@@ -74,6 +74,10 @@ impl Reader {
     /// A field that may be absent or null.
     pub(super) fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let value = self.body.remove(name).filter(|v| !v.is_null())?;
+        if value.as_str().is_some_and(|text| text.contains('\0')) {
+            self.refuse(name, "holds a NUL character");
+            return None;
+        }
         serde_json::from_value(value)
             .map_err(|error| self.refuse(name, json_mistake(&error)))
             .ok()

@@ -211,6 +211,24 @@ async fn a_model_that_cannot_be_served_fails_with_its_cause() {
 }
 
 #[tokio::test]
+async fn a_nul_character_is_the_callers_mistake() {
+    for server in both().await {
+        for path in [
+            "/mlops/deployments/%00",
+            "/mlops/deployments?model_name=%00",
+        ] {
+            server.get(path).await.expect(400);
+        }
+        for body in [
+            json!({"model_name": "m\0"}),
+            json!({"model_name": "m", "model_version": "@a\0"}),
+        ] {
+            server.post("/mlops/deploy", body).await.expect(422);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_deployment_that_nobody_carried_out_can_be_removed() {
     for server in both().await {
         server.register("m", &[]).await;
