@@ -323,5 +323,6 @@ async fn a_transaction_begins_although_the_database_closed_the_connection() {
     let ends = query("SELECT pg_terminate_backend(CAST($1::BIGINT AS INT))").bind(pid);
     ends.fetch_one(&mut conn).await.unwrap();
     insert(&db, 1).await.unwrap();
-    assert_eq!(count(&db).await, 1);
+    // The closed connection may still be the pool's next.
+    assert_eq!(count(&other).await, 1);
 }
