@@ -41,6 +41,7 @@ class RestServer:
         self.vended, self.fault, self.tokens, self.asked = storage, None, set(), []
         # All tokens end with the first call of this method to a path that ends so.
         self.ends_at = None
+        self.renames = True
         self.lock = threading.Lock()
         # Stopped and started again by a test: a port that nobody takes in between.
         self.port = free_port()
@@ -79,6 +80,8 @@ class RestServer:
             if query.get("warehouse") != [WAREHOUSE]:
                 raise Refused(404, f"there is no warehouse {query.get('warehouse')}")
             return {"defaults": {}, "overrides": {"prefix": PREFIX}}
+        if path == ["v1", PREFIX, "tables", "rename"]:
+            return self.rename(**json.loads(body))
         if path[:3] != ["v1", PREFIX, "namespaces"]:
             raise Refused(404, "no such path")
         namespace = tuple(path[3].split("\x1f")) if len(path) > 3 else None
@@ -91,6 +94,11 @@ class RestServer:
         self.tokens.add(token)
         issued = "urn:ietf:params:oauth:token-type:access_token"
         return {"access_token": token, "token_type": "bearer", "expires_in": 3600, "issued_token_type": issued}
+
+    def rename(self, source, destination):
+        if not self.renames:
+            raise Refused(409, "nothing is renamed today")
+        self.catalog.rename_table(*[(*of["namespace"], of["name"]) for of in (source, destination)])
 
     def below_namespaces(self, method, namespace, rest, query, headers, body):
         catalog = self.catalog
@@ -116,7 +124,8 @@ class RestServer:
             return self.loaded(table, headers)
         identifier = (*namespace, rest[1])
         if method == "DELETE":
-            return catalog.drop_table(identifier)
+            purge = query.get("purgeRequested") == ["true"]
+            return catalog.purge_table(identifier) if purge else catalog.drop_table(identifier)
         table = catalog.load_table(identifier)
         if method == "POST":
             asked = CommitTableRequest.model_validate(body)

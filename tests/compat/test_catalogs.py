@@ -2,6 +2,7 @@
 catalogs, Glue; tables in folders and in a bucket."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import requests
 pytest.importorskip("pyiceberg")
 
 import pyarrow as pa  # noqa: E402
+import pyarrow.flight  # noqa: E402
 from pyiceberg.catalog import load_catalog  # noqa: E402
 from pyiceberg.catalog.sql import SqlCatalog  # noqa: E402
 from pyiceberg.exceptions import NoSuchTableError  # noqa: E402
@@ -145,12 +147,12 @@ def asked(server, features, ids):
     return answer.json()["data"]
 
 
-def define(server, name, table, *features):
+def define(server, name, table, *features, schema="gold"):
     view = {
         "name": name,
         "entities": ["id"],
         "features": [{"name": feature, "dtype": dtype} for feature, dtype in features],
-        "source": {"catalog": "lake", "schema": "gold", "table_name": table},
+        "source": {"catalog": "lake", "schema": schema, "table_name": table},
     }
     answer = requests.post(server.url + "/feast/features", json=view, timeout=60)
     # 200 where a try before this one has defined it.
@@ -214,3 +216,51 @@ def test_a_token_that_ends_while_rows_are_written_is_exchanged_anew(rest, tmp_pa
     finally:
         rest.ends_at = None
         server.stop()
+
+
+def save_scores(server, into):
+    """Saves what a view knows of one row as a table, as the Feast SDK does."""
+    command = {
+        "command_id": "1",
+        "api": "persist",
+        "retrieve_func": "get_historical_features",
+        "feature_view_names": ["scores"],
+        "name_aliases": [None],
+        "feature_refs": ["scores:score"],
+        "project": "default",
+        "data_source_name": f"iceberg://lake/n/{into}",
+        "allow_overwrite": False,
+    }
+    descriptor = pa.flight.FlightDescriptor.for_command(json.dumps(command).encode())
+    with pa.flight.connect(server.url.replace("http://", "grpc://")) as client:
+        row = rows(us=[0], id=[1])
+        writer, _ = client.do_put(descriptor, row.schema)
+        writer.write_table(row)
+        writer.close()
+
+
+def test_a_data_set_that_does_not_get_its_name_is_purged_from_a_rest_catalog(bucket, tmp_path):
+    # Short names: the bucket keeps each key as the name of one file, in which a table's is long.
+    rest = RestServer(tmp_path, "s3://artifacts", **as_pyiceberg(bucket))
+    catalog = load_catalog("rest", **rest.as_pyiceberg())
+    catalog.create_namespace("n")
+    server = Server(tmp_path / "data", rest.settings())
+    server.start()
+    try:
+        csv = "id,event_timestamp,score\n1,2025-11-01T00:00:00,0.5\n"
+        url = f"{server.url}/feast/tables/n/t?catalog=lake"
+        answer = requests.post(url, data=csv, headers={"content-type": "text/csv"}, timeout=60)
+        assert answer.status_code == 201, answer.text
+        define(server, "scores", "t", ("score", "float64"), schema="n")
+        save_scores(server, "s")
+        assert catalog.load_table("n.s").scan().to_arrow()["score"].to_pylist() == [0.5]
+        files = sorted(bucket.root.rglob("*.parquet"))
+        rest.renames = False
+        with pytest.raises(pa.ArrowException, match="table lake.n.o cannot be made"):
+            save_scores(server, "o")
+        assert any(method == "DELETE" and "/o__asgard_making_" in path for method, path in rest.asked)
+        assert sorted(name for _, name in rest.catalog.list_tables("n")) == ["s", "t"]
+        assert sorted(bucket.root.rglob("*.parquet")) == files
+    finally:
+        server.stop()
+        rest.stop()
