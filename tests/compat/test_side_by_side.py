@@ -7,6 +7,7 @@ and code, as asgard words its errors itself. DIFFERENT names the few calls whose
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -22,9 +23,11 @@ from conftest import Server, free_port  # noqa: E402
 from training import LONGEST_S  # noqa: E402
 
 VERSION = tuple(int(part) for part in mlflow.__version__.split(".")[:2])
+# The version that DIFFERENT was written for; newer ones may have mended what it tells of.
+COMPARED = (3, 17)
 pytestmark = [
     pytest.mark.mlflow,
-    pytest.mark.skipif(VERSION < (3, 17), reason="compared with MLflow 3.17 and newer: older ones answer less"),
+    pytest.mark.skipif(VERSION < COMPARED, reason="compared with MLflow 3.17 and newer: older ones answer less"),
 ]
 
 DIFFERENT = {
@@ -38,6 +41,7 @@ DIFFERENT = {
     "logged models: status = 'READY'": "MLflow compares the text with the number that it keeps",
     "logged models: status != 'READY'": "the same",
     "traces: span.attributes.q = '1'": "MLflow compares with all of the span's JSON",
+    "traces: feedback.word LIKE 'great%'": "MLflow's patterns see the quotes that JSON has around a text",
     "traces: name IN ('outer', 'x')": "refused there",
     "raw: experiment_ids is a text": "refused there; R and others send one as a text",
 }
@@ -343,7 +347,7 @@ def traces(session, experiment):
         "tags.w IS NOT NULL", "span.name = 'inner'", "span.type IN ('LLM')", "span.attributes.q = '1'",
         "span.attributes.q LIKE '%1%'", "trace.text LIKE '%outer%'", "feedback.good = 'true'",
         "feedback.good = 'True'", "feedback.score > 0.5", "feedback.score < 0.5", "feedback.score = '0.7'",
-        "feedback.score = 0.7", "feedback.word LIKE '%great%'", "feedback.word = 'great thing'",
+        "feedback.score = 0.7", "feedback.word LIKE '%great%'", "feedback.word LIKE 'great%'", "feedback.word = 'great thing'",
         "feedback.word != 'great thing'", "feedback.good IS NOT NULL", "feedback.good IS NULL",
         "feedback.x > 'a'", "expectation.answer IS NOT NULL", "issue.id = 'x'", "bad = 'x'", "run_id = 'x'",
         f"request_id = '{ids[0]}'", "client_request_id = 'x'", "prompt = 'a'", "name IN ('outer', 'x')",
@@ -410,17 +414,22 @@ def mlflow_server(tmp_path):
     with open(tmp_path / "mlflow.log", "w") as log:
         process = subprocess.Popen([*command, *places], stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_up(url, process, tmp_path / "mlflow.log")
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(LONGEST_S)
+
+
+def wait_until_up(url, process, log):
     end = time.monotonic() + LONGEST_S
     while True:
         try:
-            requests.get(url + "/health", timeout=5).raise_for_status()
-            break
+            return requests.get(url + "/health", timeout=5).raise_for_status()
         except requests.RequestException:
-            assert process.poll() is None and time.monotonic() < end, (tmp_path / "mlflow.log").read_text()
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.2)
-    yield url
-    os.killpg(process.pid, 15)
-    process.wait(LONGEST_S)
 
 
 @pytest.fixture
@@ -444,4 +453,5 @@ def test_both_servers_answer_the_same(mlflow_server, new_server, monkeypatch):
     shown = "\n".join(f"{name}\n  MLflow: {a}\n  asgard: {b}" for name, (a, b) in different.items() if name not in DIFFERENT)
     assert not shown, re.sub(r"x{100,}", "xx…", shown)
     print(f"{len(theirs)} calls, {len(different)} with another answer: {sorted(different)}")
-    assert set(different) == set(DIFFERENT), "DIFFERENT names a call whose answers are the same by now"
+    if VERSION == COMPARED:
+        assert set(different) == set(DIFFERENT), "DIFFERENT names a call whose answers are the same"

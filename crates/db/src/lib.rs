@@ -34,7 +34,7 @@ pub use foreign::Foreign;
 pub use listen::Listener;
 pub use lock::DirLock;
 pub use migrate::{Migration, Migrations, Step};
-pub use pattern::check_pattern;
+pub use pattern::{check_pattern, postgres_pattern};
 pub use query::{Query, Value, query};
 pub use row::{Cell, Column, Place, Row};
 pub use seal::{Seal, SealError};

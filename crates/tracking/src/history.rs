@@ -146,8 +146,11 @@ impl Tracking {
             let Some(run) = found.iter().find(|run| run.run_id == *run_id) else {
                 continue;
             };
-            let all = counts.get(&run.row).copied().unwrap_or_default();
-            let places = Ids::of(sample(all, max_points));
+            let Some(all) = counts.get(&run.row) else {
+                histories.push((run_id.clone(), Vec::new()));
+                continue;
+            };
+            let places = Ids::of(sample(*all, max_points));
             let points = metrics::at_places(&mut conn, run.row, key, steps, &places).await?;
             histories.push((run_id.clone(), points));
         }
@@ -158,7 +161,7 @@ impl Tracking {
 /// Chooses places of `1..=all` evenly: the first of each of so many parts, and the last of all
 /// (`_sample_rows_with_window_functions` of MLflow's `sqlalchemy_store.py`).
 fn sample(all: i64, max_points: i64) -> Vec<i64> {
-    let parts = max_points.clamp(1, all.max(1));
+    let parts = max_points.min(all).max(1);
     let (size, larger) = (all / parts, all % parts);
     let mut places: Vec<i64> = (0..parts)
         .map(|part| part * size + part.min(larger) + 1)

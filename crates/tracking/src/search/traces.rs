@@ -292,7 +292,8 @@ pub(super) fn text(op: Op, value: Operand) -> Result<Text, Error> {
     })
 }
 
-/// SQLite knows patterns by the same library; PostgreSQL by its own, which takes nearly the same.
+/// SQLite knows patterns by the library that looks at them here; PostgreSQL has its own, which may
+/// refuse one still.
 fn check_pattern(pattern: &str) -> Result<(), Error> {
     match db::check_pattern(pattern) {
         Ok(()) => Ok(()),

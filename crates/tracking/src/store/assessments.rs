@@ -20,8 +20,28 @@ fn read(row: &Row) -> Assessment {
     }
 }
 
+/// The message as it is kept: PostgreSQL refuses to look into JSON with a NUL character, which imported
+/// ones may hold.
 fn text(assessment: &Assessment) -> String {
-    Value::from(assessment.message.clone()).to_string()
+    let text = Value::from(assessment.message.clone()).to_string();
+    match text.contains("\\u0000") {
+        true => without_nul(assessment.message.clone().into()).to_string(),
+        false => text,
+    }
+}
+
+fn without_nul(value: Value) -> Value {
+    let plain = |text: &str| text.replace('\0', "\u{fffd}");
+    match value {
+        Value::String(text) => plain(&text).into(),
+        Value::Array(items) => items.into_iter().map(without_nul).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter();
+            let members = members.map(|(key, value)| (plain(&key), without_nul(value)));
+            Value::Object(members.collect())
+        }
+        other => other,
+    }
 }
 
 pub(crate) async fn insert(conn: &mut Conn, assessment: &Assessment) -> Result<(), Error> {
@@ -90,4 +110,18 @@ pub(crate) async fn of_traces<'t>(
             .push(assessment);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nul_characters_are_replaced_and_nothing_else() {
+        let before = json!({"a\0": ["x\0y", 1, null], "b": {"c": "\\u0000"}});
+        let after = json!({"a\u{fffd}": ["x\u{fffd}y", 1, null], "b": {"c": "\\u0000"}});
+        assert_eq!(without_nul(before), after);
+    }
 }

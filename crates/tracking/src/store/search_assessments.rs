@@ -3,9 +3,7 @@
 use db::Backend;
 use serde_json::Value;
 
-use crate::filter::{Op, Operand};
 use crate::search::assessments::{Judged, Kind};
-use crate::search::runs::Text;
 use crate::store::statement::Statement;
 
 /// Where the session of a trace stands in its metadata, and in that of an assessment of the whole
@@ -29,7 +27,7 @@ pub(crate) fn push(
     );
     let (key, among) = (sql.bind(SESSION_KEY), sql.bind_ids(experiments));
     sql.push(&format!(
-        "{key} AND m.value IN (
+        "{key} AND (m.value IN (
              SELECT n.value FROM trace_assessments a
                  JOIN traces o ON o.trace_id = a.trace_id
                  JOIN trace_metadata n ON n.trace_id = a.trace_id AND n.key = {key}
@@ -46,7 +44,9 @@ pub(crate) fn push(
     sql.push(of_session);
     sql.push(" AND ");
     push_fit(sql, kind, name, is);
-    sql.push(")))");
+    // PostgreSQL, which knows nothing about what JSON holds, would join them one by one; what is
+    // asked whether it is true it looks up.
+    sql.push(")) IS TRUE))");
 }
 
 /// Adds that somebody has linked the trace `t` to this issue.
@@ -66,38 +66,38 @@ fn push_fit(sql: &mut Statement, kind: Kind, name: &str, is: &Judged) {
     sql.push(&format!(
         "{valid} = 'true' AND {holds} IS NOT NULL AND {called} = {name}"
     ));
-    let plain = member(sql, &[kind.as_str(), "value"]);
     match is {
         Judged::Present | Judged::Absent => {}
         Judged::Number { op, value } => {
+            let written = member(sql, &[kind.as_str(), "value"]);
             sql.push(" AND ");
-            sql.push_number(&number(&plain), *op, *value);
+            sql.push_number(&number(&written), *op, *value);
         }
         Judged::Text(is) => {
+            let plain = text(sql, &[kind.as_str(), "value"]);
             // What JSON has no plain value for, clients send as a text of JSON.
-            let packed = member(sql, &[kind.as_str(), "serialized_value", "value"]);
-            push_text(sql, &format!("COALESCE({plain}, {packed})"), is);
+            let packed = text(sql, &[kind.as_str(), "serialized_value", "value"]);
+            sql.push(" AND ");
+            sql.push_text(
+                &format!("COALESCE({plain}, {packed})"),
+                is.operator,
+                &is.value,
+            );
         }
     }
 }
 
-/// A text equals what is written in quotes, anything else what is written without; patterns look
-/// at what stands between the quotes.
-fn push_text(sql: &mut Statement, value: &str, is: &Text) {
-    match (is.operator, &is.value) {
-        (op @ (Op::Eq | Op::Ne), Operand::Text(text)) => {
-            let not = if op == Op::Ne { "NOT " } else { "" };
-            let (bare, quoted) = (sql.bind(text), sql.bind(json(text)));
-            sql.push(&format!(" AND {not}({value} IN ({bare}, {quoted}))"));
+/// A part of the message: a text as it is, everything else as it is written in JSON.
+fn text(sql: &Statement, path: &[&str]) -> String {
+    match sql.backend() {
+        Backend::Sqlite => {
+            let path = path.join(".");
+            format!(
+                "CASE json_type(a.message, '$.{path}') WHEN 'text' THEN a.message ->> '$.{path}'
+                     ELSE a.message -> '$.{path}' END"
+            )
         }
-        (op, operand) => {
-            sql.push(" AND ");
-            let between = match sql.backend() {
-                Backend::Sqlite => format!("TRIM({value}, '\"')"),
-                Backend::Postgres => format!("TRIM(BOTH '\"' FROM {value})"),
-            };
-            sql.push_text(&between, op, operand);
-        }
+        Backend::Postgres => format!("CAST(a.message AS JSON) #>> '{{{}}}'", path.join(",")),
     }
 }
 

@@ -67,14 +67,13 @@ impl Statement {
                 let place = self.bind(pattern);
                 format!("LOWER({column}) LIKE LOWER({place}){}", self.no_escape())
             }
-            (Op::Rlike, Operand::Text(pattern)) => {
-                let place = self.bind(pattern);
-                let matches = match self.backend {
-                    Backend::Sqlite => "REGEXP",
-                    Backend::Postgres => "~",
-                };
-                format!("{column} {matches} {place}")
-            }
+            (Op::Rlike, Operand::Text(pattern)) => match self.backend {
+                Backend::Sqlite => format!("{column} REGEXP {}", self.bind(pattern)),
+                Backend::Postgres => {
+                    let place = self.bind(db::postgres_pattern(pattern));
+                    format!("{column} ~ {place}")
+                }
+            },
             (_, Operand::List(list)) => {
                 let texts = Texts::of(list.iter().map(String::as_str));
                 self.values.push(texts.text().into());

@@ -125,6 +125,7 @@ async fn traces_are_found_by_their_assessments() {
             ("feedback.right LIKE 'Yes%'", &[2]),
             ("feedback.right ILIKE 'yes%'", &[2]),
             ("feedback.right RLIKE '^Y.s, '", &[2]),
+            ("feedback.right LIKE '% \"so\" %'", &[2]),
             ("feedback.right IS NOT NULL", &[1, 2, 3]),
             ("feedback.right IS NULL", &[4, 5]),
             ("feedback.right IS NOT NULL AND feedback.score > 5", &[2]),
@@ -159,11 +160,21 @@ async fn traces_are_found_by_their_assessments() {
 #[tokio::test]
 async fn texts_of_traces_match_patterns() {
     for server in both().await {
-        make(&server, 1, "0", "chat of Ada", json!({"user": "ada"})).await;
+        make(
+            &server,
+            1,
+            "0",
+            "chat of Ada",
+            json!({"user": "ada", "lines": "first\nsecond"}),
+        )
+        .await;
         make(&server, 2, "0", "search", json!({"user": "bob"})).await;
         for (filter, traces) in [
             ("trace.name RLIKE '^chat'", &[1][..]),
             ("trace.name RLIKE 'a'", &[2, 1]),
+            ("trace.name RLIKE '\\bof\\b'", &[1]),
+            ("trace.name RLIKE '(?i)ADA'", &[1]),
+            ("metadata.lines RLIKE 'first.second'", &[]),
             ("tags.`mlflow.traceName` RLIKE '^(chat|search)'", &[2, 1]),
             ("metadata.user RLIKE 'a$'", &[1]),
             ("metadata.none RLIKE '.'", &[]),
