@@ -4,14 +4,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow_array::{Array as _, RecordBatch};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::error::Error;
 
-/// How many mebibytes all answers together may take. One that needs more than that is alone.
-const ROOM_MIB: usize = 1024;
+/// How many mebibytes all large answers together may take, and all others: those do not wait behind
+/// one that needs much. A large one that needs more than there is has no other large one beside it.
+const LARGE_ROOM_MIB: usize = 768;
+const ROOM_MIB: usize = 256;
 const MIB: usize = 1024 * 1024;
+
+/// From how many bytes on an answer is a large one.
+const LARGE_BYTES: usize = 32 * MIB;
+
+/// What is smaller never waits.
+const SMALL_BYTES: usize = 8 * MIB;
+
+/// Rows in a batch of an answer.
+const SENT_ROWS: usize = 65_536;
 
 /// How long a read waits for those before it.
 const WAITING_TIME: Duration = Duration::from_secs(60);
@@ -19,8 +32,9 @@ const WAITING_TIME: Duration = Duration::from_secs(60);
 /// The answers to all clients; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Answers {
-    /// In mebibytes.
+    /// Both in mebibytes.
     room: Arc<Semaphore>,
+    large_room: Arc<Semaphore>,
     waiting_time: Duration,
 }
 
@@ -35,6 +49,7 @@ impl Default for Answers {
     fn default() -> Self {
         Self {
             room: Arc::new(Semaphore::new(ROOM_MIB)),
+            large_room: Arc::new(Semaphore::new(LARGE_ROOM_MIB)),
             waiting_time: WAITING_TIME,
         }
     }
@@ -46,7 +61,15 @@ impl Answers {
     /// # Errors
     /// When others keep their memory for too long.
     pub(crate) async fn hold(&self, bytes: usize) -> Result<Arc<Held>, Error> {
-        let room = self.room.clone().acquire_many_owned(mebibytes(bytes));
+        let room = match bytes {
+            LARGE_BYTES.. => &self.large_room,
+            _ => &self.room,
+        };
+        if bytes < SMALL_BYTES {
+            let none = room.clone().try_acquire_many_owned(0);
+            return Ok(Held::new(room, none.expect("so many are always there")));
+        }
+        let permit = room.clone().acquire_many_owned(mebibytes(bytes));
         let later = |_| {
             Error::Later {
             what: "the features that others are fetching hold all the memory that there is for them (1 GiB)"
@@ -54,15 +77,34 @@ impl Answers {
             help: "try again in some minutes, or ask for fewer rows",
         }
         };
-        let permit = timeout(self.waiting_time, room).await.map_err(later)?;
-        Ok(Arc::new(Held {
-            room: self.room.clone(),
-            permit: Mutex::new(permit.expect("it is never closed")),
-        }))
+        let permit = timeout(self.waiting_time, permit).await.map_err(later)?;
+        Ok(Held::new(room, permit.expect("it is never closed")))
     }
 }
 
+/// Rows that are there, in batches that are sent one after the other: what is held for them is held
+/// until they are gone.
+pub(crate) fn batches(
+    rows: RecordBatch,
+    held: Option<Arc<Held>>,
+) -> BoxStream<'static, Result<RecordBatch, Error>> {
+    let starts = (0..rows.num_rows()).step_by(SENT_ROWS);
+    let batch = move |start| {
+        // A closure has only what it names.
+        let _held = &held;
+        Ok(rows.slice(start, SENT_ROWS.min(rows.num_rows() - start)))
+    };
+    stream::iter(starts.map(batch)).boxed()
+}
+
 impl Held {
+    fn new(room: &Arc<Semaphore>, permit: OwnedSemaphorePermit) -> Arc<Self> {
+        Arc::new(Self {
+            room: room.clone(),
+            permit: Mutex::new(permit),
+        })
+    }
+
     fn permit(&self) -> MutexGuard<'_, OwnedSemaphorePermit> {
         self.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +125,11 @@ impl Held {
 }
 
 fn mebibytes(bytes: usize) -> u32 {
-    bytes.div_ceil(MIB).clamp(1, ROOM_MIB) as u32
+    match bytes {
+        ..SMALL_BYTES => 0,
+        SMALL_BYTES..LARGE_BYTES => bytes.div_ceil(MIB) as u32,
+        _ => bytes.div_ceil(MIB).min(LARGE_ROOM_MIB) as u32,
+    }
 }
 
 /// What rows take, of buffers that several columns share each his own part.
@@ -106,40 +152,87 @@ mod tests {
         RecordBatch::try_from_iter([("a", column)]).unwrap()
     }
 
-    #[tokio::test]
-    async fn answers_wait_for_the_memory_of_others_and_are_refused_when_they_wait_too_long() {
-        let answers = Answers {
+    fn hasty() -> Answers {
+        Answers {
             waiting_time: Duration::from_millis(10),
             ..Answers::default()
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_wait_for_the_memory_of_others_and_are_refused_when_they_wait_too_long() {
+        let answers = hasty();
         let one = answers.hold(usize::MAX).await.unwrap();
-        let refused = answers.hold(1).await.err().unwrap();
+        let refused = answers.hold(LARGE_BYTES).await.err().unwrap();
         assert_eq!(refused.code(), web::Code::Unavailable);
         let patient = Answers {
             waiting_time: Duration::from_secs(60),
             ..answers.clone()
         };
-        let (other, ()) = tokio::join!(patient.hold(1), async { drop(one) });
+        let (other, ()) = tokio::join!(patient.hold(LARGE_BYTES), async { drop(one) });
         other.unwrap();
-        assert_eq!(answers.room.available_permits(), ROOM_MIB);
+        assert_eq!(answers.large_room.available_permits(), LARGE_ROOM_MIB);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_that_waits_holds_up_none_that_needs_less() {
+        let answers = hasty();
+        let large = answers.hold(usize::MAX).await.unwrap();
+        let patient = Answers {
+            waiting_time: Duration::from_secs(60),
+            ..answers.clone()
+        };
+        let (waited, ()) = tokio::join!(patient.hold(usize::MAX), async {
+            let some = answers.hold(LARGE_BYTES - 1).await.unwrap();
+            // Nor do small ones wait for those.
+            let rest = answers.hold(LARGE_BYTES - 1);
+            let mut others = vec![some, rest.await.unwrap()];
+            while let Ok(more) = answers.hold(SMALL_BYTES).await {
+                others.push(more);
+            }
+            answers.hold(SMALL_BYTES - 1).await.unwrap();
+            drop(large);
+        });
+        waited.unwrap();
     }
 
     #[tokio::test]
     async fn an_answer_holds_what_it_takes_in_the_end() {
         let answers = Answers::default();
+        let free = || answers.large_room.available_permits();
         let held = answers.hold(100 * MIB).await.unwrap();
-        held.fit(&rows(3 * MIB));
-        assert_eq!(answers.room.available_permits(), ROOM_MIB - 3);
-        held.fit(&rows(5 * MIB));
-        assert_eq!(answers.room.available_permits(), ROOM_MIB - 5);
-        // It is there already: it goes on with what is left.
-        let rest = answers.hold((ROOM_MIB - 6) * MIB).await.unwrap();
         held.fit(&rows(9 * MIB));
-        assert_eq!(answers.room.available_permits(), 0);
+        assert_eq!(free(), LARGE_ROOM_MIB - 9);
+        held.fit(&rows(12 * MIB));
+        assert_eq!(free(), LARGE_ROOM_MIB - 12);
+        // It is there already: it goes on with what is left.
+        let rest = answers.hold((LARGE_ROOM_MIB - 13) * MIB).await.unwrap();
+        held.fit(&rows(20 * MIB));
+        assert_eq!(free(), 0);
         drop((held, rest));
-        assert_eq!(answers.room.available_permits(), ROOM_MIB);
+        assert_eq!(free(), LARGE_ROOM_MIB);
+        // One that was thought to be small.
+        let held = answers.hold(0).await.unwrap();
+        held.fit(&rows(10 * MIB));
+        assert_eq!(answers.room.available_permits(), ROOM_MIB - 10);
         // Rows of a table that is kept anyhow are counted as the part that they are.
         let part = rows(8 * MIB).slice(0, MIB / 8);
         assert_eq!(bytes_of(&part), MIB);
+    }
+
+    #[tokio::test]
+    async fn rows_are_held_until_the_last_of_them_is_sent() {
+        let answers = Answers::default();
+        let held = answers.hold(SMALL_BYTES).await.unwrap();
+        let mut sent = batches(rows(8 * (SENT_ROWS + 1)), Some(held));
+        assert_eq!(answers.room.available_permits(), ROOM_MIB - 8);
+        let mut lengths = Vec::new();
+        while let Some(batch) = sent.next().await {
+            lengths.push(batch.unwrap().num_rows());
+            assert_eq!(answers.room.available_permits(), ROOM_MIB - 8);
+        }
+        assert_eq!(lengths, [SENT_ROWS, 1]);
+        drop(sent);
+        assert_eq!(answers.room.available_permits(), ROOM_MIB);
     }
 }

@@ -16,7 +16,6 @@ use serde::Deserialize;
 use web::{Identity, Timestamp};
 
 use crate::FeatureStore;
-use crate::answers::bytes_of;
 use crate::error::{Error, Kind};
 use crate::feature_view::{FeatureView, Source};
 use crate::historical::{EntityRows, FeatureRef, HistoricalRequest, ViewUse, Views};
@@ -129,9 +128,7 @@ impl FeatureStore {
                 Answer::whole(self.offline_columns(command).await?, None)
             }
             "pull_latest_from_table_or_query" | "pull_all_from_table_or_query" => {
-                let rows = self.offline_latest(command).await?;
-                let held = self.answers.hold(bytes_of(&rows)).await?;
-                Answer::whole(rows, Some(held))
+                self.offline_latest(command).await?
             }
             other => return Err(unsupported(other)),
         })
@@ -157,7 +154,7 @@ impl FeatureStore {
         Ok(Answer::whole(named_utc(found.rows)?, found.held))
     }
 
-    async fn offline_latest(&self, command: &Command) -> Result<RecordBatch, Error> {
+    async fn offline_latest(&self, command: &Command) -> Result<Answer, Error> {
         let table = self.table_of_source(command).await?;
         let (start_us, end_us) = command.times()?;
         let created = command.created_timestamp_column.clone();
@@ -173,7 +170,8 @@ impl FeatureStore {
             },
             all: command.api.starts_with("pull_all"),
         };
-        named_utc(self.latest(request).await?)
+        let (rows, held) = self.latest(request).await?;
+        Ok(Answer::whole(named_utc(rows)?, Some(held)))
     }
 
     /// The table of the command's data source: one of the registry, or a path that names a table.

@@ -28,3 +28,4 @@ pub use request::{FeatureRef, HistoricalRequest, ViewUse, Views};
 
 pub(crate) use columns::Columns;
 pub(crate) use scan::{Only, Scan, Times};
+pub(crate) use widths::{UNKNOWN_LIST_BYTES, of_row};

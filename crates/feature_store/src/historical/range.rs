@@ -9,8 +9,8 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, stream};
 
 use super::columns::Columns;
 use super::read::Historical;
@@ -18,6 +18,7 @@ use super::request::{HistoricalRequest, ViewUse, Views};
 use super::scan::{Only, Scan, Times};
 use super::spine;
 use crate::FeatureStore;
+use crate::answers;
 use crate::dtype::UTC;
 use crate::error::Error;
 use crate::table;
@@ -42,7 +43,7 @@ pub struct RangeRequest {
 /// The answer of such a read, whose rows come one batch after the other.
 pub struct HistoricalRange {
     pub batches: BoxStream<'static, Result<RecordBatch, Error>>,
-    /// What was read, without rows.
+    /// What was read, without rows; what is held for them is held for as long as this is kept too.
     pub about: Historical,
 }
 
@@ -95,13 +96,8 @@ impl FeatureStore {
         let mut about = self.historical(request).await?;
         let none = RecordBatch::new_empty(about.rows.schema());
         let rows = std::mem::replace(&mut about.rows, none);
-        let held = about.held.take();
-        let batch = async move {
-            let _held = held;
-            Ok(rows)
-        };
         Ok(HistoricalRange {
-            batches: stream::once(batch).boxed(),
+            batches: answers::batches(rows, about.held.clone()),
             about,
         })
     }

@@ -10,6 +10,7 @@ use arrow_array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use iceberg::table::Table;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::as_of::{AsOf, Rows};
@@ -50,15 +51,18 @@ impl FeatureStore {
     pub async fn historical(&self, request: HistoricalRequest) -> Result<Historical, Error> {
         let started = Instant::now();
         let names = output_names(&request)?;
-        let held = self.answers.hold(request.bytes()?).await?;
+        let opened = self.open(&request).await?;
+        let widths = opened.iter().map(Opened::width_at_least);
+        let width = widths.fold(0, usize::saturating_add);
+        let held = self.answers.hold(request.bytes(width)).await?;
         let mut columns = request.entities.batch.columns().to_vec();
         let mut snapshots = Vec::new();
         let mut views = Vec::new();
         let mut sources = Vec::new();
         let shared = Shared::default();
-        let reads = request.views.views.iter();
+        let reads = request.views.views.iter().zip(opened);
         let reads: Vec<_> = reads
-            .map(|used| self.read_view(used, &request, &shared))
+            .map(|(used, opened)| read_view(used, opened, &request, &shared))
             .collect();
         let reads = stream::iter(reads).buffered(VIEWS_AT_ONCE);
         let found: Vec<_> = reads.try_collect().await?;
@@ -93,64 +97,106 @@ impl FeatureStore {
         })
     }
 
-    async fn read_view(
-        &self,
-        used: &ViewUse,
-        request: &HistoricalRequest,
-        shared: &Shared,
-    ) -> Result<(Vec<ArrayRef>, Option<i64>), Error> {
+    /// Finds the tables of the views.
+    async fn open(&self, request: &HistoricalRequest) -> Result<Vec<Opened>, Error> {
+        let views = request.views.views.iter();
+        let opened: Vec<_> = views.map(|used| self.open_view(used)).collect();
+        let opened = stream::iter(opened).buffered(OPENED_AT_ONCE);
+        opened.try_collect().await
+    }
+
+    async fn open_view(&self, used: &ViewUse) -> Result<Opened, Error> {
         let name = used.view.table()?;
         let table = self.catalogs.table(name).await?;
         let columns = Columns::find(used, name, &table::columns(&table))?;
-        let moments = &request.entities.moments;
-        let keyed = shared.keyed(entity_keys(used, request)?, &columns.key_types, moments)?;
-        let ttl_us = used.view.ttl_us;
-        let times = keyed.slots.range(ttl_us).map(|(first, last)| Times {
-            column: &columns.timestamp,
-            first,
-            last,
-        });
-        let only = Only {
-            snapshot: used.snapshot,
-            files: None,
-        };
-        let scan = Scan::plan(name, &table, &columns.all(), times.as_ref(), only).await?;
-        let snapshot = scan.snapshot_id;
-        let width = widths::of_row(name, &table, snapshot, &columns).await?;
-        let created = columns.created.is_some();
-        let bytes = AsOf::bytes(&keyed.slots, moments.us.len(), width, created);
-        let _room = shared.room(bytes).await;
-        let schema = columns.schema.clone();
-        let workers = cores::processors();
-        let found = Arc::new(AsOf::new(keyed.slots, ttl_us, schema, workers));
-        if times.is_some() {
-            let (found, keys) = (found.clone(), keyed.keys);
-            let each =
-                move |(): &mut (), batch, piece| push(&found, &batch, &keys, &columns, piece);
-            let scan = scan.with_readers(shared.readers.clone(), shared.freed.clone());
-            scan.in_parallel(|| (), each).await?;
-        }
-        let found = Arc::into_inner(found).expect("the workers that shared it have ended");
-        let found = found.finish(moments).await?;
-        let found = found
-            .into_iter()
-            .zip(&used.features)
-            .map(|(column, feature)| {
-                let Some(target) = used.view.feature(feature)?.dtype.arrow_type() else {
-                    return Ok(column);
-                };
-                let options = CastOptions {
-                    safe: false,
-                    ..CastOptions::default()
-                };
-                cast_with_options(&column, &target, &options).map_err(Error::value(format!(
-                    "feature {}:{feature} holds a value that its declared type cannot",
-                    used.alias
-                )))
-            });
-        Ok((found.collect::<Result<_, _>>()?, snapshot))
+        let snapshot = used.snapshot.or(table.metadata().current_snapshot_id());
+        let (schema, features) = (&columns.schema, &columns.features);
+        let width = widths::of_row(name, &table, snapshot, schema, features).await?;
+        Ok(Opened {
+            table,
+            columns,
+            width,
+        })
     }
 }
+
+async fn read_view(
+    used: &ViewUse,
+    opened: Opened,
+    request: &HistoricalRequest,
+    shared: &Shared,
+) -> Result<(Vec<ArrayRef>, Option<i64>), Error> {
+    let name = used.view.table()?;
+    let Opened {
+        table,
+        columns,
+        width,
+    } = opened;
+    let moments = &request.entities.moments;
+    let keyed = shared.keyed(entity_keys(used, request)?, &columns.key_types, moments)?;
+    let ttl_us = used.view.ttl_us;
+    let times = keyed.slots.range(ttl_us).map(|(first, last)| Times {
+        column: &columns.timestamp,
+        first,
+        last,
+    });
+    let only = Only {
+        snapshot: used.snapshot,
+        files: None,
+    };
+    let scan = Scan::plan(name, &table, &columns.all(), times.as_ref(), only).await?;
+    let snapshot = scan.snapshot_id;
+    let created = columns.created.is_some();
+    let bytes = AsOf::bytes(&keyed.slots, moments.us.len(), width, created);
+    let _room = shared.room(bytes).await;
+    let schema = columns.schema.clone();
+    let workers = cores::processors();
+    let found = Arc::new(AsOf::new(keyed.slots, ttl_us, schema, workers));
+    if times.is_some() {
+        let (found, keys) = (found.clone(), keyed.keys);
+        let each = move |(): &mut (), batch, piece| push(&found, &batch, &keys, &columns, piece);
+        let scan = scan.with_readers(shared.readers.clone(), shared.freed.clone());
+        scan.in_parallel(|| (), each).await?;
+    }
+    let found = Arc::into_inner(found).expect("the workers that shared it have ended");
+    let found = found.finish(moments).await?;
+    let found = found
+        .into_iter()
+        .zip(&used.features)
+        .map(|(column, feature)| {
+            let Some(target) = used.view.feature(feature)?.dtype.arrow_type() else {
+                return Ok(column);
+            };
+            let options = CastOptions {
+                safe: false,
+                ..CastOptions::default()
+            };
+            cast_with_options(&column, &target, &options).map_err(Error::value(format!(
+                "feature {}:{feature} holds a value that its declared type cannot",
+                used.alias
+            )))
+        });
+    Ok((found.collect::<Result<_, _>>()?, snapshot))
+}
+
+/// A view's table, before it is read.
+struct Opened {
+    table: Table,
+    columns: Columns,
+    /// How many bytes the features of a row take; none when that cannot be told.
+    width: Option<usize>,
+}
+
+impl Opened {
+    /// What the features of a row are taken to need, where it must be told.
+    fn width_at_least(&self) -> usize {
+        let unknown = || self.columns.features.len() * widths::UNKNOWN_LIST_BYTES;
+        self.width.unwrap_or_else(unknown)
+    }
+}
+
+/// How many views' tables are looked for at once.
+const OPENED_AT_ONCE: usize = 4;
 
 /// How many views are read at once: while what was found in one is put together, column by column,
 /// the processors that have none of them read the next.

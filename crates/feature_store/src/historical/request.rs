@@ -69,25 +69,13 @@ pub struct HistoricalRequest {
 }
 
 impl HistoricalRequest {
-    /// About how many bytes the answer takes.
-    ///
-    /// # Errors
-    /// When a view has not the features that are asked of it.
-    pub(super) fn bytes(&self) -> Result<usize, Error> {
-        let mut row = 0_usize;
-        for used in &self.views.views {
-            for feature in &used.features {
-                row += widths::of_dtype(used.view.feature(feature)?.dtype);
-            }
-        }
-        for used in &self.views.on_demand {
-            let features = used.features.iter();
-            row += features
-                .map(|(_, dtype)| widths::of_dtype(*dtype))
-                .sum::<usize>();
-        }
+    /// About how many bytes the answer takes, of whose views a row takes `views` in all.
+    pub(super) fn bytes(&self, views: usize) -> usize {
+        let computed = self.views.on_demand.iter().flat_map(|used| &used.features);
+        let computed = computed.map(|(_, dtype)| widths::of_dtype(*dtype));
+        let row = views.saturating_add(computed.sum());
         let features = row.saturating_mul(self.entities.len());
-        Ok(bytes_of(&self.entities.batch).saturating_add(features))
+        bytes_of(&self.entities.batch).saturating_add(features)
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Scan {
     /// In the order of their names and places, which is the same for the same snapshot.
     pieces: Arc<Vec<FileScanTask>>,
     pub(crate) snapshot_id: Option<i64>,
+    /// How many rows the files have in all, those that are not wanted too.
+    pub(crate) rows: usize,
     name: TableRef,
     /// How many pieces are read at once: each keeps a core busy, and a row group in memory.
     readers: Arc<Semaphore>,
@@ -117,8 +119,9 @@ impl Scan {
             only.files
                 .is_none_or(|files| files.contains(&task.data_file_path))
         };
-        let tasks = tasks.into_iter().filter(wanted);
-        let mut pieces: Vec<FileScanTask> = tasks.flat_map(split).collect();
+        let tasks: Vec<FileScanTask> = tasks.into_iter().filter(wanted).collect();
+        let rows: u64 = tasks.iter().filter_map(|task| task.record_count).sum();
+        let mut pieces: Vec<FileScanTask> = tasks.into_iter().flat_map(split).collect();
         pieces.sort_by(|a, b| (&a.data_file_path, a.start).cmp(&(&b.data_file_path, b.start)));
         Ok(Self {
             // One file at a time, so that batches come in the file's order.
@@ -129,6 +132,7 @@ impl Scan {
                 .build(),
             pieces: Arc::new(pieces),
             snapshot_id,
+            rows: usize::try_from(rows).unwrap_or(usize::MAX),
             name: name.clone(),
             readers: readers(),
             freed: Arc::default(),

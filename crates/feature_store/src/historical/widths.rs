@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Schema};
 use iceberg::arrow::type_to_arrow_type;
 use iceberg::spec::{ManifestContentType, NestedField, Type};
 use iceberg::table::Table;
 
-use super::columns::Columns;
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::table::TableRef;
@@ -25,18 +24,23 @@ const LONGER: usize = 2;
 /// So many of a table's manifests, the newest ones, tell enough of the mean.
 const MANIFESTS: usize = 8;
 
-/// How many bytes the features of a row take; none when that cannot be told.
+/// What a list is taken to need of which nothing is known: that of an embedding of 256 numbers.
+pub(crate) const UNKNOWN_LIST_BYTES: usize = 1024;
+
+/// How many bytes a row of some of the table's columns takes, whose types are those of the schema;
+/// none when that cannot be told.
 ///
 /// # Errors
 /// When the storage does not answer.
-pub(super) async fn of_row(
+pub(crate) async fn of_row(
     name: &TableRef,
     table: &Table,
     snapshot: Option<i64>,
-    columns: &Columns,
+    schema: &Schema,
+    columns: &[String],
 ) -> Result<Option<usize>, Error> {
     let (mut bytes, mut lists) = (0_usize, Vec::new());
-    for (field, column) in columns.schema.fields().iter().zip(&columns.features) {
+    for (field, column) in schema.fields().iter().zip(columns) {
         match of(field.data_type()) {
             Some(width) => bytes = bytes.saturating_add(width),
             None => lists.push(column),
@@ -60,10 +64,10 @@ pub(super) async fn of_row(
     Ok(widths.map(|width| bytes.saturating_add(width.saturating_mul(LONGER))))
 }
 
-/// How many bytes a value of a feature is taken to need, before anything is known of its table.
+/// How many bytes a value is taken to need that is in no table.
 pub(super) fn of_dtype(dtype: Dtype) -> usize {
-    let width = dtype.arrow_type().and_then(|kind| of(&kind));
-    width.unwrap_or(TEXT_BYTES)
+    let kind = dtype.arrow_type();
+    kind.map_or(TEXT_BYTES, |kind| of(&kind).unwrap_or(UNKNOWN_LIST_BYTES))
 }
 
 /// How many bytes a value of a type takes; none when that depends on the value, as in lists, which

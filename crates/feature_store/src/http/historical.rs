@@ -9,8 +9,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
@@ -18,7 +18,6 @@ use web::{ApiError, Caller, Code, Identity, Permission, Query, Routes, Timestamp
 
 use super::form::Form;
 use super::stream;
-use crate::FeatureStore;
 use crate::error::Error;
 use crate::historical::{
     EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest, RangeRequest, Views,
@@ -27,6 +26,7 @@ use crate::json;
 use crate::online::parse_time;
 use crate::registry::PROJECT;
 use crate::table::{LOCAL_CATALOG, TableRef};
+use crate::{FeatureStore, answers};
 
 /// The most rows between two times that are answered in JSON.
 const MOST_JSON_ROWS: usize = 1_000_000;
@@ -110,9 +110,6 @@ impl EntityTableBody {
     }
 }
 
-/// How many rows are coded at once.
-const SENT_ROWS: usize = 65_536;
-
 /// Joins features to entity rows as they were known at the rows' times. Every row comes back
 /// once and in its place. The header `x-asgard-snapshots` (in JSON answers also a field) tells
 /// which snapshot of each view was read.
@@ -174,18 +171,9 @@ async fn historical(
     }
     let snapshots = snapshots(&found);
     let schema = found.rows.schema();
-    let body = stream::body(&store, answer, schema, pieces(found)).await?;
+    let batches = answers::batches(found.rows, found.held);
+    let body = stream::body(&store, answer, schema, batches).await?;
     Ok(response(answer, body, &snapshots))
-}
-
-/// Rows in parts that are coded one after the other, so that no whole file is in memory.
-fn pieces(found: Historical) -> BoxStream<'static, Result<RecordBatch, Error>> {
-    let starts = (0..found.rows.num_rows()).step_by(SENT_ROWS);
-    let piece = move |start| {
-        let length = SENT_ROWS.min(found.rows.num_rows() - start);
-        Ok(found.rows.slice(start, length))
-    };
-    futures_util::stream::iter(starts.map(piece)).boxed()
 }
 
 /// Coding a table takes a core for as long as it is: not one of those that answer requests.

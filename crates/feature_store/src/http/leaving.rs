@@ -21,18 +21,15 @@ enum Next<T, E> {
 }
 
 /// An answer, made by a task of its own that does not wait for ever; `given_up` is the error for a
-/// client that it did not wait for.
+/// client that it did not wait for. A server that stops lets it be fetched for as long as it lets
+/// connections go on: the task ends with them.
 pub(super) fn leaving<T: Send + 'static, E: Send + 'static>(
     store: &FeatureStore,
     parts: Parts<T, E>,
     given_up: fn(String) -> E,
 ) -> Parts<T, E> {
     let (to, from) = mpsc::channel(1);
-    let stop = store.stop.clone();
-    let made = make(parts, to, FETCH_TIME);
-    store.tasks.spawn(async move {
-        stop.run_until_cancelled(made).await;
-    });
+    store.tasks.spawn(make(parts, to, FETCH_TIME));
     fetched(from, given_up)
 }
 
@@ -63,7 +60,7 @@ fn fetched<T: Send + 'static, E: Send + 'static>(
             // The task has given up.
             None => {
                 let why = format!(
-                    "the answer is dropped: a part of it was not fetched within {} seconds, or the server stops; ask again",
+                    "the answer is dropped: a part of it was not fetched within {} seconds; ask again",
                     FETCH_TIME.as_secs()
                 );
                 Some((Err(given_up(why)), None))
@@ -80,6 +77,20 @@ mod tests {
     use futures_util::TryStreamExt as _;
 
     use super::*;
+    use crate::{Config, MIGRATIONS};
+
+    #[tokio::test]
+    async fn an_answer_that_is_fetched_comes_whole_though_the_server_stops() {
+        let db = db::testing::sqlite(&[MIGRATIONS]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
+        let three = stream::iter([0, 1, 2]).map(Ok::<_, String>).boxed();
+        let answer = leaving(&store, three, |why| why);
+        store.stop.cancel();
+        assert_eq!(answer.try_collect::<Vec<_>>().await.unwrap(), [0, 1, 2]);
+        store.tasks.close();
+        store.tasks.wait().await;
+    }
 
     #[tokio::test]
     async fn an_answer_that_nobody_fetches_is_dropped_and_its_client_told() {

@@ -14,6 +14,9 @@ use crate::cores::ended;
 use crate::error::Error;
 use crate::memory::Freed;
 
+/// So much is fetched at a time: a client that is slow, but goes on, is waited for.
+const FETCHED_BYTES: usize = 2 * 1024 * 1024;
+
 type Batches = BoxStream<'static, Result<RecordBatch, Error>>;
 
 /// A body that is written as it is sent: what fails after its first rows breaks it off.
@@ -52,11 +55,20 @@ pub(super) async fn body(
         what,
         help: "ask again",
     };
-    let parts = leaving(store, parts.map_ok(Bytes::from).boxed(), given_up);
+    let parts = parts.map_ok(|part| stream::iter(cut(part.into()).map(Ok)));
+    let parts = leaving(store, parts.try_flatten().boxed(), given_up);
     let parts = parts.inspect_err(|error| {
         tracing::warn!(error = %error.message(), "a table broke off while it was sent");
     });
     Ok(Body::from_stream(parts))
+}
+
+/// The same bytes in pieces.
+fn cut(mut part: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let length = part.len().min(FETCHED_BYTES);
+        (length > 0).then(|| part.split_to(length))
+    })
 }
 
 async fn in_background<T: Send + 'static>(
@@ -129,5 +141,20 @@ impl Coder {
             }
             Self::Parquet(file) => file.end().await?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_at_a_time_is_bounded() {
+        let part = Bytes::from_iter((0..2 * FETCHED_BYTES + 1).map(|n| n as u8));
+        let pieces: Vec<Bytes> = cut(part.clone()).collect();
+        let lengths: Vec<usize> = pieces.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [FETCHED_BYTES, FETCHED_BYTES, 1]);
+        assert_eq!(pieces.concat(), part);
+        assert_eq!(cut(Bytes::new()).count(), 0);
     }
 }

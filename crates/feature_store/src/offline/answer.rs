@@ -4,18 +4,15 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use web::{Identity, Timestamp};
 
 use super::{Command, named_utc};
 use crate::FeatureStore;
-use crate::answers::Held;
+use crate::answers::{self, Held};
 use crate::error::Error;
 use crate::historical::RangeRequest;
-
-/// Rows in a batch of an answer.
-const BATCH_ROWS: usize = 65_536;
 
 /// Rows that may be more than memory holds.
 pub(crate) struct Answer {
@@ -26,15 +23,9 @@ pub(crate) struct Answer {
 impl Answer {
     /// A table that is there, with the memory that is held for it.
     pub(crate) fn whole(rows: RecordBatch, held: Option<Arc<Held>>) -> Self {
-        let schema = rows.schema();
-        let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
-        let part = move |start| {
-            let _held = &held;
-            Ok(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start)))
-        };
         Self {
-            schema,
-            batches: stream::iter(starts.map(part)).boxed(),
+            schema: rows.schema(),
+            batches: answers::batches(rows, held),
         }
     }
 }

@@ -16,8 +16,9 @@ use super::newest::{key_column, times};
 use super::row::Stamp;
 use super::value;
 use crate::FeatureStore;
+use crate::answers::Held;
 use crate::error::Error;
-use crate::historical::{Only, Scan, Times};
+use crate::historical::{Only, Scan, Times, UNKNOWN_LIST_BYTES, of_row};
 use crate::table::{self, TableRef};
 
 /// What is read of a table.
@@ -63,11 +64,14 @@ struct Latest {
 
 impl FeatureStore {
     /// The newest row of each key, or all of them: keys, features, and times, by the names of the
-    /// table's columns.
+    /// table's columns; and the memory that is held for them.
     ///
     /// # Errors
-    /// When the table lacks a column, or cannot be read.
-    pub(crate) async fn latest(&self, request: LatestRequest) -> Result<RecordBatch, Error> {
+    /// When the table lacks a column, or cannot be read, or there is no memory for now.
+    pub(crate) async fn latest(
+        &self,
+        request: LatestRequest,
+    ) -> Result<(RecordBatch, Arc<Held>), Error> {
         let name = &request.table;
         let table = self.catalogs.table(name).await?;
         let there = table::columns(&table);
@@ -102,10 +106,6 @@ impl FeatureStore {
             last: span.end_us,
         };
         let scan = Scan::plan(name, &table, &wanted, Some(&within), Only::default()).await?;
-        let each = move |latest: &mut Latest, batch, _| latest.take(&request, &batch);
-        let all_bytes = Arc::new(AtomicUsize::new(0));
-        let new = move || Latest::new(all_bytes.clone(), MOST_BYTES, REPLACED_ROWS);
-        let parts = scan.in_parallel(new, each).await?;
         let fields = wanted
             .iter()
             .filter_map(|name| there.iter().find(|c| c.name == *name));
@@ -114,13 +114,25 @@ impl FeatureStore {
             Ok(arrow_schema::Field::new(&column.name, kind, true))
         });
         let schema = Schema::new(fields.collect::<Result<Vec<_>, Error>>()?);
-        if all {
+        let width = of_row(name, &table, scan.snapshot_id, &schema, &wanted).await?;
+        let width = width.unwrap_or(wanted.len() * UNKNOWN_LIST_BYTES) + ENTRY_BYTES;
+        // More than that is refused.
+        let bytes = width.saturating_mul(scan.rows).min(MOST_BYTES);
+        let held = self.answers.hold(bytes).await?;
+        let each = move |latest: &mut Latest, batch, _| latest.take(&request, &batch);
+        let all_bytes = Arc::new(AtomicUsize::new(0));
+        let new = move || Latest::new(all_bytes.clone(), MOST_BYTES, REPLACED_ROWS);
+        let parts = scan.in_parallel(new, each).await?;
+        let rows = if all {
             let batches: Vec<RecordBatch> = parts.into_iter().flat_map(|p| p.kept).collect();
             let empty = RecordBatch::new_empty(schema.into());
             let schema = batches.first().unwrap_or(&empty).schema();
-            return in_order(&concat_batches(&schema, &batches)?, &wanted);
-        }
-        rows(parts, &wanted, schema)
+            in_order(&concat_batches(&schema, &batches)?, &wanted)?
+        } else {
+            rows(parts, &wanted, schema)?
+        };
+        held.fit(&rows);
+        Ok((rows, held))
     }
 }
 
