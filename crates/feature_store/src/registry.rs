@@ -59,6 +59,7 @@ impl FeatureStore {
         let table = self.catalogs.table(&new.table).await?;
         let (view, key_types) = new.check(&table::columns(&table), PROJECT)?;
         let message = feature_view::to_proto(&view, &key_types);
+        self.forget_of_none(PROJECT, &view.name).await?;
         let mut tx = self.db.begin().await?;
         let found = objects::find(&mut tx, PROJECT, Kind::FeatureView.key(), &view.name).await?;
         if let Some(row) = found {
@@ -282,6 +283,9 @@ impl FeatureStore {
         now: i64,
     ) -> Result<(), Error> {
         crate::definition::check_name("name", name)?;
+        if READ_KINDS.contains(&kind) {
+            self.forget_of_none(project, name).await?;
+        }
         let mut tx = self.db.begin().await?;
         write(&mut tx, project, kind, name, bytes, now).await?;
         tx.commit().await?;
@@ -345,21 +349,43 @@ impl FeatureStore {
         let views_rows =
             READ_KINDS.contains(&kind) && self.find_object(project, kind, name).await?.is_some();
         if views_rows {
-            // First, so that a view of the same name never finds them.
+            // First: a view stays that keeps its rows.
             self.online.forget(project, name).await?;
         }
         let mut tx = self.db.begin().await?;
         let deleted = objects::delete(&mut tx, project, kind.key(), name).await?;
         tx.commit().await?;
         self.online.definitions_changed();
-        if views_rows && deleted && self.find_object(project, kind, name).await?.is_none() {
-            // What was pushed between the two; who pushes from now on finds no view.
-            self.online.forget(project, name).await?;
+        if !deleted {
+            return self.object(project, kind, name).await.map(|_| ());
         }
-        if deleted {
-            return Ok(());
+        if views_rows && let Err(error) = self.forget_of_none(project, name).await {
+            // What was pushed between the two takes room until a view of that name is made.
+            tracing::warn!(error = %error.message(), view = name, "removing the online values of a deleted feature view failed");
         }
-        self.object(project, kind, name).await.map(|_| ())
+        Ok(())
+    }
+
+    /// Removes the online values that a view of that name has left, unless there is one: who makes it
+    /// does so before it is there to be pushed to. Values of one that somebody makes at the same time
+    /// are of another generation, and stay.
+    async fn forget_of_none(&self, project: &str, name: &str) -> Result<(), Error> {
+        if !self.is_read_view(project, name).await? {
+            let left = self.online.left(project, name).await?;
+            if !self.is_read_view(project, name).await? {
+                self.online.forget_left(left).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_read_view(&self, project: &str, name: &str) -> Result<bool, Error> {
+        for kind in READ_KINDS {
+            if self.find_object(project, kind, name).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -61,6 +61,12 @@ struct Inner {
     materializing: materialize::Running,
 }
 
+/// Rows of a view that is not there, and what is known of them; nothing when it cannot be read.
+pub(crate) struct Left {
+    rows: Arc<ViewRows>,
+    about: Option<About>,
+}
+
 impl Online {
     /// The online store of a data directory, or one that several servers share.
     pub(crate) fn new(data_dir: &Path, shared: Option<Shared>) -> Self {
@@ -188,14 +194,39 @@ impl Online {
         self.0.resolved.clear();
     }
 
-    /// Removes the rows of a view.
-    pub(crate) async fn forget(&self, project: &str, view: &str) -> Result<(), Error> {
+    /// What there is of a view that is not there.
+    pub(crate) async fn left(&self, project: &str, view: &str) -> Result<Left, Error> {
         let rows = match self.rows(project, view).await {
             // What cannot be read can be removed.
-            Err(Error::OnlineEntry { .. }) => Arc::new(ViewRows::new(format!("{project}/{view}"))),
+            Err(Error::OnlineEntry { .. }) => {
+                let rows = Arc::new(ViewRows::new(format!("{project}/{view}")));
+                return Ok(Left { rows, about: None });
+            }
             rows => rows?,
         };
-        self.remove(rows, None).await
+        let about = Some(rows.about().clone());
+        Ok(Left { rows, about })
+    }
+
+    /// Removes it, unless somebody else has done so meanwhile.
+    pub(crate) async fn forget_left(&self, left: Left) -> Result<(), Error> {
+        let unless_changed = match left.about {
+            // Nobody has ever written to it.
+            Some(about) if about == About::default() => return Ok(()),
+            Some(about) => Some(Rekey {
+                generation: about.generation,
+                from: about.join_keys.clone(),
+                to: about.join_keys,
+            }),
+            None => None,
+        };
+        self.remove(left.rows, unless_changed).await
+    }
+
+    /// Removes the rows of a view.
+    pub(crate) async fn forget(&self, project: &str, view: &str) -> Result<(), Error> {
+        let left = self.left(project, view).await?;
+        self.remove(left.rows, None).await
     }
 
     async fn remove(&self, rows: Arc<ViewRows>, rekey: Option<Rekey>) -> Result<(), Error> {

@@ -316,4 +316,32 @@ mod tests {
         let first = store.write_rows(&anew, &columns("customer", 0)).await;
         assert_eq!(first.unwrap().newer, 1);
     }
+
+    #[tokio::test]
+    async fn what_a_deleted_view_has_left_is_not_of_the_next_one_of_its_name() {
+        let db = db::testing::sqlite(&[MIGRATIONS]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
+        let found = define(&store, "customer").await;
+        let deleted = store.delete_object(PROJECT, Kind::FeatureView, "stats");
+        deleted.await.unwrap();
+        // As if it had been pushed before, and removing it had failed.
+        let rows = store.online.rows(PROJECT, "stats").await.unwrap();
+        let generation = rows.about().generation;
+        let layout = store.online.layout(&rows, &found, generation).await;
+        let batch = Batch {
+            view: rows.clone(),
+            generation,
+            rows: super::rows(&found, &columns("customer", 1), layout.unwrap()).unwrap(),
+            bookmark: None,
+        };
+        assert_eq!(store.online.write(batch).await.unwrap(), 1);
+        // What one who makes the view has seen when another one is quicker.
+        let left = store.online.left(PROJECT, "stats").await.unwrap();
+        let anew = define(&store, "customer").await;
+        let first = store.write_rows(&anew, &columns("customer", 0)).await;
+        assert_eq!(first.unwrap().newer, 1);
+        store.online.forget_left(left).await.unwrap();
+        assert_eq!(rows.len(), 1);
+    }
 }

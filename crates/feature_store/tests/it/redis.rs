@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::app::App;
+use crate::app::{App, CUSTOMERS, customer_features};
 
 /// A server that listens on a socket in a folder of its own.
 pub(crate) struct RedisServer {
@@ -94,6 +94,14 @@ async fn trips(app: &App) -> (u16, serde_json::Value) {
     });
     let (status, body) = app.post("/feast/get-online-features", asked).await;
     (status.as_u16(), body)
+}
+
+/// No view is made before it is known that none of its name has left values.
+async fn cannot_be_used(app: &App) {
+    let (status, body) = app.import("customer_aggregates", CUSTOMERS).await;
+    assert_eq!(status, 201, "{body}");
+    let (status, body) = app.post("/feast/features", customer_features()).await;
+    assert_eq!(status, 503, "{body}");
 }
 
 #[tokio::test]
@@ -209,9 +217,7 @@ async fn a_store_that_never_answers_is_given_up_in_time() {
         ..feature_store::Config::default()
     })
     .await;
-    app.customers().await;
-    let (status, body) = trips(&app).await;
-    assert_eq!(status, 503, "{body}");
+    cannot_be_used(&app).await;
     drop(mute);
 }
 
@@ -422,7 +428,5 @@ async fn a_server_with_tls_is_trusted_by_its_own_authority_and_not_without() {
     let (_, body) = trips(&app).await;
     assert_eq!(body["results"][1]["values"], json!([4]));
     let stranger = App::with(&with(None)).await;
-    stranger.customers().await;
-    let (status, body) = trips(&stranger).await;
-    assert_eq!(status, 503, "{body}");
+    cannot_be_used(&stranger).await;
 }
