@@ -16,30 +16,36 @@ use crate::store::{experiments, runs};
 /// The runs of a page, and one more if there is one.
 pub(crate) async fn runs(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error> {
     match search_access::choose(conn, plan).await? {
-        Access::Along => sorted(conn, plan, None).await,
-        Access::From(place) => sorted(conn, plan, Some(place)).await,
+        Access::Along { few } => sorted(conn, plan, None, few).await,
+        Access::From(place) => sorted(conn, plan, Some(place), true).await,
         Access::Ranked => {
             let found = ranked(conn, plan).await?;
             if found.len() as i64 == plan.page.lookahead() {
                 return Ok(found);
             }
             // Runs with NaN and runs without the metric come behind.
-            sorted(conn, plan, None).await
+            sorted(conn, plan, None, false).await
         }
     }
 }
 
 /// The runs of the experiments, or those of them that the condition at a place leads to, in their order.
-async fn sorted(conn: &mut Conn, plan: &Plan, from: Option<usize>) -> Result<Vec<Run>, Error> {
+/// `few` says that they are few, so that each is looked at by itself.
+async fn sorted(
+    conn: &mut Conn,
+    plan: &Plan,
+    from: Option<usize>,
+    few: bool,
+) -> Result<Vec<Run>, Error> {
     let start = format!("SELECT {} FROM ", runs::COLUMNS);
     let mut sql = Statement::new(conn.backend(), &start);
     match from {
         None => sql.push("runs r"),
         Some(place) => push_few(&mut sql, &plan.conditions[place]),
     }
-    push_sorted_by(&mut sql, &plan.order, from.is_some());
+    push_sorted_by(&mut sql, &plan.order, few);
     sql.push(" WHERE ");
-    push_scope_and_conditions(&mut sql, plan, from);
+    push_scope_and_conditions(&mut sql, plan, from, few);
     push_order(&mut sql, &plan.order);
     push_page(&mut sql, plan);
     read(sql, conn).await
@@ -72,8 +78,7 @@ fn push_run_of(sql: &mut Statement, table: &str) {
     });
 }
 
-/// Adds what runs are sorted by, if it is in another table; `few` says that they are few, so that
-/// each is looked at by itself.
+/// Adds what runs are sorted by, if it is in another table; each of few by itself.
 fn push_sorted_by(sql: &mut Statement, order: &[(SortKey, bool)], few: bool) {
     for (index, (key, _)) in order.iter().enumerate() {
         let (table, key) = match key {
@@ -114,7 +119,7 @@ async fn ranked(conn: &mut Conn, plan: &Plan) -> Result<Vec<Run>, Error> {
         });
         sql.push(" * FROM (");
         push_half(&mut sql, plan, half, &key, direction);
-        sql.push(&format!(" LIMIT {needed}) {half:?}"));
+        sql.push(&format!(" LIMIT {needed}) {}", half.alias()));
     }
     sql.push(") o ");
     push_run_of(&mut sql, "o");
@@ -132,6 +137,15 @@ enum Half {
     Settled,
     /// Those of running ones.
     Running,
+}
+
+impl Half {
+    fn alias(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Running => "running",
+        }
+    }
 }
 
 /// Adds the runs of one half with their value, in its order.
@@ -157,7 +171,7 @@ fn push_half(sql: &mut Statement, plan: &Plan, half: Half, key: &str, direction:
     if !sorted_first {
         sql.push(&format!("{of_key} AND "));
     }
-    push_scope_and_conditions(sql, plan, None);
+    push_scope_and_conditions(sql, plan, None, true);
     sql.push(&format!(
         " ORDER BY m.{value} {direction}, r.start_time DESC, r.run_id"
     ));
@@ -168,13 +182,15 @@ async fn read(sql: Statement, conn: &mut Conn) -> Result<Vec<Run>, Error> {
     Ok(rows.iter().map(runs::read).collect())
 }
 
-/// Adds the scope and the conditions, but for the one at the place that led to the runs.
-fn push_scope_and_conditions(sql: &mut Statement, plan: &Plan, from: Option<usize>) {
+/// Adds the scope and the conditions, but for the one at the place that led to the runs. `few` says
+/// that few runs are looked at, so that each condition is for each of them: of many, PostgreSQL may
+/// go the other way round, from what fulfils a condition.
+fn push_scope_and_conditions(sql: &mut Statement, plan: &Plan, from: Option<usize>, few: bool) {
     search_access::push_scope(sql, plan);
     for (place, condition) in plan.conditions.iter().enumerate() {
         if Some(place) != from {
             sql.push(" AND ");
-            push_condition(sql, condition);
+            push_condition(sql, condition, few);
         }
     }
 }
@@ -185,7 +201,7 @@ fn push_page(sql: &mut Statement, plan: &Plan) {
     sql.push(&format!(" LIMIT {limit} OFFSET {offset}"));
 }
 
-fn push_condition(sql: &mut Statement, condition: &Condition) {
+fn push_condition(sql: &mut Statement, condition: &Condition, few: bool) {
     match condition {
         Condition::Metric {
             key,
@@ -201,11 +217,13 @@ fn push_condition(sql: &mut Statement, condition: &Condition) {
             };
             sql.push(&format!(
                 "EXISTS (SELECT 1 FROM latest_metrics m WHERE m.run = r.run AND m.key = {key} AND {compared}{})",
-                sql.fence()
+                fence(sql, few)
             ));
         }
-        Condition::Param { key, is } => push_pair(sql, "params p WHERE p.run = r.run", key, is),
-        Condition::Tag { key, is } => push_pair(sql, "tags p WHERE p.run = r.run", key, is),
+        Condition::Param { key, is } => {
+            push_pair(sql, "params p WHERE p.run = r.run", key, is, few)
+        }
+        Condition::Tag { key, is } => push_pair(sql, "tags p WHERE p.run = r.run", key, is, few),
         Condition::TextAttribute { attribute, is } => {
             sql.push_text(text_column(*attribute), is.operator, &is.value);
         }
@@ -214,12 +232,16 @@ fn push_condition(sql: &mut Statement, condition: &Condition) {
             operator,
             value,
         } => sql.push_number(time_column(*attribute), *operator, *value),
-        Condition::Dataset { part, is } => push_dataset(sql, *part, is),
+        Condition::Dataset { part, is } => push_dataset(sql, *part, is, few),
     }
 }
 
+fn fence(sql: &Statement, few: bool) -> &'static str {
+    if few { sql.fence() } else { "" }
+}
+
 /// `pairs` names the table of keys and values as `p`, with what ties it to the row.
-fn push_pair(sql: &mut Statement, pairs: &str, key: &str, is: &Text) {
+fn push_pair(sql: &mut Statement, pairs: &str, key: &str, is: &Text, few: bool) {
     let not = if is.operator == Op::IsNull {
         "NOT "
     } else {
@@ -233,11 +255,11 @@ fn push_pair(sql: &mut Statement, pairs: &str, key: &str, is: &Text) {
         sql.push(" AND ");
         sql.push_text("p.value", is.operator, &is.value);
     }
-    sql.push(sql.fence());
+    sql.push(fence(sql, few));
     sql.push(")");
 }
 
-fn push_dataset(sql: &mut Statement, part: DatasetPart, is: &Text) {
+fn push_dataset(sql: &mut Statement, part: DatasetPart, is: &Text, few: bool) {
     let column = match part {
         DatasetPart::Context => {
             sql.push(
@@ -246,9 +268,14 @@ fn push_dataset(sql: &mut Statement, part: DatasetPart, is: &Text) {
             "d.value"
         }
         DatasetPart::Name | DatasetPart::Digest => {
-            sql.push(
-                "EXISTS (SELECT 1 FROM run_datasets i JOIN datasets d ON d.dataset_id = i.dataset_id WHERE i.run = r.run AND ",
-            );
+            sql.push("EXISTS (SELECT 1 FROM run_datasets i ");
+            sql.push(match sql.backend() {
+                Backend::Postgres if few => {
+                    "CROSS JOIN LATERAL (SELECT * FROM datasets WHERE dataset_id = i.dataset_id OFFSET 0) d"
+                }
+                _ => "JOIN datasets d ON d.dataset_id = i.dataset_id",
+            });
+            sql.push(" WHERE i.run = r.run AND ");
             if part == DatasetPart::Name {
                 "d.name"
             } else {
@@ -257,7 +284,7 @@ fn push_dataset(sql: &mut Statement, part: DatasetPart, is: &Text) {
         }
     };
     sql.push_text(column, is.operator, &is.value);
-    sql.push(sql.fence());
+    sql.push(fence(sql, few));
     sql.push(")");
 }
 
@@ -334,7 +361,7 @@ pub(crate) async fn experiments(
             }
             Condition::Tag { key, is } => {
                 let tags = "experiment_tags p WHERE p.experiment_id = e.experiment_id";
-                push_pair(&mut sql, tags, key, is);
+                push_pair(&mut sql, tags, key, is, false);
             }
         }
     }

@@ -17,6 +17,14 @@ const FEW: i64 = 1_000;
 /// The same where the other way may be to sort all runs that go on: by a metric.
 const FEW_TO_RANK: i64 = 2_000;
 
+/// More runs than these are worth the order of a metric, whoever else has it. Counting them takes a
+/// millisecond.
+const MANY: i64 = 10_000;
+
+/// Fewer are worth it where their experiments have at least one of so many values of the metric: its
+/// order leads past those of all other experiments.
+const SHARE: i64 = 4;
+
 /// Tags and params no longer than this are in the indexes of values.
 const INDEXED_CHARS: usize = 64;
 
@@ -24,7 +32,10 @@ const INDEXED_CHARS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     /// All runs of the experiments, newest first.
-    Along,
+    Along {
+        /// Whether they are so few that each may be looked at by itself.
+        few: bool,
+    },
     /// The few runs that fulfil the condition at this place.
     From(usize),
     /// In the order of the metric that the runs are sorted by.
@@ -32,26 +43,38 @@ pub(super) enum Access {
 }
 
 pub(super) async fn choose(conn: &mut Conn, plan: &Plan) -> Result<Access, Error> {
-    let ranked = matches!(plan.order.as_slice(), [(SortKey::Metric(_), _)]);
+    let ranked_by = match plan.order.as_slice() {
+        [(SortKey::Metric(key), _)] => Some(key),
+        _ => None,
+    };
     let conditions = plan.conditions.iter().enumerate();
     let indexed: Vec<_> = conditions.filter(|(_, is)| is_indexed(is)).collect();
-    if indexed.is_empty() && !ranked {
-        return Ok(Access::Along);
+    if indexed.is_empty() && ranked_by.is_none() {
+        return Ok(Access::Along { few: false });
     }
-    let few = if ranked { FEW_TO_RANK } else { FEW };
-    let (runs, matching) = count(conn, plan, &indexed, few).await?;
+    let (few, many) = match ranked_by {
+        Some(_) => (FEW_TO_RANK, MANY),
+        None => (FEW, FEW),
+    };
+    let (runs, matching) = count(conn, plan, &indexed, few, many).await?;
     if runs <= FEW {
-        return Ok(Access::Along);
+        return Ok(Access::Along { few: true });
     }
     let counts = matching.into_iter().zip(&indexed);
     let fewest = counts
         .filter(|(count, _)| *count <= few)
         .min_by_key(|(count, _)| *count);
-    Ok(match fewest {
-        Some((_, (place, _))) => Access::From(*place),
-        None if ranked => Access::Ranked,
-        None => Access::Along,
-    })
+    if let Some((_, (place, _))) = fewest {
+        return Ok(Access::From(*place));
+    }
+    let Some(key) = ranked_by else {
+        return Ok(Access::Along { few: false });
+    };
+    let most = runs * SHARE;
+    if runs > MANY || count_values(conn, key, most).await? <= most {
+        return Ok(Access::Ranked);
+    }
+    Ok(Access::Along { few: true })
 }
 
 /// Whether an index finds what fulfils the condition.
@@ -123,14 +146,15 @@ fn push_experiments(sql: &mut Statement, ids: &[i64]) {
     sql.push(&format!("r.experiment_id IN ({among})"));
 }
 
-/// How many runs there are to look at, more than [`FEW`] are not counted; and if there are more, how
-/// many fulfil each condition, more than `few` are not counted. One statement, as each is a round
-/// trip; what stands in a CASE is only looked at when it is needed.
+/// How many runs there are to look at, more than `many` are not counted; and if there are more than
+/// [`FEW`], how many fulfil each condition, more than `few` are not counted. One statement, as each
+/// is a round trip; what stands in a CASE is only looked at when it is needed.
 async fn count(
     conn: &mut Conn,
     plan: &Plan,
     conditions: &[(usize, &Condition)],
     few: i64,
+    many: i64,
 ) -> Result<(i64, Vec<i64>), Error> {
     let mut sql = Statement::new(conn.backend(), "SELECT scope.runs");
     for (_, condition) in conditions {
@@ -139,7 +163,7 @@ async fn count(
         sql.push(") ELSE 0 END");
     }
     sql.push(" FROM (SELECT ");
-    push_count(&mut sql, FEW, |sql| {
+    push_count(&mut sql, many, |sql| {
         sql.push("SELECT 1 FROM runs r WHERE ");
         push_scope(sql, plan);
     });
@@ -147,6 +171,17 @@ async fn count(
     let row = sql.fetch_one(conn).await?;
     let matching = (1..=conditions.len()).map(|column| row.get(column));
     Ok((row.get(0), matching.collect()))
+}
+
+/// How many runs of any experiment have the metric; more than `most` are not counted.
+async fn count_values(conn: &mut Conn, key: &str, most: i64) -> Result<i64, Error> {
+    let mut sql = Statement::new(conn.backend(), "SELECT ");
+    push_count(&mut sql, most, |sql| {
+        let key = sql.bind(key);
+        let of_key = format!("SELECT run FROM latest_metrics WHERE key = {key} AND settled_value");
+        sql.push(&format!("{of_key} IS NOT NULL UNION ALL {of_key} IS NULL"));
+    });
+    Ok(sql.fetch_one(conn).await?.get(0))
 }
 
 /// Adds how many rows there are; more than `few` are not counted.

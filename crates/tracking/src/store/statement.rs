@@ -28,7 +28,7 @@ impl Statement {
 
     /// What ends a subquery that is to be looked at as it stands, for each row of what surrounds it.
     /// PostgreSQL otherwise joins its table in the order that it takes for the quickest, by guesses
-    /// as long as nothing is known of the tables; SQLite keeps to the text.
+    /// as long as nothing is known of the tables; SQLite is told the order by a CROSS JOIN.
     pub(crate) fn fence(&self) -> &'static str {
         match self.backend {
             Backend::Sqlite => "",

@@ -76,53 +76,61 @@ fn by_value(descending: bool) -> Vec<i64> {
 async fn searches_among_many_runs_find_what_searches_among_few_would() {
     for server in both().await {
         seed(&server).await;
-        for descending in [true, false] {
-            let order = if descending { "DESC" } else { "ASC" };
-            let search = json!({"order_by": [format!("metrics.m {order}")], "max_results": 300});
-            assert_eq!(
-                found(&server, search).await,
-                by_value(descending),
-                "{}",
-                server.name
-            );
-        }
-        for (filter, fulfils) in [
-            (
-                "metrics.m > 530",
-                &(|i| value(i).is_some_and(|v| v > 530.0)) as &dyn Fn(i64) -> bool,
-            ),
-            ("metrics.m <= 500", &|i| {
-                value(i).is_some_and(|v| v <= 500.0)
-            }),
-            ("metrics.m = 0", &|i| value(i) == Some(0.0)),
-            ("metrics.m != 0", &|i| value(i).is_some_and(|v| v != 0.0)),
-            ("params.kind = 'few'", &|i| i % 106 == 0),
-            ("tags.kind = 'few' AND metrics.m > 0", &|i| {
-                i % 106 == 0 && value(i).is_some_and(|v| v > 0.0)
-            }),
-            ("params.kind = 'many' AND metrics.m < -450", &|i| {
-                i % 106 != 0 && value(i).is_some_and(|v| v < -450.0)
-            }),
-        ] {
-            let search = json!({"filter": filter, "max_results": 400});
-            let expected = newest_first(fulfils);
-            assert_eq!(
-                found(&server, search.clone()).await,
-                expected,
-                "{filter}, {}",
-                server.name
-            );
-            let mut ranked = search;
-            ranked["order_by"] = json!(["metrics.m"]);
-            let mut expected_ranked = by_value(false);
-            expected_ranked.retain(|index| fulfils(*index));
-            assert_eq!(
-                found(&server, ranked).await,
-                expected_ranked,
-                "{filter}, {}",
-                server.name
-            );
-        }
+        check_searches(&server).await;
+        // Beside them the order of the metric leads past another experiment's runs.
+        let other = server.tracking.ensure_experiment("other").await.unwrap();
+        server.crowd(&other.experiment_id, "m", -1e6).await;
+        check_searches(&server).await;
+    }
+}
+
+async fn check_searches(server: &Server) {
+    for descending in [true, false] {
+        let order = if descending { "DESC" } else { "ASC" };
+        let search = json!({"order_by": [format!("metrics.m {order}")], "max_results": 300});
+        assert_eq!(
+            found(server, search).await,
+            by_value(descending),
+            "{}",
+            server.name
+        );
+    }
+    for (filter, fulfils) in [
+        (
+            "metrics.m > 530",
+            &(|i| value(i).is_some_and(|v| v > 530.0)) as &dyn Fn(i64) -> bool,
+        ),
+        ("metrics.m <= 500", &|i| {
+            value(i).is_some_and(|v| v <= 500.0)
+        }),
+        ("metrics.m = 0", &|i| value(i) == Some(0.0)),
+        ("metrics.m != 0", &|i| value(i).is_some_and(|v| v != 0.0)),
+        ("params.kind = 'few'", &|i| i % 106 == 0),
+        ("tags.kind = 'few' AND metrics.m > 0", &|i| {
+            i % 106 == 0 && value(i).is_some_and(|v| v > 0.0)
+        }),
+        ("params.kind = 'many' AND metrics.m < -450", &|i| {
+            i % 106 != 0 && value(i).is_some_and(|v| v < -450.0)
+        }),
+    ] {
+        let search = json!({"filter": filter, "max_results": 400});
+        let expected = newest_first(fulfils);
+        assert_eq!(
+            found(server, search.clone()).await,
+            expected,
+            "{filter}, {}",
+            server.name
+        );
+        let mut ranked = search;
+        ranked["order_by"] = json!(["metrics.m"]);
+        let mut expected_ranked = by_value(false);
+        expected_ranked.retain(|index| fulfils(*index));
+        assert_eq!(
+            found(server, ranked).await,
+            expected_ranked,
+            "{filter}, {}",
+            server.name
+        );
     }
 }
 

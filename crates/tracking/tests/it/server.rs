@@ -114,6 +114,23 @@ impl Server {
         counted.fetch_one(&mut conn).await.unwrap().get(0)
     }
 
+    /// Makes 5,000 runs that ended, with this value of a metric.
+    pub(crate) async fn crowd(&self, experiment_id: &str, key: &str, value: f64) {
+        let mut tx = self.db.begin().await.unwrap();
+        let runs = format!(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 5000)
+             INSERT INTO runs (run_id, experiment_id, name, status, lifecycle_stage, user_id, start_time, artifact_uri)
+             SELECT 'crowd' || CAST(n AS TEXT), {experiment_id}, 'crowd', 'FINISHED', 'active', '', n, '' FROM numbers"
+        );
+        db::query(runs).execute(&mut tx).await.unwrap();
+        let metrics = format!(
+            "INSERT INTO latest_metrics (run, key, value, is_nan, value_bits, timestamp, step, settled_value)
+             SELECT run, '{key}', {value}, FALSE, 0, 0, 0, {value} FROM runs WHERE name = 'crowd'"
+        );
+        db::query(metrics).execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     /// Makes all spans as they were before searches looked at them.
     pub(crate) async fn make_spans_old(&self) {
         let mut tx = self.db.begin().await.unwrap();
