@@ -105,6 +105,7 @@ impl Tracking {
                     .iter()
                     .map(|logged| logged.metric.clone())
                     .collect(),
+                resends: self.resends.clone(),
             };
             if self.point_writes.write(&self.db, points).await? {
                 return Ok(());

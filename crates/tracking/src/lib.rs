@@ -34,6 +34,7 @@ pub mod page;
 mod prompt_run;
 mod record;
 mod removal;
+mod resend;
 mod run;
 mod scorer;
 mod search;
@@ -78,6 +79,7 @@ use db::Db;
 
 use crate::failed_uploads::FailedUploads;
 use crate::gather::Gathering;
+use crate::resend::Resends;
 use crate::store::new_runs::RunWithTags;
 use crate::store::run_points::RunPoints;
 
@@ -91,6 +93,7 @@ pub struct Tracking {
     external: Option<External>,
     failed_uploads: FailedUploads,
     point_writes: Gathering<RunPoints>,
+    resends: Resends,
     run_writes: Gathering<RunWithTags>,
 }
 
@@ -114,6 +117,7 @@ impl Tracking {
             external: None,
             failed_uploads: FailedUploads::default(),
             point_writes: Gathering::default(),
+            resends: Resends::default(),
             run_writes: Gathering::default(),
         }
     }
@@ -144,6 +148,7 @@ impl Tracking {
             external: Some(external),
             failed_uploads: FailedUploads::default(),
             point_writes: Gathering::default(),
+            resends: Resends::default(),
             run_writes: Gathering::default(),
         }
     }

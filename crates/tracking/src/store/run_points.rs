@@ -6,6 +6,7 @@ use db::{Conn, Error, Value, query};
 
 use crate::gather::Gather;
 use crate::metric::{self, Metric};
+use crate::resend::Resends;
 use crate::store::metrics::{FORWARD, Lists};
 
 /// Points that one request logs to a run.
@@ -14,6 +15,8 @@ pub(crate) struct RunPoints {
     /// The job that must have made the run.
     pub(crate) job_id: Option<String>,
     pub(crate) points: Vec<Metric>,
+    /// Whether points are sent again, which is one and the same for all that go together.
+    pub(crate) resends: Resends,
 }
 
 /// A run by its id, and the job that must have made it.
@@ -41,7 +44,10 @@ impl Gather for RunPoints {
             points.sort_unstable_by_key(|&point| identity(point));
             points.dedup_by_key(|&mut point| identity(point));
         }
-        let found = log(conn, &of_targets).await?;
+        let Some(RunPoints { resends, .. }) = together.first() else {
+            return Ok(Vec::new());
+        };
+        let found = log(conn, &of_targets, resends).await?;
         let targets = (1_i64..).zip(of_targets.keys());
         let logged = targets.filter(|(place, _)| found.contains(place));
         let logged: HashSet<&Target<'_>> = logged.map(|(_, target)| target).collect();
@@ -69,13 +75,19 @@ enum Known {
 /// without its job.
 ///
 /// To look for each point first takes PostgreSQL longer than to add it, and hardly ever is one there: a
-/// request that is sent again.
+/// request that is sent again. While there are such, a lot is not tried in vain: what it wrote would
+/// be left to the vacuum.
 async fn log(
     conn: &mut Conn,
     of_targets: &BTreeMap<Target<'_>, Vec<&Metric>>,
+    resends: &Resends,
 ) -> Result<HashSet<i64>, Error> {
+    if resends.go_on() {
+        return log_points(conn, of_targets, Known::Kept).await;
+    }
     match log_points(conn, of_targets, Known::Refused).await {
         Err(error) if error.is_unique_violation() => {
+            resends.note();
             log_points(conn, of_targets, Known::Kept).await
         }
         logged => logged,
