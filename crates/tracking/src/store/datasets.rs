@@ -1,5 +1,7 @@
 //! The tables of datasets, and of what runs read and made.
 
+use std::collections::HashMap;
+
 use db::{Conn, Error, query};
 
 use crate::dataset::{Dataset, DatasetSummary, Direction};
@@ -38,6 +40,29 @@ pub(crate) async fn upsert(
         .fetch_one(conn)
         .await?;
     Ok(row.get(0))
+}
+
+/// The datasets with these ids, as PostgreSQL gives them: a row for each, however long it is.
+pub(super) async fn with_ids(
+    conn: &mut Conn,
+    ids: Vec<String>,
+) -> Result<HashMap<String, Dataset>, Error> {
+    let sql = "SELECT dataset_id, name, digest, source_type, source, schema, profile
+         FROM datasets WHERE dataset_id = ANY($1::TEXT[])";
+    let mut datasets = HashMap::new();
+    let read = |row: &db::Row| {
+        let dataset = Dataset {
+            name: row.get(1),
+            digest: row.get(2),
+            source_type: row.get(3),
+            source: row.get(4),
+            schema: row.get(5),
+            profile: row.get(6),
+        };
+        datasets.insert(row.get(0), dataset);
+    };
+    query(sql).bind(ids).for_each(conn, read).await?;
+    Ok(datasets)
 }
 
 /// Notes that a run read a dataset.

@@ -2,19 +2,19 @@
 //!
 //! A statement is a round trip, and a row costs more than what it holds: all of a page comes in one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use db::{Conn, Error, Row, query};
 
-use crate::dataset::Dataset;
+use crate::dataset::DatasetInput;
 use crate::metric::Metric;
 use crate::record::RunRecord;
-use crate::store::records::{add_dataset, places};
-use crate::store::runs;
+use crate::store::records::places;
+use crate::store::{datasets, runs};
 
-/// The lists of the runs in `wanted`, in the order that [`Lists::read`] takes them. Datasets are few,
-/// with many columns: they are a list in JSON.
-const LISTS: &str = "m.runs, m.keys, m.bits, m.timestamps, m.steps, p.runs, p.keys, p.texts, t.runs, t.keys, t.texts, d.datasets, o.runs, o.directions, o.models, o.steps";
+/// The lists of the runs in `wanted`, in the order that [`fill_from`] takes them. What ties runs to
+/// datasets is little, and may be NULL: it is a list in JSON.
+const LISTS: &str = "m.runs, m.keys, m.bits, m.timestamps, m.steps, p.runs, p.keys, p.texts, t.runs, t.keys, t.texts, d.inputs, o.runs, o.directions, o.models, o.steps";
 
 /// Each run is looked up by itself (OFFSET 0), whatever PostgreSQL guesses about the tables.
 const OF_WANTED: &str = "
@@ -25,12 +25,10 @@ const OF_WANTED: &str = "
         FROM wanted w CROSS JOIN LATERAL (SELECT * FROM params WHERE run = w.run OFFSET 0) i) p
     CROSS JOIN (SELECT array_agg(w.run) AS runs, array_agg(i.key) AS keys, array_agg(i.value) AS texts
         FROM wanted w CROSS JOIN LATERAL (SELECT * FROM tags WHERE run = w.run OFFSET 0) i) t
-    CROSS JOIN (SELECT CAST(json_agg(json_build_array(w.run,
-                i.name, i.digest, i.source_type, i.source, i.schema, i.profile, i.key, i.value)
-            ORDER BY i.position, i.dataset_id, i.key) AS TEXT) AS datasets
-        FROM wanted w CROSS JOIN LATERAL (SELECT s.*, r.position, g.key, g.value
-            FROM run_datasets r JOIN datasets s ON s.dataset_id = r.dataset_id
-            LEFT JOIN run_dataset_tags g ON g.run = r.run AND g.dataset_id = r.dataset_id
+    CROSS JOIN (SELECT CAST(json_agg(json_build_array(w.run, i.dataset_id, i.key, i.value)
+            ORDER BY w.run, i.position, i.dataset_id, i.key) AS TEXT) AS inputs
+        FROM wanted w CROSS JOIN LATERAL (SELECT r.dataset_id, r.position, g.key, g.value
+            FROM run_datasets r LEFT JOIN run_dataset_tags g ON g.run = r.run AND g.dataset_id = r.dataset_id
             WHERE r.run = w.run OFFSET 0) i) d
     CROSS JOIN (SELECT array_agg(w.run ORDER BY i.direction, i.step, i.model_id) AS runs,
             array_agg(i.direction ORDER BY i.direction, i.step, i.model_id) AS directions,
@@ -45,13 +43,14 @@ pub(super) async fn find(conn: &mut Conn, run_id: &str) -> Result<Option<RunReco
         "WITH r AS MATERIALIZED (SELECT * FROM runs WHERE run_id = $1), wanted AS (SELECT run FROM r)
          SELECT {columns}, {LISTS} FROM r CROSS JOIN {OF_WANTED}"
     );
-    let row = query(sql).bind(run_id).fetch_optional(conn).await?;
-    Ok(row.map(|row| {
-        let mut records = [RunRecord::empty(runs::read(&row))];
-        fill_from(&row, runs::COLUMN_COUNT, &mut records);
-        let [record] = records;
-        record
-    }))
+    let Some(row) = query(sql).bind(run_id).fetch_optional(conn).await? else {
+        return Ok(None);
+    };
+    let mut records = [RunRecord::empty(runs::read(&row))];
+    let inputs = fill_from(&row, runs::COLUMN_COUNT, &mut records);
+    fill_datasets(conn, &mut records, inputs).await?;
+    let [record] = records;
+    Ok(Some(record))
 }
 
 /// Fills in what the runs logged.
@@ -62,12 +61,52 @@ pub(super) async fn fill(conn: &mut Conn, records: &mut [RunRecord]) -> Result<(
          SELECT {LISTS} FROM {OF_WANTED}"
     );
     let row = query(sql).bind(wanted).fetch_one(conn).await?;
-    fill_from(&row, 0, records);
+    let inputs = fill_from(&row, 0, records);
+    fill_datasets(conn, records, inputs).await
+}
+
+/// That a run read the dataset with an id, with one of the tags of that; all of one reading come one
+/// after the other.
+type Input = (i64, String, Option<String>, Option<String>);
+
+/// Fills in the datasets that runs read, each of which is sent once: a profile may take megabytes,
+/// and many runs read the same.
+async fn fill_datasets(
+    conn: &mut Conn,
+    records: &mut [RunRecord],
+    inputs: Vec<Input>,
+) -> Result<(), Error> {
+    if inputs.is_empty() {
+        return Ok(());
+    }
+    let ids: BTreeSet<&String> = inputs.iter().map(|(_, id, ..)| id).collect();
+    let ids: Vec<String> = ids.into_iter().cloned().collect();
+    let datasets = datasets::with_ids(conn, ids).await?;
+    let places = places(records);
+    let mut last = None;
+    for (run, id, key, value) in inputs {
+        let (Some(place), Some(dataset)) = (places.get(&run), datasets.get(&id)) else {
+            continue;
+        };
+        let read = &mut records[*place].datasets;
+        let reading = (run, id);
+        if last.as_ref() != Some(&reading) {
+            read.push(DatasetInput {
+                dataset: dataset.clone(),
+                tags: Vec::new(),
+            });
+            last = Some(reading);
+        }
+        if let Some(input) = read.last_mut() {
+            input.tags.extend(key.zip(value));
+        }
+    }
     Ok(())
 }
 
-/// Fills in from the [`LISTS`], the first of which is at the column `first`.
-fn fill_from(row: &Row, first: usize, records: &mut [RunRecord]) {
+/// Fills in from the [`LISTS`], the first of which is at the column `first`; what datasets the runs
+/// read is left.
+fn fill_from(row: &Row, first: usize, records: &mut [RunRecord]) -> Vec<Input> {
     let mut lists = Lists {
         row,
         first,
@@ -77,8 +116,8 @@ fn fill_from(row: &Row, first: usize, records: &mut [RunRecord]) {
     lists.read_metrics();
     lists.read_pairs(5, |record| &mut record.params);
     lists.read_pairs(8, |record| &mut record.tags);
-    lists.read_datasets();
     lists.read_models();
+    lists.inputs()
 }
 
 struct Lists<'r> {
@@ -139,24 +178,12 @@ impl Lists<'_> {
         }
     }
 
-    fn read_datasets(&mut self) {
+    fn inputs(&self) -> Vec<Input> {
         let json: Option<String> = self.row.get(self.first + 11);
-        let Some(json) = json else { return };
-        let rows: Vec<DatasetRow> =
-            serde_json::from_str(&json).expect("the statement makes a list of lists of texts");
-        for (run, name, digest, source_type, source, schema, profile, key, value) in rows {
-            let dataset = Dataset {
-                name,
-                digest,
-                source_type,
-                source,
-                schema,
-                profile,
-            };
-            if let Some(record) = self.record(run) {
-                add_dataset(record, dataset, key.zip(value));
-            }
-        }
+        let Some(json) = json else {
+            return Vec::new();
+        };
+        serde_json::from_str(&json).expect("the statement makes a list of lists of texts")
     }
 
     fn read_models(&mut self) {
@@ -174,15 +201,3 @@ impl Lists<'_> {
         }
     }
 }
-
-type DatasetRow = (
-    i64,
-    String,
-    String,
-    String,
-    String,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-);

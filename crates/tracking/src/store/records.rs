@@ -179,7 +179,7 @@ async fn fill_inputs(conn: &mut Conn, filler: &mut Filler<'_>, ids: &Ids) -> Res
 }
 
 /// Adds a dataset with one of its tags; all of a dataset's come one after the other.
-pub(super) fn add_dataset(record: &mut RunRecord, dataset: Dataset, tag: Option<(String, String)>) {
+fn add_dataset(record: &mut RunRecord, dataset: Dataset, tag: Option<(String, String)>) {
     match record.datasets.last_mut() {
         Some(last) if last.dataset == dataset => last.tags.extend(tag),
         _ => record.datasets.push(DatasetInput {

@@ -79,6 +79,39 @@ async fn inputs_and_outputs_are_read_back() {
 }
 
 #[tokio::test]
+async fn runs_of_a_page_that_read_the_same_datasets_have_each_its_own_tags() {
+    for server in both().await {
+        for run in ["first", "second"] {
+            let id = server.run(None).await.run_id;
+            let mut tagged = input("a", run);
+            let tags = tagged["tags"].as_array_mut().unwrap();
+            tags.push(json!({"key": "of", "value": run}));
+            let body = json!({"run_id": id, "datasets": [input("b", "both"), tagged]});
+            server.post("runs/log-inputs", body).await.ok();
+            let tag = json!({"run_id": id, "key": "run", "value": run});
+            server.post("runs/set-tag", tag).await.ok();
+        }
+        server.run(None).await;
+        let found = json!({"experiment_ids": ["0"], "filter": "tags.run LIKE '%'"});
+        let found = server.post("runs/search", found).await.ok();
+        let runs = found["runs"].as_array().unwrap();
+        assert_eq!(runs.len(), 2, "{}", server.name);
+        for run in runs {
+            let tags = run["data"]["tags"].as_array().unwrap();
+            let name = &tags.iter().find(|tag| tag["key"] == "run").unwrap()["value"];
+            let inputs = &run["inputs"]["dataset_inputs"];
+            let of = json!({"key": "of", "value": name});
+            let context = json!({"key": "mlflow.data.context", "value": name});
+            assert_eq!(inputs[0]["dataset"]["name"], "b", "{}", server.name);
+            assert_eq!(inputs[1]["dataset"]["name"], "a", "{}", server.name);
+            assert_eq!(inputs[1]["tags"], json!([context, of]), "{}", server.name);
+            assert_eq!(inputs[0]["tags"][0]["value"], "both", "{}", server.name);
+            assert_eq!(inputs.as_array().unwrap().len(), 2, "{}", server.name);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_experiments_datasets_are_listed_once_per_context() {
     for server in both().await {
         for context in ["train", "train", "test"] {
