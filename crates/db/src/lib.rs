@@ -193,10 +193,11 @@ impl Db {
         })
     }
 
-    /// Whether another connection can be had without waiting for one to be given back.
+    /// Whether another connection can be had without waiting for one to be given back. SQLite's are
+    /// not counted here: nobody keeps one.
     pub fn has_spare(&self) -> bool {
         match &*self.inner {
-            Inner::Sqlite { readers, .. } => readers.has_spare(),
+            Inner::Sqlite { .. } => true,
             Inner::Postgres { pool } => {
                 let most = pool.options().get_max_connections();
                 !pool.is_closed() && (pool.num_idle() > 0 || pool.size() < most)

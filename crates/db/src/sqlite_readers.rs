@@ -43,11 +43,6 @@ impl Readers {
         })
     }
 
-    /// Whether a connection can be had without waiting.
-    pub(crate) fn has_spare(&self) -> bool {
-        self.inner.free.available_permits() > 0
-    }
-
     /// Takes a connection, and opens one if all are in use and there may be more.
     pub(crate) async fn acquire(&self) -> Result<Reader, Error> {
         let free = self.inner.free.clone().acquire_owned();
