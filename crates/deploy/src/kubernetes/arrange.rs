@@ -1,6 +1,7 @@
 //! Making what is in the cluster what the rows say: endpoints with their live deployments, and
 //! nothing of those that are gone.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
@@ -114,7 +115,8 @@ impl Kubernetes {
         let (kubernetes, deployments) = (self.clone(), deployments.clone());
         tasks.spawn(async move {
             let applied = kubernetes.apply(&objects).await;
-            let problem = applied.err().map(|failure| failure.problem);
+            let failure = applied.unwrap_or_else(Some);
+            let problem = failure.map(|failure| failure.problem);
             let is_new = kubernetes.note(&key, objects, problem.as_ref().map(|p| &p.message));
             let Some(problem) = problem.filter(|_| is_new) else {
                 return;
@@ -153,6 +155,7 @@ impl Kubernetes {
         told: &str,
         members: &[Opened],
     ) -> Result<String, Failure> {
+        // What is left of others' is tried again, and told in their logs, once nobody holds the endpoint.
         self.apply(&self.inner.shape.endpoint(members)).await?;
         self.address(deployments, told, members).await
     }
@@ -189,11 +192,27 @@ impl Kubernetes {
         Ok(())
     }
 
-    pub(super) async fn apply(&self, objects: &[Object]) -> Result<(), Failure> {
+    /// Makes objects as they should be. Without the right to a Secret, it and the Deployment of its
+    /// name, whose pods begin with it, are left as they are; the answer is why.
+    ///
+    /// # Errors
+    /// What else the cluster refuses; then the rest is not made.
+    pub(super) async fn apply(&self, objects: &[Object]) -> Result<Option<Failure>, Failure> {
         let api = self.api().await?;
+        let mut left = HashSet::new();
+        let mut why = None;
         for object in objects {
-            api.apply(object).await?;
+            if object.kind == Kind::Deployment && left.contains(&object.name) {
+                continue;
+            }
+            match api.apply(object).await {
+                Err(failure) if object.kind == Kind::Secret && is_forbidden(&failure) => {
+                    left.insert(&object.name);
+                    why.get_or_insert(failure);
+                }
+                applied => applied?,
+            }
         }
-        Ok(())
+        Ok(why)
     }
 }

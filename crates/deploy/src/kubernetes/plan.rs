@@ -77,7 +77,8 @@ impl Kubernetes {
 
 /// An object as it is shown: of a Secret, what is in it and no value.
 fn shown(mut object: Object) -> Value {
-    if let Some(data) = object.body["data"].as_object_mut() {
+    let data = object.body.get_mut("data");
+    if let Some(data) = data.and_then(Value::as_object_mut) {
         for value in data.values_mut() {
             *value = json!("***");
         }

@@ -44,7 +44,9 @@ impl Kubernetes {
             .shape
             .workload(deployment, image, deployment.replicas);
         self.let_pull(deployment, image).await?;
-        self.apply(&objects).await?;
+        if let Some(left) = self.apply(&objects).await? {
+            return Err(left);
+        }
         let name = workload_name(&deployment.order.model_name, &deployment.id);
         let mut watch = Watch {
             deployments,

@@ -56,7 +56,7 @@ pub(crate) struct Local {
     /// Why deployments cannot run again.
     stopped: Told<String>,
     /// Why the ports of endpoints cannot be used.
-    closed: Told<(String, String)>,
+    closed: Told<(String, String), Failure>,
 }
 
 /// The group of a deployment, or its making.
@@ -215,8 +215,7 @@ impl Local {
             return self.closed.forget(&name);
         };
         let port = endpoint.port;
-        let problem = format!("nobody reaches the model: port {port} cannot be used: {error}");
-        if self.closed.is_new(&name, &problem) {
+        if self.closed.is_new(&name, &closed(port, &error)) {
             let (namespace, model) = name;
             tracing::error!(%namespace, %model, port, %error, "the port of a deployment cannot be used");
         }
@@ -282,7 +281,7 @@ impl Local {
             Slot::Preparing => (0, self.stopped.find(&deployment.id).map(stopped)),
             Slot::Running(group) => (group.ready_count(), group.failure()),
         };
-        let closed = self.closed.find(&deployment.endpoint()).map(closed);
+        let closed = self.closed.find(&deployment.endpoint());
         Some(Health {
             ready,
             failure: down.or(closed),
@@ -320,16 +319,20 @@ fn stopped(error: String) -> Failure {
 }
 
 /// Why nobody reaches a deployment whose replicas may be well.
-fn closed(error: String) -> Failure {
-    let help = "end the program that has the port: it is tried again every second; or remove the deployment and deploy again, which finds another port";
+fn closed(port: u16, error: &io::Error) -> Failure {
+    let (code, help) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            "port_taken",
+            "end the program that has the port: it is tried again every second; or remove the deployment and deploy again, which finds another port",
+        ),
+        _ => (
+            "port_unusable",
+            "mend what the message says: it is tried again every second; deploy.listen_host must be an address of this machine, and the server must be allowed enough open files (ulimit -n, LimitNOFILE)",
+        ),
+    };
     let title = "Port cannot be used";
-    Failure::new(
-        Fault::Server,
-        "port_taken",
-        title,
-        error,
-        Some(help.to_owned()),
-    )
+    let message = format!("nobody reaches the model: port {port} cannot be used: {error}");
+    Failure::new(Fault::Server, code, title, message, Some(help.to_owned()))
 }
 
 /// The name of this machine among those that share a database, made when there is none yet.
@@ -377,5 +380,25 @@ mod tests {
         assert_eq!(machine(home.path()).unwrap(), name);
         std::fs::write(home.path().join("machine"), "").unwrap();
         assert!(machine(home.path()).is_err());
+    }
+
+    #[test]
+    fn only_a_port_that_another_program_has_is_told_as_taken() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let foreign = (IpAddr::from([192, 0, 2, 1]), address.port());
+        let cases = [
+            (TcpListener::bind(address), "port_taken", "end the program"),
+            (
+                TcpListener::bind(foreign),
+                "port_unusable",
+                "deploy.listen_host",
+            ),
+        ];
+        for (bound, code, help) in cases {
+            let problem = closed(address.port(), &bound.unwrap_err()).problem;
+            assert_eq!(problem.code, code, "{}", problem.message);
+            assert!(problem.help.unwrap().contains(help), "{code}");
+        }
     }
 }

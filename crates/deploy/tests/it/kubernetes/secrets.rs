@@ -189,10 +189,13 @@ async fn no_value_of_a_variable_is_shown() {
             json!({"model_name": "m", "environment": {"A": "plain-b", "API_KEY": "hunter22"}});
         let dry = server.post("/mlops/deploy?dry_run=true", body.clone());
         let plan = dry.await.expect(200);
-        let kinds = plan["objects"].as_array().unwrap().iter();
-        let secrets: Vec<_> = kinds.filter(|object| object["kind"] == "Secret").collect();
+        let objects = plan["objects"].as_array().unwrap().iter();
+        let (secrets, others): (Vec<_>, Vec<_>) =
+            objects.partition(|object| object["kind"] == "Secret");
         assert_eq!(secrets.len(), 2, "{plan:#}");
         assert_eq!(secrets[1]["data"], json!({"A": "***", "API_KEY": "***"}));
+        let mut others = others.iter();
+        assert!(others.all(|o| o.get("data").is_none()), "{plan:#}");
         let differences = plan["differences"].as_array().unwrap();
         let mut missing = differences.iter().map(|d| d.as_str().unwrap());
         assert!(missing.all(|d| d.ends_with("is not there")), "{plan:#}");
@@ -267,6 +270,42 @@ async fn a_role_that_may_not_read_secrets_is_told_and_the_rest_is_looked_at() {
         let drift = server.get(&at(&deployed["deployment_id"], "/drift")).await;
         let drift = drift.expect(200);
         assert_eq!(drift["unread"].as_array().unwrap().len(), 1, "{drift:#}");
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_right_to_secrets_only_what_has_variables_stays_as_it_is() {
+    in_clusters(async |server, cluster| {
+        let worker = server.work();
+        let with = json!({"environment": {"API_KEY": "hunter22"}});
+        let first = server.deploy("m", with).await;
+        let id = &first["deployment_id"];
+        let name = cluster.names("deployments").remove(0);
+        let spec = || cluster.get("deployments", &name)["spec"].clone();
+        let before = spec();
+
+        // As after an upgrade of a server that had its role from an earlier version.
+        cluster.narrow_role(true);
+        let canary = server.deploy("m", json!({"canary_percent": 50})).await;
+        assert_eq!(canary["status"], "deployed", "{canary:#}");
+        let body = json!({"replicas": 4});
+        server.post(&at(id, "/scale"), body).await.expect(200);
+        let other = |other: &String| *other != name;
+        let pods = || {
+            let other = cluster.names("deployments").into_iter().find(other);
+            cluster.get("deployments", &other.unwrap())["spec"]["replicas"].clone()
+        };
+        until("the other has its share", || pods() == 2).await;
+        assert_eq!(spec(), before);
+        server
+            .log_has(id, "the cluster is not as it should be", 1)
+            .await;
+        server.log_has(id, "rbac.yaml", 1).await;
+
+        cluster.narrow_role(false);
+        until("what was left is made", || spec()["replicas"] == 2).await;
         worker.stop().await;
     })
     .await;
