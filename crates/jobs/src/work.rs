@@ -316,33 +316,23 @@ impl Worker {
                 "a training job ended"
             );
             telemetry::count_end(&job);
-            self.announce(&job).await;
+            self.announce(job).await;
         }
         Ok(())
     }
 
     /// Says that the versions of a job are complete: the job's own first, then those of other models
     /// that its script registered.
-    async fn announce(&self, job: &Job) {
-        let registry = &self.jobs.inner.parts.registry;
+    async fn announce(&self, job: Job) {
         let version = job.model_version.as_deref().map(str::parse);
         let own = match (job.status, version) {
-            (Status::Completed, Some(Ok(version))) => {
-                Some((job.request.model_name.clone(), version))
-            }
+            (Status::Completed, Some(Ok(version))) => Some((job.request.model_name, version)),
             _ => None,
         };
-        let made = registry.versions_of_job(&job.job_id).await;
-        let made = made.unwrap_or_else(|error| {
+        let registry = &self.jobs.inner.parts.registry;
+        if let Err(error) = registry.announce_of_job(&job.job_id, own).await {
             // What is not told of is compared when somebody asks it.
             tracing::debug!(error = %chain(&error), "what else a job registered is not told of");
-            Vec::new()
-        });
-        let others = made.into_iter().map(|made| (made.name, made.version));
-        let others = others.filter(|other| Some(other) != own.as_ref());
-        let others: Vec<_> = others.collect();
-        for (name, version) in own.into_iter().chain(others) {
-            registry.announce(&name, version);
         }
     }
 }

@@ -3,7 +3,9 @@
 
 use tokio::sync::broadcast;
 
-use crate::Registry;
+use crate::error::Error;
+use crate::store::versions;
+use crate::{Registry, external};
 
 /// So many may wait for one who listens; beyond them, the oldest are not told.
 const MOST_WAITING: usize = 64;
@@ -29,6 +31,35 @@ impl Registry {
         };
         // Nobody need listen.
         let _ = self.announcements.send(announced);
+    }
+
+    /// Says that the versions that a job registered are complete, `own` before those of other models.
+    /// An external MLflow server that has them is not asked: the end of a job does not wait for it.
+    ///
+    /// # Errors
+    /// When the others cannot be found; `own` is told of all the same.
+    pub async fn announce_of_job(
+        &self,
+        job_id: &str,
+        own: Option<(String, i64)>,
+    ) -> Result<(), Error> {
+        if let Some((name, version)) = &own {
+            self.announce(name, *version);
+        }
+        let made = match self.tracking.external() {
+            Some(external) => external::version_names_of_job(external, job_id).await?,
+            None => {
+                let mut conn = self.db.acquire().await?;
+                let made = versions::list_of_job(&mut conn, job_id).await?;
+                made.into_iter()
+                    .map(|made| (made.name, made.version))
+                    .collect()
+            }
+        };
+        for (name, version) in made.iter().filter(|made| Some(*made) != own.as_ref()) {
+            self.announce(name, *version);
+        }
+        Ok(())
     }
 
     /// Hears of the versions that are completed from now on through this handle and its clones.

@@ -287,6 +287,19 @@ pub(crate) async fn versions_of_job(
     Ok(found)
 }
 
+/// The names and numbers of the versions that a job made, as they were noted here: some may be gone.
+pub(crate) async fn version_names_of_job(
+    external: &External,
+    job_id: &str,
+) -> Result<Vec<(String, i64)>, Error> {
+    let stamps = external.stamps_of_job(Kind::ModelVersion, job_id).await?;
+    let named = stamps.iter().filter_map(|stamp| {
+        let (name, version) = stamp.id.rsplit_once('/')?;
+        Some((name.to_owned(), version.parse().ok()?))
+    });
+    Ok(named.collect())
+}
+
 async fn get_version(
     external: &External,
     name: &str,

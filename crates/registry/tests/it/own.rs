@@ -1,9 +1,9 @@
 //! asgard's own routes: the models, and registering by hand.
 
 use axum::http::Method;
-use registry::{NewVersion, Registration, Subject};
+use registry::{NewVersion, Registration, Registry, Subject};
 use serde_json::{Value, json};
-use tracking::LoggedModelStatus;
+use tracking::{Config, External, Kind, LoggedModelStatus, Stamp, Tracking};
 use web::Identity;
 use web::testing::Answer;
 
@@ -215,6 +215,37 @@ async fn a_job_registers_under_its_own_id() {
     assert_eq!(answer.status, 201);
     let versions = server.registry.versions_of_job("j").await.unwrap();
     assert_eq!(versions.len(), 1);
+}
+
+#[tokio::test]
+async fn versions_of_a_job_are_told_of_without_asking_an_external_server() {
+    for server in both().await {
+        // Nobody answers there.
+        let config = Config {
+            uri: Some("http://127.0.0.1:9".to_owned()),
+            ..Config::default()
+        };
+        let external = External::of(&config, server.db.clone()).unwrap().unwrap();
+        for version in ["model/1", "other/2"] {
+            let stamp = Stamp {
+                id: version.to_owned(),
+                job_id: "j".to_owned(),
+                artifact_uri: None,
+            };
+            let stamped = external.stamp(Kind::ModelVersion, &stamp).await;
+            stamped.unwrap();
+        }
+        let db = server.db.clone();
+        let registry = Registry::new(db.clone(), Tracking::at(external, db));
+        let mut announced = registry.announced();
+        let own = Some(("model".to_owned(), 1));
+        registry.announce_of_job("j", own).await.unwrap();
+        for (name, version) in [("model", 1), ("other", 2)] {
+            let told = announced.try_recv().unwrap();
+            assert_eq!((told.name.as_str(), told.version), (name, version));
+        }
+        assert!(announced.try_recv().is_err(), "{}", server.name);
+    }
 }
 
 #[test]
