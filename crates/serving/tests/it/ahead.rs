@@ -33,20 +33,37 @@ fn copies(stage: &Stage) -> usize {
         .count()
 }
 
-/// The processes that this one has started and that have not ended.
-fn children() -> BTreeSet<u32> {
+/// The workers of a stage that have not ended, each by the child of this process that it is or runs
+/// under: other tests may run in this process too.
+fn workers(stage: &Stage) -> BTreeSet<u32> {
     let entries = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap());
     let processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let own = std::process::id().to_string();
-    let is_child = |process: &u32| {
-        // One that has ended meanwhile is none.
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        let mut fields = after_name.split_whitespace();
-        let (state, parent) = (fields.next(), fields.next());
-        state != Some("Z") && parent == Some(own.as_str())
-    };
-    processes.filter(is_child).collect()
+    processes
+        .filter(|process| is_in(stage, *process))
+        .filter_map(child)
+        .collect()
+}
+
+/// Whether a process works in the stage's folder or sees a part of it as a place of its own. One that
+/// has ended meanwhile does not.
+fn is_in(stage: &Stage, process: u32) -> bool {
+    let name = stage.data_dir.path().file_name().unwrap().to_str().unwrap();
+    let place = fs::read_link(format!("/proc/{process}/cwd")).unwrap_or_default();
+    let mounts = fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default();
+    place.to_string_lossy().contains(name) || mounts.contains(name)
+}
+
+/// The child of this process among a process and those that it runs under.
+fn child(mut process: u32) -> Option<u32> {
+    loop {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let (_, after_name) = stat.rsplit_once(')')?;
+        let parent = after_name.split_whitespace().nth(1)?.parse().ok()?;
+        if parent == std::process::id() {
+            return Some(process);
+        }
+        process = parent;
+    }
 }
 
 #[tokio::test]
@@ -97,18 +114,18 @@ async fn a_load_for_a_proof_ends_with_whoever_waits_for_it() {
     let version = version.unwrap();
     let serving = stage.idle(Config::default());
     let none = Variables::default();
-    let before = children();
+    let before = workers(&stage);
     tokio::select! {
         prepared = serving.prepare(&version, &none) => drop(prepared.unwrap()),
-        () = until("it is loaded", || children() != before) => {}
+        () = until("it is loaded", || workers(&stage) != before) => {}
     }
-    until("nothing of it runs", || children() == before).await;
+    until("nothing of it runs", || workers(&stage) == before).await;
     let prepared = serving.prepare(&version, &none).await.unwrap();
     assert!(
         prepared.proof.is_some(),
         "the next one is not held up by it"
     );
-    until("nothing of that runs either", || children() == before).await;
+    until("nothing of that runs either", || workers(&stage) == before).await;
 }
 
 #[tokio::test]
@@ -120,13 +137,17 @@ async fn a_load_for_an_answer_goes_on_without_whoever_asked() {
     .await;
     stage.register("forest", "forest").await;
     let inputs = stage.inputs("forest");
-    let before = children();
+    let before = workers(&stage);
     tokio::select! {
         _ = stage.ask("forest", &inputs) => {}
-        () = until("it is loaded", || children() != before) => {}
+        () = until("it is loaded", || workers(&stage) != before) => {}
     }
-    let worker = children();
+    let worker = workers(&stage);
     let (status, answer) = stage.ask("forest", &inputs).await;
     assert_eq!(status, 200, "{answer:#}");
-    assert_eq!(children(), worker, "the same worker answers the next one");
+    assert_eq!(
+        workers(&stage),
+        worker,
+        "the same worker answers the next one"
+    );
 }
