@@ -186,7 +186,7 @@ def test_the_models_code_finds_the_variables_of_its_deployment(server):
     remove(server, back.json())
 
 
-def test_a_model_server_says_that_its_model_is_loaded(server, deployed, tmp_path):
+def test_a_model_server_says_that_its_model_is_loaded_and_stops_also_then(server, deployed, tmp_path):
     path = f"{server.url}/mlops/training/jobs/{deployed['training_job_id']}"
     [environment] = (server.data_dir / "environments").glob(requests.get(path, timeout=60).json()["environment"] + "*")
     described = server.data_dir.glob("**/MLmodel")
@@ -194,20 +194,31 @@ def test_a_model_server_says_that_its_model_is_loaded(server, deployed, tmp_path
     port = free_port()
     command = [os.environ.get("ASGARD_BIN", ROOT / "target/debug/asgard"), "model-server", "--model", folder]
     command += ["--environment", environment, "--data-dir", tmp_path, "--listen", f"127.0.0.1:{port}"]
-    process = subprocess.Popen(list(map(str, command)))
-    try:
+
+    def until(wanted):
+        """The codes of its health until the wanted one came."""
         codes, deadline = [], time.monotonic() + LONGEST_S
-        while 200 not in codes:
+        while wanted not in codes:
             assert process.poll() is None and time.monotonic() < deadline, codes
             with contextlib.suppress(requests.ConnectionError):
                 answer = requests.get(f"http://127.0.0.1:{port}/health", timeout=60)
                 codes.append(answer.status_code)
                 assert answer.status_code == 200 or answer.json()["code"] == "model_loading", answer.text
-        assert codes[0] == 503, codes
-        assert predict(f"http://127.0.0.1:{port}")["predictions"]
-    finally:
-        process.terminate()
-        process.wait(60)
+        return codes
+
+    # The first is asked to stop while it loads, the second when it answers.
+    for wanted in (503, 200):
+        process = subprocess.Popen(list(map(str, command)))
+        try:
+            codes = until(wanted)
+            assert codes[0] == 503, codes
+            if wanted == 200:
+                assert predict(f"http://127.0.0.1:{port}")["predictions"]
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            process.wait(60)
 
 
 def left_over(data_dir):

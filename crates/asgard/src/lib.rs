@@ -27,6 +27,7 @@ mod retention;
 pub mod server;
 pub mod settings;
 pub mod status;
+mod stop_signals;
 mod store;
 pub mod surroundings;
 pub mod tabular;

@@ -19,8 +19,9 @@ use crate::http;
 use crate::http::loading::Loading;
 use crate::server::{self, Address, Exposure, Listener, Metrics};
 use crate::settings::Settings;
+use crate::stop_signals::StopSignals;
 use crate::surroundings::Surroundings;
-use crate::up::{data_dir, finish, wait_for_signal};
+use crate::up::{data_dir, finish};
 
 /// What to serve.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ pub async fn run(
     start: Start,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
+    let mut signals = StopSignals::new()?;
     let key = ModelKey::of_environment(&surroundings.host);
     let exposure = expose(&listen, &settings, key.is_some())?;
     let metrics = Metrics::install()?;
@@ -94,7 +96,13 @@ pub async fn run(
         tasks.spawn(serve);
         None
     };
-    let model = load(&settings, surroundings, &start).await?;
+    let model = tokio::select! {
+        loaded = load(&settings, surroundings, &start) => loaded?,
+        () = signals.received() => {
+            tracing::info!("stopped while its model was loaded");
+            return Ok(());
+        }
+    };
     let routes =
         serving::model_server_routes(model.clone()).merge(http::metrics::routes(metrics.clone()));
     let door = exposure.open(Door::new(authenticate(key)), &settings.server);
@@ -105,7 +113,7 @@ pub async fn run(
     }
     greet(&model, &place, started)?;
 
-    wait_for_signal().await?;
+    signals.received().await;
     drain(&model, start.drain_delay).await;
     stop.cancel();
     tasks.close();

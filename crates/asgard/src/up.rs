@@ -19,6 +19,7 @@ use crate::private_folder;
 use crate::server::{self, Address, DeploymentServer, Exposure, JobServer, Listener, Metrics};
 use crate::settings::Settings;
 use crate::status::About;
+use crate::stop_signals::StopSignals;
 use crate::surroundings::Surroundings;
 
 /// Runs the server until it is told to stop.
@@ -88,6 +89,7 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
         let listener = bind(address).await?;
         tasks.spawn(server::serve(listener, router, tasks.clone(), stop.clone()));
     }
+    let mut signals = StopSignals::new()?;
     let door = Door::new(authenticate.clone()).guard(router.clone());
     tasks.spawn(server::serve(for_jobs, door, tasks.clone(), stop.clone()));
     tasks.spawn(server::serve(
@@ -100,7 +102,7 @@ pub async fn up(settings: Settings, surroundings: &Surroundings) -> anyhow::Resu
     let page = platform.has_mlflow_ui().await;
     greet(&listen_url, &data_dir, page, exposure, started)?;
 
-    wait_for_signal().await?;
+    signals.received().await;
     tracing::info!("stopping");
     stop.cancel();
     tasks.close();
@@ -235,17 +237,6 @@ fn greet(
     writeln!(out, "next: asgard run train.py")?;
     out.flush()?;
     tracing::info!(url, data_dir = %data_dir.display(), "listening");
-    Ok(())
-}
-
-/// Waits for SIGTERM or SIGINT.
-pub(crate) async fn wait_for_signal() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupt = tokio::signal::ctrl_c() => interrupt?,
-    }
     Ok(())
 }
 
