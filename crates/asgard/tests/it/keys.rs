@@ -52,7 +52,7 @@ async fn a_secret_is_shown_once_and_never_stored() {
         .await
         .json();
     let key = answer["key"].as_str().unwrap();
-    let secret = key.rsplit_once('_').unwrap().1;
+    let secret = key.splitn(3, '_').nth(2).unwrap();
     let list = request("GET", "/mlops/keys").body(Body::empty()).unwrap();
     let list = site.send_locally(list).await.text();
     assert!(list.contains("once") && !list.contains(secret));
