@@ -159,13 +159,14 @@ def container(reference, times):
             helps.append(time.perf_counter() - begin)
             port = servers.free_port()
             begin = time.perf_counter()
-            process = subprocess.Popen([*run, reference, "--listen", f"127.0.0.1:{port}"], **quiet)
+            process = subprocess.Popen([*run, "--name", "it", reference, "--listen", f"127.0.0.1:{port}"], **quiet)
             while not predicts(port):
                 if process.poll() is not None or time.perf_counter() - begin > 120:
                     sys.exit(f"the container does not answer: {process.communicate()[1]}")
                 time.sleep(0.01)
             answers.append(time.perf_counter() - begin)
-            process.terminate()
+            # Not by a signal to `podman run`: one that comes early ends that alone.
+            subprocess.run([*command, "rm", "--force", "--time", "10", "it"], check=True, **quiet)
             process.wait(60)
     except subprocess.CalledProcessError as error:
         sys.exit(f"podman: {error.stderr}")
