@@ -132,10 +132,10 @@ impl Api {
         namespace: &str,
         seen: &DynamicObject,
     ) -> Result<(), Failure> {
-        let name = seen.metadata.name.as_deref().unwrap_or_default();
-        if !is_ours(seen) {
+        // Without a name the request would be for all objects of the kind.
+        let Some(name) = seen.metadata.name.as_deref().filter(|_| is_ours(seen)) else {
             return Ok(());
-        }
+        };
         let params = DeleteParams::background().preconditions(Preconditions {
             resource_version: seen.metadata.resource_version.clone(),
             uid: seen.metadata.uid.clone(),

@@ -5,14 +5,7 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use crate::server::{ask, at, both};
-
-/// Which version answers.
-async fn version(url: &Value) -> String {
-    let (status, answer) = ask(url, &json!({})).await;
-    assert_eq!(status, 200, "{answer:#}");
-    answer["version"].as_str().unwrap().to_owned()
-}
+use crate::server::{ask, at, both, version};
 
 #[tokio::test]
 async fn a_deployed_model_answers_and_survives_crashes_and_restarts() {

@@ -387,6 +387,13 @@ fn serve(listener: TcpListener, routes: Routes, stop: CancellationToken) -> Resu
     Ok(())
 }
 
+/// Which version answers.
+pub(crate) async fn version(url: &Value) -> String {
+    let (status, answer) = ask(url, &json!({})).await;
+    assert_eq!(status, 200, "{answer:#}");
+    answer["version"].as_str().unwrap().to_owned()
+}
+
 /// Posts to a deployed model over a real connection; its status and answer.
 pub(crate) async fn ask(url: &Value, body: &Value) -> (u16, Value) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

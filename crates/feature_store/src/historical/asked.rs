@@ -62,7 +62,7 @@ impl Asked {
     pub(super) fn between(&self, first_us: i64, last_us: i64, rows: usize) -> Option<AskedKeys> {
         let start = self.starts[self.span(first_us)] as usize;
         let end = self.starts[self.span(last_us) + 1] as usize;
-        let numbers = self.numbers.get(start..end).unwrap_or_default();
+        let numbers = self.numbers.get(start..end)?;
         if numbers.len() > (self.count / 2).min(rows.saturating_mul(BITS_A_LOOK)) {
             return None;
         }

@@ -6,10 +6,10 @@ mod secrets;
 use std::time::{Duration, Instant};
 
 use axum::http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cluster::{Cluster, Fault};
-use crate::server::{Server, ask, at, both_with};
+use crate::server::{Server, at, both_with, version};
 
 /// Servers of both databases, each with a cluster of its own that it works in.
 async fn in_clusters(work: impl AsyncFn(Server, Cluster)) {
@@ -33,12 +33,6 @@ async fn until(what: &str, wanted: impl Fn() -> bool) {
         assert!(Instant::now() < patience, "never: {what}");
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
-}
-
-async fn version(url: &Value) -> String {
-    let (status, answer) = ask(url, &json!({})).await;
-    assert_eq!(status, 200, "{answer:#}");
-    answer["version"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]

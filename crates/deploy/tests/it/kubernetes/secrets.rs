@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{in_clusters, until, version};
+use super::{in_clusters, until};
 use crate::cluster::Cluster;
-use crate::server::{Server, at};
+use crate::server::{Server, at, version};
 
 #[tokio::test]
 async fn nodes_pull_with_the_login_that_asgard_has_now() {
