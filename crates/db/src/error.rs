@@ -68,6 +68,10 @@ pub enum Error {
     /// A statement has a placeholder for which no value was bound.
     #[error("the statement's placeholder {0} has no value")]
     Placeholder(usize),
+    /// A text to be stored or looked for holds a NUL, which PostgreSQL cannot keep; so SQLite is not
+    /// given it either.
+    #[error("a text holds a NUL character (\\u0000), which the database cannot keep")]
+    Nul,
     /// An answer has no such column, or it holds another type.
     #[error("column {0} is missing or holds another type")]
     Column(String),
@@ -102,6 +106,15 @@ impl Error {
             // disk_full.
             Self::Sqlx(sqlx::Error::Database(e)) => e.code().is_some_and(|code| code == "53100"),
             Self::Commit(error) | Self::Together(error) => error.is_full(),
+            _ => false,
+        }
+    }
+
+    /// Whether the request is at fault: one of its texts is none that a database keeps.
+    pub fn is_refused_text(&self) -> bool {
+        match self {
+            Self::Nul => true,
+            Self::Commit(error) | Self::Together(error) => error.is_refused_text(),
             _ => false,
         }
     }

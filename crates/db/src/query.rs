@@ -26,6 +26,18 @@ pub enum Value {
     Texts(Vec<String>),
 }
 
+impl Value {
+    /// Refuses what only one of the two databases would take.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let holds_nul = match self {
+            Self::Text(Some(text)) => text.contains('\0'),
+            Self::Texts(texts) => texts.iter().any(|text| text.contains('\0')),
+            _ => false,
+        };
+        if holds_nul { Err(Error::Nul) } else { Ok(()) }
+    }
+}
+
 macro_rules! value_from {
     ($($from:ty => $variant:ident $(as $to:ty)?),* $(,)?) => {$(
         impl From<$from> for Value {
@@ -218,6 +230,7 @@ impl Query<'_> {
 fn arguments(values: Vec<Value>) -> Result<PgArguments, Error> {
     let mut arguments = PgArguments::default();
     for value in values {
+        value.check()?;
         match value {
             Value::Int(v) => arguments.add(v),
             Value::Float(v) => arguments.add(v),

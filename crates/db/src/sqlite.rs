@@ -199,6 +199,7 @@ fn bind(statement: &mut Statement<'_>, values: &[Value]) -> Result<(), Error> {
         };
         let value = number.and_then(|number: usize| values.get(number - 1));
         let value = value.ok_or(Error::Placeholder(index))?;
+        value.check()?;
         statement.raw_bind_parameter(index, value)?;
     }
     Ok(())

@@ -98,6 +98,7 @@ impl Error {
             | Self::Sealed { .. }
             | Self::NothingBefore(_) => Code::Conflict,
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
+            Self::Db(error) if error.is_refused_text() => Code::Invalid,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Cluster(failure) => failure.fault.code(),
             Self::Jobs(error) => error.code(),
@@ -153,6 +154,7 @@ impl From<Error> for ApiError {
                 "name one in 'to': GET /mlops/deployments?model_name=NAME lists all that were deployed",
             ),
             Error::Db(_) if code == Code::InsufficientStorage => Self::storage_full(&error),
+            Error::Db(_) if code == Code::Invalid => Self::nul(),
             Error::Db(_) if code == Code::Unavailable => {
                 Self::new(code, "the database does not answer now")
                     .retry_after(2)

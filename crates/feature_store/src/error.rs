@@ -290,6 +290,8 @@ impl Error {
             Self::Unsupported(_) => Code::NotImplemented,
             Self::Iceberg { source, .. } => crate::catalog::code_of(source),
             Self::CatalogDatabase { .. } => Code::Unavailable,
+            Self::Db(error) if error.is_full() => Code::InsufficientStorage,
+            Self::Db(error) if error.is_refused_text() => Code::Invalid,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Arrow(_) | Self::Io { .. } | Self::Db(_) | Self::Online { .. } => Code::Internal,
         }
@@ -386,6 +388,11 @@ impl From<Error> for ApiError {
         let code = error.code();
         if code == Code::Internal {
             return Self::internal(&error);
+        }
+        match &error {
+            Error::Db(_) if code == Code::InsufficientStorage => return Self::storage_full(&error),
+            Error::Db(_) if code == Code::Invalid => return Self::nul(),
+            _ => {}
         }
         let mut api = Self::new(code, error.message());
         if error.may_pass() {

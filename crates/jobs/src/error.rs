@@ -83,6 +83,7 @@ impl Error {
             | Self::Sealed(_)
             | Self::NotOurs(_) => Code::Conflict,
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
+            Self::Db(error) if error.is_refused_text() => Code::Invalid,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Webhooks(error) => error.code(),
             _ => Code::Internal,
@@ -116,6 +117,7 @@ impl From<Error> for ApiError {
                 .named("variables_sealed")
                 .help("it cannot be run again without them: give every server on this database the same server.secret_key, or upload the script anew by POST /mlops/training/upload"),
             Error::Db(_) if code == Code::InsufficientStorage => Self::storage_full(&error),
+            Error::Db(_) if code == Code::Invalid => Self::nul(),
             Error::Db(_) if code == Code::Unavailable => {
                 Self::new(code, "the database does not answer now")
                     .retry_after(2)

@@ -90,6 +90,7 @@ impl Error {
             Self::Tracking(error) => error.code(),
             Self::Webhooks(error) => error.code(),
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
+            Self::Db(error) if error.is_refused_text() => Code::Invalid,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             Self::Db(_) => Code::Internal,
         }
@@ -135,6 +136,7 @@ impl From<Error> for ApiError {
                 tracing::warn!(%error, "the registry's database does not answer");
                 Self::new(Code::Unavailable, "the database does not answer now").retry_after(1)
             }
+            Code::Invalid if matches!(error, Error::Db(_)) => return Self::nul(),
             code => Self::new(code, error.to_string()),
         };
         if let Some(help) = error.help() {

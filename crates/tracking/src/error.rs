@@ -185,6 +185,7 @@ impl Error {
             Self::NotImplemented(_) => Code::NotImplemented,
             Self::Storage { source, .. } if is_full(&**source) => Code::InsufficientStorage,
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
+            Self::Db(error) if error.is_refused_text() => Code::Invalid,
             Self::Bucket { .. } => Code::Unavailable,
             Self::Unreachable { .. } | Self::NoAnswer { .. } => Code::Unavailable,
             Self::ExternalCredentials { .. } => Code::BadGateway,
@@ -280,6 +281,7 @@ impl From<Error> for ApiError {
         match error.code() {
             Code::Internal => Self::internal(&error),
             Code::InsufficientStorage => Self::storage_full(&error),
+            Code::Invalid if matches!(error, Error::Db(_)) => Self::nul(),
             Code::Unavailable if matches!(error, Error::Bucket { .. }) => {
                 let texts: Vec<String> = causes(&error).map(ToString::to_string).collect();
                 tracing::error!(error = texts.join(": "), "the bucket of artifacts fails");

@@ -113,6 +113,15 @@ impl ApiError {
         .help("free some space, or move the data directory or the artifact store to a larger disk; 'asgard doctor' shows what is kept")
     }
 
+    /// A 400 for a text of the request that no database keeps.
+    pub fn nul() -> Self {
+        Self::new(
+            Code::Invalid,
+            "a text of the request holds a NUL character (\\u0000)",
+        )
+        .help("leave it out: names, tags and descriptions are text without it")
+    }
+
     /// A mistake of the server. The cause goes to the log, never to the caller.
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(cause), "a request failed inside");

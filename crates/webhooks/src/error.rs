@@ -36,6 +36,8 @@ impl Error {
             Self::NotFound(_) => Code::NotFound,
             Self::Invalid(_) => Code::Invalid,
             Self::Request(error) => error.code(),
+            Self::Db(error) if error.is_full() => Code::InsufficientStorage,
+            Self::Db(error) if error.is_refused_text() => Code::Invalid,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
             // The caller can set the secret anew.
             Self::Sealed(_) => Code::Conflict,
@@ -61,6 +63,8 @@ impl From<Error> for ApiError {
                 tracing::warn!(%error, "the database of webhooks does not answer");
                 Self::new(Code::Unavailable, "the database does not answer now").retry_after(1)
             }
+            Code::InsufficientStorage => Self::storage_full(&error),
+            Code::Invalid if matches!(error, Error::Db(_)) => Self::nul(),
             code => Self::new(code, error.to_string()),
         }
     }

@@ -137,6 +137,8 @@ impl From<Error> for ApiError {
             Error::NameTaken(_) => Code::AlreadyExists,
             Error::BadName(_) => Code::Unprocessable,
             Error::NotFound(_) => Code::NotFound,
+            Error::Db(inner) if inner.is_full() => return Self::storage_full(&error),
+            Error::Db(inner) if inner.is_refused_text() => return Self::nul(),
             Error::Db(inner) if inner.is_unavailable() => Code::Unavailable,
             Error::Random(_) | Error::Db(_) => return Self::internal(&error),
         };

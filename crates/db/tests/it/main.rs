@@ -326,3 +326,21 @@ async fn a_transaction_begins_although_the_database_closed_the_connection() {
     // The closed connection may still be the pool's next.
     assert_eq!(count(&other).await, 1);
 }
+
+#[tokio::test]
+async fn a_text_with_a_nul_is_refused_by_both_and_harms_nobody() {
+    for db in both(SCHEMA).await {
+        let mut tx = db.begin().await.unwrap();
+        let stored = query("INSERT INTO notes (id, text) VALUES (1, $1)").bind("a\0b");
+        let refused = stored.execute(&mut tx).await.unwrap_err();
+        assert!(refused.is_refused_text(), "{}: {refused}", db.name);
+        drop(tx);
+        let mut conn = db.acquire().await.unwrap();
+        let asked = query("SELECT id FROM notes WHERE text = $1").bind("a\0b");
+        let refused = asked.fetch_all(&mut conn).await.err().unwrap();
+        assert!(refused.is_refused_text(), "{}: {refused}", db.name);
+        drop(conn);
+        insert(&db, 1).await.unwrap();
+        assert_eq!(count(&db).await, 1, "{}", db.name);
+    }
+}

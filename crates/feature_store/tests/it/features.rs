@@ -212,3 +212,37 @@ async fn a_view_that_is_not_there_is_told_with_those_that_are() {
         assert_eq!(status, 404);
     }
 }
+
+#[tokio::test]
+async fn a_name_that_no_database_keeps_is_the_callers_mistake() {
+    for app in App::both().await {
+        let nul = "a\0b";
+        for (path, body) in [
+            (
+                "/feast/write-to-online-store",
+                json!({"feature_view_name": nul, "df": {"e": [1]}}),
+            ),
+            (
+                "/feast/materialize-incremental",
+                json!({"feature_views": [nul]}),
+            ),
+            (
+                "/feast/projects/a%00/get-online-features",
+                json!({"features": ["v:f"], "entities": {"e": [1]}}),
+            ),
+            (
+                "/mlops/models",
+                json!({"model_name": "m", "framework": "sklearn", "model_type": "ridge",
+                    "data_source": {"feature_views": [nul], "target_column": "t"}}),
+            ),
+        ] {
+            let (status, answer) = app.post(path, body).await;
+            let detail = answer["detail"].as_str().unwrap_or_default();
+            assert!(
+                status == 400 && detail.contains("NUL"),
+                "{} {path}: {status} {answer}",
+                app.database
+            );
+        }
+    }
+}

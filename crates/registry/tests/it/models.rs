@@ -245,3 +245,15 @@ async fn a_job_registers_but_does_not_manage() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_text_that_no_database_keeps_is_the_callers_mistake() {
+    for server in both().await {
+        let body = json!({"model_name": "m", "run_id": "a\0b"});
+        let answer = server.send_as(Identity::Local, Method::POST, "/mlops/registry", body);
+        let answer = answer.await;
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status.as_u16(), 400, "{}: {text}", server.name);
+        assert!(text.contains("NUL"), "{text}");
+    }
+}

@@ -298,3 +298,16 @@ async fn beside_an_external_registry_webhooks_are_told_of_jobs_only() {
         assert_eq!(make("job.failed").await.0, StatusCode::CREATED);
     }
 }
+
+#[tokio::test]
+async fn a_text_that_no_database_keeps_is_the_callers_mistake() {
+    for server in both(Config::default()).await {
+        let hook = json!({
+            "name": "ci", "url": "https://example.com/hook", "description": "a\0b",
+            "events": ["registered_model.created"],
+        });
+        let (status, body) = server.ask(Method::POST, "/mlops/webhooks", hook).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert!(body["detail"].as_str().unwrap().contains("NUL"), "{body}");
+    }
+}
