@@ -5,12 +5,17 @@
 //! it again reads the same rows.
 
 mod estimator;
+mod metric;
 mod plan;
 mod python;
+mod request;
+mod rows;
 mod script;
 
 pub(crate) use estimator::Framework;
-pub(crate) use plan::{Rows, Split, TrainingPlan, TrainingRequest, ViewFeatures};
+pub(crate) use plan::TrainingPlan;
+pub(crate) use request::{Split, TrainingRequest, ViewFeatures};
+pub(crate) use rows::Rows;
 
 use std::sync::Arc;
 
