@@ -7,6 +7,7 @@ mod glue_table;
 mod list;
 mod replace;
 mod rest;
+mod set_aside;
 mod settings;
 mod sql;
 
@@ -126,7 +127,7 @@ impl Catalogs {
         let listed =
             listed.map_err(Error::iceberg(format!("catalog {name:?} cannot be listed")))?;
         let shown = listed.into_iter();
-        let shown = shown.filter(|ident| replace::kept_until(ident.name()).is_none());
+        let shown = shown.filter(|ident| set_aside::kept_until(ident.name()).is_none());
         let tables = shown.map(|ident| TableRef {
             catalog: name.to_owned(),
             schema: ident.namespace().join_levels(),
