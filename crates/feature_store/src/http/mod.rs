@@ -7,6 +7,7 @@ mod form;
 mod grpc;
 mod historical;
 mod leaving;
+mod loads;
 mod models;
 mod online;
 mod parquet_file;
@@ -16,13 +17,14 @@ mod stats;
 mod status;
 mod stream;
 mod tables;
+mod usage;
 
 use utoipa::OpenApi;
 use web::{Routes, Style};
 
 pub use models::training_routes;
 pub use repo::feature_store_yaml;
-pub use stats::usage_routes;
+pub use usage::usage_routes;
 
 use crate::FeatureStore;
 
@@ -32,6 +34,7 @@ pub fn routes(store: FeatureStore) -> Routes {
     let rest = historical::routes(rest);
     let rest = online::routes(rest);
     let rest = stats::routes(rest);
+    let rest = loads::routes(rest);
     let rest = status::routes(rest);
     let rest = tables::routes(rest);
     let rest = repo::routes(rest);
@@ -44,11 +47,13 @@ pub fn routes(store: FeatureStore) -> Routes {
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut api = features::Api::openapi();
     api.merge(historical::Api::openapi());
+    api.merge(loads::Api::openapi());
     api.merge(models::Api::openapi());
     api.merge(online::openapi());
     api.merge(repo::Api::openapi());
     api.merge(stats::Api::openapi());
     api.merge(status::Api::openapi());
     api.merge(tables::Api::openapi());
+    api.merge(usage::Api::openapi());
     api
 }

@@ -1,42 +1,25 @@
-//! `/feast/features/{name}/stats`, `.../materializations`, `.../usage`: what is in a view, when it
-//! was loaded, who read it.
-
-use std::collections::HashMap;
+//! `GET /feast/features/{name}/stats`: what is in a view.
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, OpenApi, ToSchema};
-use web::{ApiError, FieldError, Json, Path, Permission, Query, Routes, Style, Timestamp};
+use web::{ApiError, FieldError, Json, Path, Permission, Query, Routes, Timestamp};
 
 use crate::FeatureStore;
-use crate::history::DescribeJobs;
 use crate::stats::{FeatureStats, ViewStats};
-use crate::store::history::LoadRow;
 use crate::table::TableRef;
 
 pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
-    let read = Permission::ReadFeatures;
-    routes.get("/feast/features/{name}/stats", read, stats).get(
-        "/feast/features/{name}/materializations",
-        read,
-        materializations,
+    routes.get(
+        "/feast/features/{name}/stats",
+        Permission::ReadFeatures,
+        stats,
     )
 }
 
-/// The route that tells which jobs and models used a view; `describe` knows the jobs.
-pub fn usage_routes(store: FeatureStore, describe: DescribeJobs) -> Routes {
-    Routes::new(Style::Asgard)
-        .get(
-            "/feast/features/{name}/usage",
-            Permission::ReadFeatures,
-            usage,
-        )
-        .with_state(Usage { store, describe })
-}
-
 #[derive(OpenApi)]
-#[openapi(paths(stats, materializations, usage))]
+#[openapi(paths(stats))]
 pub(super) struct Api;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -109,7 +92,8 @@ struct TopValue {
     count: u64,
 }
 
-fn of_us(us: Option<i64>) -> Option<Timestamp> {
+/// Epoch microseconds, as answers tell times.
+pub(super) fn of_us(us: Option<i64>) -> Option<Timestamp> {
     us.map(|us| Timestamp(us.div_euclid(1000)))
 }
 
@@ -178,160 +162,4 @@ async fn stats(
     }
     let stats = store.stats(&name, query.snapshot_id, bins).await?;
     Ok(Json(StatsResponse::new(stats, Timestamp::now().0)))
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListQuery {
-    /// How many, 1 to 1000.
-    #[param(default = 100)]
-    limit: Option<i64>,
-}
-
-impl ListQuery {
-    fn limit(&self) -> Result<i64, ApiError> {
-        let limit = self.limit.unwrap_or(100);
-        if (1..=1000).contains(&limit) {
-            return Ok(limit);
-        }
-        Err(FieldError::query("limit", "must be between 1 and 1000").into())
-    }
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct MaterializationsResponse {
-    /// Whether this server is loading the view now.
-    running: bool,
-    materializations: Vec<MaterializationResponse>,
-}
-
-/// A load of a view into the online store.
-#[derive(Debug, Serialize, ToSchema)]
-struct MaterializationResponse {
-    started_at: Timestamp,
-    duration_seconds: f64,
-    /// `running`, `full`, `appended`, `nothing`, `failed`.
-    mode: String,
-    snapshot_id: Option<i64>,
-    /// The span of event times that was asked for; without a start all that the ttl allows.
-    start: Option<Timestamp>,
-    end: Timestamp,
-    rows_read: i64,
-    entities_written: i64,
-    /// Why it failed.
-    error: Option<String>,
-}
-
-impl From<LoadRow> for MaterializationResponse {
-    fn from(load: LoadRow) -> Self {
-        Self {
-            started_at: Timestamp(load.started_at),
-            duration_seconds: load.duration_ms as f64 / 1e3,
-            mode: load.mode,
-            snapshot_id: load.snapshot_id,
-            start: of_us(load.start_us),
-            end: Timestamp(load.end_us.div_euclid(1000)),
-            rows_read: load.rows_read,
-            entities_written: load.entities_written,
-            error: load.error,
-        }
-    }
-}
-
-/// Lists the loads of a view into the online store, the newest first; the last 1000 are kept.
-#[utoipa::path(get, path = "/feast/features/{name}/materializations", tag = "features", params(("name" = String, Path), ListQuery),
-    responses((status = 200, body = MaterializationsResponse), (status = 404, description = "no such view")))]
-async fn materializations(
-    State(store): State<FeatureStore>,
-    Path(name): Path<String>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<MaterializationsResponse>, ApiError> {
-    let loads = store.loads(&name, query.limit()?).await?;
-    Ok(Json(MaterializationsResponse {
-        running: store.is_loading(&name),
-        materializations: loads.into_iter().map(Into::into).collect(),
-    }))
-}
-
-#[derive(Clone)]
-struct Usage {
-    store: FeatureStore,
-    describe: DescribeJobs,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct UsageResponse {
-    jobs: Vec<JobUsage>,
-    /// The models that asked for its features with `features_from`.
-    models: Vec<ModelUsage>,
-}
-
-/// A model whose predictions took features of the view.
-#[derive(Debug, Serialize, ToSchema)]
-struct ModelUsage {
-    model_name: String,
-    model_version: String,
-    first_used_at: Timestamp,
-    /// To the minute.
-    last_used_at: Timestamp,
-}
-
-/// A job that read the view, and what came of it.
-#[derive(Debug, Serialize, ToSchema)]
-struct JobUsage {
-    job_id: String,
-    /// The snapshot that it read.
-    snapshot_id: Option<i64>,
-    read_at: Timestamp,
-    /// Absent when the job is not known any more.
-    status: Option<String>,
-    model_name: Option<String>,
-    /// The version that it registered.
-    model_version: Option<String>,
-    run_id: Option<String>,
-}
-
-/// Lists the jobs that read a view, the latest first, with the models that they made, and the
-/// models whose predictions took its features.
-#[utoipa::path(get, path = "/feast/features/{name}/usage", tag = "features", params(("name" = String, Path), ListQuery),
-    responses((status = 200, body = UsageResponse), (status = 404, description = "no such view")))]
-async fn usage(
-    State(usage): State<Usage>,
-    Path(name): Path<String>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<UsageResponse>, ApiError> {
-    let limit = query.limit()?;
-    let reads = usage.store.reads(&name, limit).await?;
-    let models = usage.store.model_uses(&name, limit).await?;
-    let mut ids: Vec<String> = reads.iter().map(|read| read.job_id.clone()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let known = (usage.describe)(ids).await?;
-    let known: HashMap<_, _> = known
-        .into_iter()
-        .map(|job| (job.job_id.clone(), job))
-        .collect();
-    let jobs = reads.into_iter().map(|read| {
-        let job = known.get(&read.job_id);
-        JobUsage {
-            status: job.map(|job| job.status.clone()),
-            model_name: job.map(|job| job.model_name.clone()),
-            model_version: job.and_then(|job| job.model_version.clone()),
-            run_id: job.and_then(|job| job.run_id.clone()),
-            job_id: read.job_id,
-            snapshot_id: read.snapshot_id,
-            read_at: Timestamp(read.read_at),
-        }
-    });
-    let models = models.into_iter().map(|used| ModelUsage {
-        model_name: used.model_name,
-        model_version: used.model_version.to_string(),
-        first_used_at: Timestamp(used.first_used_at),
-        last_used_at: Timestamp(used.used_at),
-    });
-    Ok(Json(UsageResponse {
-        jobs: jobs.collect(),
-        models: models.collect(),
-    }))
 }

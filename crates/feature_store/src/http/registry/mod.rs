@@ -3,15 +3,17 @@
 //! Definitions go in and out as the bytes they are. Each is stored at once when it is applied, so
 //! `Commit` and `Refresh` have nothing to do.
 
+mod calls;
+mod definition;
 mod messages;
-
-use std::collections::HashMap;
 
 use axum::body::Bytes;
 use axum::extract::State;
 use prost::Message;
-use web::{Permission, Routes, Timestamp};
+use web::{Routes, Timestamp};
 
+use self::calls::{CALLS, Call};
+use self::definition::{PERMISSION, SAVED_DATASET, has_tags, is_within, kind_meant, name_of};
 use self::messages::{
     AnyView, ApplyMaterializationRequest, ApplyProjectRequest, ApplyRequest, ApplyViewRequest,
     GetAnyViewResponse, ListRequest, ListResponse, NameRequest, Whole, WithinRequest,
@@ -22,95 +24,8 @@ use crate::error::{Error, Kind};
 use crate::on_demand::ON_DEMAND;
 use crate::proto;
 use crate::registry::{LABEL, PROJECT, STREAM, VALIDATION, VIEW_KINDS};
-use crate::store::objects::ObjectRow;
 
 const SERVICE: &str = "feast.registry.RegistryServer";
-
-const SAVED_DATASET: Kind = Kind::Other("saved_dataset");
-const PERMISSION: Kind = Kind::Other("permission");
-
-/// What a call does.
-#[derive(Debug, Clone, Copy)]
-enum Call {
-    Apply(Kind),
-    ApplyView,
-    ApplyProject,
-    ApplyMaterialization,
-    Get(Kind),
-    GetAnyView,
-    GetProject,
-    List(Kind),
-    ListAllViews,
-    ListSavedDatasets,
-    ListProjects,
-    Delete(Kind),
-    DeleteView,
-    Whole,
-    /// Nothing is left to do: what is applied is stored.
-    Nothing,
-}
-
-const CALLS: &[(&str, Permission, Call)] = {
-    use Permission::{ReadFeatures as Read, WriteFeatures as Write};
-    &[
-        ("ApplyEntity", Write, Call::Apply(Kind::Entity)),
-        ("ApplyDataSource", Write, Call::Apply(Kind::DataSource)),
-        ("ApplyFeatureView", Write, Call::ApplyView),
-        (
-            "ApplyFeatureService",
-            Write,
-            Call::Apply(Kind::FeatureService),
-        ),
-        ("ApplyProject", Write, Call::ApplyProject),
-        ("ApplyMaterialization", Write, Call::ApplyMaterialization),
-        ("GetEntity", Read, Call::Get(Kind::Entity)),
-        ("GetDataSource", Read, Call::Get(Kind::DataSource)),
-        ("GetFeatureView", Read, Call::Get(Kind::FeatureView)),
-        ("GetStreamFeatureView", Read, Call::Get(STREAM)),
-        ("GetOnDemandFeatureView", Read, Call::Get(ON_DEMAND)),
-        ("GetAnyFeatureView", Read, Call::GetAnyView),
-        ("GetFeatureService", Read, Call::Get(Kind::FeatureService)),
-        ("GetProject", Read, Call::GetProject),
-        ("ListEntities", Read, Call::List(Kind::Entity)),
-        ("ListDataSources", Read, Call::List(Kind::DataSource)),
-        ("ListFeatureViews", Read, Call::List(Kind::FeatureView)),
-        ("ListStreamFeatureViews", Read, Call::List(STREAM)),
-        ("ListOnDemandFeatureViews", Read, Call::List(ON_DEMAND)),
-        ("ListAllFeatureViews", Read, Call::ListAllViews),
-        (
-            "ListFeatureServices",
-            Read,
-            Call::List(Kind::FeatureService),
-        ),
-        ("GetLabelView", Read, Call::Get(LABEL)),
-        ("ListLabelViews", Read, Call::List(LABEL)),
-        // Kept for those who made them; asgard itself asks its own keys and roles.
-        ("ApplySavedDataset", Write, Call::Apply(SAVED_DATASET)),
-        ("GetSavedDataset", Read, Call::Get(SAVED_DATASET)),
-        ("ListSavedDatasets", Read, Call::ListSavedDatasets),
-        ("DeleteSavedDataset", Write, Call::Delete(SAVED_DATASET)),
-        ("ApplyValidationReference", Write, Call::Apply(VALIDATION)),
-        ("GetValidationReference", Read, Call::Get(VALIDATION)),
-        ("ListValidationReferences", Read, Call::List(VALIDATION)),
-        ("DeleteValidationReference", Write, Call::Delete(VALIDATION)),
-        ("ApplyPermission", Write, Call::Apply(PERMISSION)),
-        ("GetPermission", Read, Call::Get(PERMISSION)),
-        ("ListPermissions", Read, Call::List(PERMISSION)),
-        ("DeletePermission", Write, Call::Delete(PERMISSION)),
-        ("ListProjects", Read, Call::ListProjects),
-        ("DeleteEntity", Write, Call::Delete(Kind::Entity)),
-        ("DeleteDataSource", Write, Call::Delete(Kind::DataSource)),
-        ("DeleteFeatureView", Write, Call::DeleteView),
-        (
-            "DeleteFeatureService",
-            Write,
-            Call::Delete(Kind::FeatureService),
-        ),
-        ("Commit", Write, Call::Nothing),
-        ("Refresh", Read, Call::Nothing),
-        ("Proto", Read, Call::Whole),
-    ]
-};
 
 pub(super) fn routes(mut routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
     for (name, permission, call) in CALLS {
@@ -231,30 +146,6 @@ async fn answer(
     })
 }
 
-/// The name in a definition's bytes.
-fn name_of(kind: Kind, object: &[u8]) -> Result<String, Error> {
-    Ok(match kind {
-        Kind::DataSource => proto::DataSource::decode(object)?.name,
-        VALIDATION => proto::ValidationReference::decode(object)?.name,
-        _ => proto::Named::decode(object)?.spec.unwrap_or_default().name,
-    })
-}
-
-/// SDKs 0.40 and 0.50 send saved datasets to `ApplyFeatureService`. Their features are text,
-/// where those of a feature service are messages, which begin with the number of a field.
-fn kind_meant(kind: Kind, object: &[u8]) -> Kind {
-    if kind != Kind::FeatureService {
-        return kind;
-    }
-    let dataset = proto::SavedDataset::decode(object).ok();
-    let is_dataset = dataset.and_then(|it| it.spec).is_some_and(|spec| {
-        let is_text =
-            |feature: &String| feature.contains(':') && !feature.contains(char::is_control);
-        spec.storage.is_some() && !spec.features.is_empty() && spec.features.iter().all(is_text)
-    });
-    if is_dataset { SAVED_DATASET } else { kind }
-}
-
 async fn apply(
     store: &FeatureStore,
     project: &str,
@@ -310,62 +201,6 @@ async fn list(
         }
     }
     Ok(ListResponse { items })
-}
-
-/// Whether a saved dataset is in the namespace and the collection that are asked for, if any.
-fn is_within(dataset: &[u8], asked: &WithinRequest) -> bool {
-    let dataset = proto::SavedDataset::decode(dataset).unwrap_or_default();
-    let spec = dataset.spec.unwrap_or_default();
-    let within = |asked: &String, own: &String| asked.is_empty() || asked == own;
-    within(&asked.namespace, &spec.namespace) && within(&asked.collection, &spec.collection)
-}
-
-fn has_tags(kind: Kind, row: &ObjectRow, wanted: &HashMap<String, String>) -> Result<bool, Error> {
-    let bytes = row.spec.as_slice();
-    let tags = match kind {
-        Kind::Entity => proto::Entity::decode(bytes)?.spec.unwrap_or_default().tags,
-        Kind::FeatureView => {
-            proto::FeatureView::decode(bytes)?
-                .spec
-                .unwrap_or_default()
-                .tags
-        }
-        ON_DEMAND | STREAM => proto::Tagged::decode(bytes)?.spec.unwrap_or_default().tags,
-        Kind::FeatureService => {
-            proto::FeatureService::decode(bytes)?
-                .spec
-                .unwrap_or_default()
-                .tags
-        }
-        Kind::DataSource => proto::DataSource::decode(bytes)?.tags,
-        LABEL => {
-            proto::LabelView::decode(bytes)?
-                .spec
-                .unwrap_or_default()
-                .tags
-        }
-        SAVED_DATASET => {
-            proto::SavedDataset::decode(bytes)?
-                .spec
-                .unwrap_or_default()
-                .tags
-        }
-        VALIDATION => proto::ValidationReference::decode(bytes)?.tags,
-        PERMISSION => {
-            proto::Permission::decode(bytes)?
-                .spec
-                .unwrap_or_default()
-                .tags
-        }
-        other => {
-            return Err(Error::Unsupported(format!(
-                "{other} cannot be listed by tags here"
-            )));
-        }
-    };
-    Ok(wanted
-        .iter()
-        .all(|(key, value)| tags.get(key) == Some(value)))
 }
 
 /// A project: as it was applied, else by its name alone when it holds anything.
@@ -437,41 +272,4 @@ async fn whole(store: &FeatureStore) -> Result<Whole, Error> {
         }
     }
     Ok(whole)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_saved_dataset_is_told_from_a_feature_service() {
-        let projection = proto::Projection {
-            feature_view_name: "orders".to_owned(),
-            feature_view_name_alias: "orders:of_buyers".to_owned(),
-            ..proto::Projection::default()
-        };
-        let spec = proto::FeatureServiceSpec {
-            name: "churn".to_owned(),
-            features: vec![projection],
-            ..proto::FeatureServiceSpec::default()
-        };
-        let service = proto::FeatureService {
-            spec: Some(spec),
-            meta: None,
-        };
-        let service = service.encode_to_vec();
-        assert_eq!(
-            kind_meant(Kind::FeatureService, &service),
-            Kind::FeatureService
-        );
-        let spec = proto::SavedDatasetSpec {
-            features: vec!["orders:total_orders".to_owned()],
-            storage: Some(Vec::new()),
-            ..proto::SavedDatasetSpec::default()
-        };
-        let dataset = proto::SavedDataset { spec: Some(spec) };
-        let dataset = dataset.encode_to_vec();
-        assert_eq!(kind_meant(Kind::FeatureService, &dataset), SAVED_DATASET);
-        assert_eq!(kind_meant(Kind::Entity, &dataset), Kind::Entity);
-    }
 }
