@@ -2,7 +2,7 @@
 //! have too (`object_store`), so that both find the same credentials.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws::{AwsKeys, AwsVariables};
@@ -21,6 +21,8 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
+
+use super::clients::{Clients, For};
 
 /// The schemes under which tables name files in buckets.
 const S3_SCHEMES: [&str; 3] = ["s3", "s3a", "s3n"];
@@ -98,40 +100,6 @@ struct Inner {
     /// Those that the catalog gave out; absent: the server's own.
     keys: Option<AwsKeys>,
     clients: Clients,
-}
-
-/// The clients of buckets that the tables of a catalog share, the last ones used at the end: each has
-/// its connections, and may have asked for credentials.
-#[derive(Debug, Clone, Default)]
-struct Clients(Arc<Mutex<Vec<(For, AmazonS3)>>>);
-
-/// What a client is for.
-#[derive(Debug, PartialEq, Eq)]
-struct For {
-    endpoint: Option<String>,
-    region: Option<String>,
-    path_style: Option<bool>,
-    keys: Option<AwsKeys>,
-    bucket: String,
-}
-
-/// How many clients are kept: a catalog gives out new credentials again and again.
-const MOST_CLIENTS: usize = 64;
-
-impl Clients {
-    fn get(&self, wanted: For, make: impl FnOnce() -> Result<AmazonS3>) -> Result<AmazonS3> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.iter().position(|(known, _)| *known == wanted);
-        let (wanted, client) = match known {
-            Some(at) => all.remove(at),
-            None => (wanted, make()?),
-        };
-        if all.len() == MOST_CLIENTS {
-            all.remove(0);
-        }
-        all.push((wanted, client.clone()));
-        Ok(client)
-    }
 }
 
 /// One file.
@@ -357,6 +325,7 @@ impl FileWrite for Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::clients::MOST_CLIENTS;
 
     #[test]
     fn tables_with_the_same_store_and_credentials_share_a_client() {

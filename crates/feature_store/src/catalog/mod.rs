@@ -1,5 +1,6 @@
 //! The Iceberg catalogs: opening them and their tables.
 
+mod clients;
 mod failure;
 mod files;
 mod glue;

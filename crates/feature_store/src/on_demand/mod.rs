@@ -6,6 +6,7 @@
 
 mod computed;
 mod folder;
+mod refusal;
 mod transforms;
 mod view;
 mod worker;

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::sync::{OnceCell, OwnedMutexGuard, Semaphore, SemaphorePermit};
 
 use super::folder;
+use super::refusal::{busy, failed, not_started, stopping, too_long};
 use super::worker::{Failure, Launch, Worker};
 use super::{Function, OnDemandView};
 use crate::config::OnDemandConfig;
@@ -96,7 +97,7 @@ impl Transforms {
             None => {
                 let started = Worker::start(&launch, &view.function);
                 let started = tokio::time::timeout(START, started).await;
-                let started = started.map_err(|_| not_started(view))?;
+                let started = started.map_err(|_| not_started(view, START))?;
                 started.map_err(|failure| failed(view, failure))?
             }
         };
@@ -106,7 +107,7 @@ impl Transforms {
             .collect();
         let asked = json!({ "view": view.name, "features": named });
         let answer = tokio::time::timeout(within, worker.ask(&asked, rows)).await;
-        let answer = answer.map_err(|_| self.too_long(view))?;
+        let answer = answer.map_err(|_| too_long(view, within))?;
         if !matches!(answer, Err(Failure::Died(_))) {
             self.rest_after(turn, worker);
         }
@@ -256,77 +257,7 @@ impl Transforms {
         });
         made.await
     }
-
-    fn too_long(&self, view: &OnDemandView) -> Error {
-        let seconds = self.0.config.timeout_ms as f64 / 1000.0;
-        Error::Transform {
-            view: view.name.clone(),
-            what: format!("its function did not end within {seconds} s and was stopped"),
-            help: Some(
-                "ask for fewer rows, make it faster, or raise feature_store.on_demand.timeout_ms",
-            ),
-        }
-    }
 }
-
-fn failed(view: &OnDemandView, failure: Failure) -> Error {
-    let (what, help) = match failure {
-        Failure::Refused(error) => return error,
-        Failure::Raised(what) if what.starts_with("ModuleNotFoundError") => (
-            what,
-            Some("add the package to feature_store.on_demand.requirements in asgard.toml"),
-        ),
-        Failure::Raised(what) if what.starts_with("NameError") => (
-            what,
-            Some(
-                "import inside of the function what it uses, or apply the view with the Python that the server runs functions in (feature_store.on_demand.python)",
-            ),
-        ),
-        Failure::Raised(what) if what.starts_with("MemoryError") => (what, Some(MEMORY)),
-        Failure::Raised(what) => (what, None),
-        Failure::Died(how) if how.starts_with("ran out of memory") => {
-            (format!("its function {how}"), Some(MEMORY))
-        }
-        Failure::Died(how) => (format!("the worker of its function {how}"), None),
-    };
-    Error::Transform {
-        view: view.name.clone(),
-        what,
-        help,
-    }
-}
-
-fn later(view: &OnDemandView, what: &str, help: &'static str) -> Error {
-    Error::Later {
-        what: format!("on-demand feature view '{}': {what}", view.name),
-        help,
-    }
-}
-
-fn busy(view: &OnDemandView) -> Error {
-    later(
-        view,
-        "the workers of functions are busy with other requests, and none became free in time",
-        "ask again later, for fewer rows at once, or raise feature_store.on_demand.max_workers",
-    )
-}
-
-fn not_started(view: &OnDemandView) -> Error {
-    later(
-        view,
-        &format!(
-            "the worker of its function did not start within {} s",
-            START.as_secs()
-        ),
-        "ask again when the machine has less to do; what the function imports counts too",
-    )
-}
-
-fn stopping(view: &OnDemandView) -> Error {
-    later(view, "the server stops", "ask again when it is back")
-}
-
-const MEMORY: &str = "ask for fewer rows, or raise feature_store.on_demand.memory_bytes";
 
 #[cfg(test)]
 mod tests {
