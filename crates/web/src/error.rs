@@ -88,12 +88,9 @@ impl ApiError {
     pub fn fields(fields: Vec<FieldError>) -> Self {
         let message = fields
             .iter()
-            .map(|f| {
-                format!(
-                    "{}: {}",
-                    f.loc.iter().skip(1).cloned().collect::<Vec<_>>().join("."),
-                    f.msg
-                )
+            .map(|f| match f.loc.get(1..) {
+                Some(path) if !path.is_empty() => format!("{}: {}", path.join("."), f.msg),
+                _ => f.msg.clone(),
             })
             .collect::<Vec<_>>()
             .join("; ");

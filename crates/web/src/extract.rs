@@ -147,14 +147,24 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         check_text(parts.uri.query().unwrap_or_default())?;
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        query.map(|q| Self(q.0)).map_err(|error| {
-            let msg = error.body_text();
-            ApiError::fields(vec![FieldError {
-                loc: vec!["query".to_owned()],
-                msg,
-                kind: "value_error".to_owned(),
-            }])
-        })
+        query
+            .map(|q| Self(q.0))
+            .map_err(|error| query_error(&error.body_text()).into())
+    }
+}
+
+/// What axum says of a query, `Failed to deserialize query string: NAME: MESSAGE`, by field.
+fn query_error(said: &str) -> FieldError {
+    let said = said
+        .strip_prefix("Failed to deserialize query string: ")
+        .unwrap_or(said);
+    match said.split_once(": ") {
+        Some((name, message)) if !name.contains([' ', '`']) => FieldError::query(name, message),
+        _ => FieldError {
+            loc: vec!["query".to_owned()],
+            msg: said.to_owned(),
+            kind: "value_error".to_owned(),
+        },
     }
 }
 
@@ -230,6 +240,17 @@ mod tests {
             "{}",
             error.message()
         );
+    }
+
+    #[test]
+    fn a_wrong_parameter_of_the_query_is_named_and_said_once() {
+        let error = query_error("Failed to deserialize query string: limit: invalid digit");
+        assert_eq!(error.loc, ["query", "limit"]);
+        assert_eq!(ApiError::from(error).message(), "limit: invalid digit");
+        let error = ApiError::from(query_error(
+            "Failed to deserialize query string: missing field `path`",
+        ));
+        assert_eq!(error.message(), "missing field `path`");
     }
 
     #[tokio::test]
