@@ -186,6 +186,9 @@ impl std::fmt::Display for Kind {
             Self::FeatureService => "Feature service",
             Self::DataSource => "Data source",
             Self::Project => "Project",
+            Self::Other("on_demand_feature_view") => "On-demand feature view",
+            Self::Other("stream_feature_view") => "Stream feature view",
+            Self::Other("label_view") => "Label view",
             Self::Other("saved_dataset") => "Saved dataset",
             Self::Other("validation_reference") => "Validation reference",
             Self::Other("permission") => "Permission",
@@ -293,8 +296,22 @@ impl Error {
             Self::Db(error) if error.is_full() => Code::InsufficientStorage,
             Self::Db(error) if error.is_refused_text() => Code::Invalid,
             Self::Db(error) if error.is_unavailable() => Code::Unavailable,
+            _ if self.is_full() => Code::InsufficientStorage,
             Self::Arrow(_) | Self::Io { .. } | Self::Db(_) | Self::Online { .. } => Code::Internal,
         }
+    }
+
+    /// Whether the disk has no room left, of what is no catalog's or database's.
+    fn is_full(&self) -> bool {
+        let io = match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Online { source, .. } => match source.as_deref() {
+                Some(redb::Error::Io(source)) => Some(source),
+                _ => None,
+            },
+            _ => None,
+        };
+        io.is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull)
     }
 
     /// Whether the same request may be answered a moment later.
@@ -350,7 +367,7 @@ impl Error {
                 "send it again if the view is still there: it is taken by what the view is now".to_owned()
             }
             Self::Exists { .. } => {
-                "delete it first (DELETE /feast/features/NAME) or choose another name".to_owned()
+                "PUT /feast/features/NAME changes it; or choose another name".to_owned()
             }
             _ => return None,
         })
@@ -389,10 +406,11 @@ impl From<Error> for ApiError {
         if code == Code::Internal {
             return Self::internal(&error);
         }
-        match &error {
-            Error::Db(_) if code == Code::InsufficientStorage => return Self::storage_full(&error),
-            Error::Db(_) if code == Code::Invalid => return Self::nul(),
-            _ => {}
+        if code == Code::InsufficientStorage {
+            return Self::storage_full(&error);
+        }
+        if code == Code::Invalid && matches!(error, Error::Db(_)) {
+            return Self::nul();
         }
         let mut api = Self::new(code, error.message());
         if error.may_pass() {

@@ -52,7 +52,7 @@ pub use online::{
     Columns, Destination, Materialized, Mode, OnlineColumn, OnlineColumns, OnlineRequest, Span,
     Written, copy_online,
 };
-pub use registry::{Counts, Created, PROJECT};
+pub use registry::{Counts, Defined, PROJECT};
 pub use table::{Column, TableRef, columns};
 pub use training::{SubmitScript, SubmittedScript};
 

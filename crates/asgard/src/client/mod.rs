@@ -85,6 +85,17 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Puts a JSON document in its place and reads the answer.
+    pub(crate) async fn put(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        body: &Value,
+    ) -> Result<Value, Failure> {
+        let request = self.request(Method::PUT, path).query(query);
+        self.json(request.json(body)).await
+    }
+
     /// Deletes what a query names and reads the answer.
     pub(crate) async fn delete_by(
         &self,

@@ -2,7 +2,7 @@
 
 /// Routes as help names them, and the commands that do the same. A route that ends with a slash is
 /// followed by a name, which stands for `NAME` in the command.
-const COMMANDS: [(&str, &str); 17] = [
+const COMMANDS: [(&str, &str); 18] = [
     ("GET /mlops/training/jobs", "'asgard jobs list'"),
     ("POST /mlops/training/upload", "'asgard run SCRIPT'"),
     (
@@ -24,6 +24,7 @@ const COMMANDS: [(&str, &str); 17] = [
     ("POST /mlops/webhooks", "'asgard webhooks create'"),
     ("DELETE /feast/features/", "'asgard features delete NAME'"),
     ("GET /feast/features", "'asgard features list'"),
+    ("PUT /feast/features/NAME", "'asgard features apply FILE'"),
     ("POST /feast/features", "'asgard features apply FILE'"),
     (
         "POST /feast/materialize-incremental",

@@ -126,6 +126,34 @@ fn a_file_becomes_a_table_a_view_and_a_repository_by_commands() {
         stdout(&features(&["list", "-o", "name"])),
         "customer_features\n"
     );
+    write("view.yaml", &VIEW.replace("365", "7"));
+    for (args, mark) in [
+        (&["apply", "view.yaml", "--dry-run"][..], "· "),
+        (&["apply", "view.yaml"], "✓ "),
+    ] {
+        let told = stderr(&features(args));
+        assert!(told.starts_with(mark), "{told}");
+        assert!(told.contains("ttl_seconds: "), "{told}");
+        assert!(told.contains("→ 604800"), "{told}");
+    }
+    let again = stderr(&features(&["apply", "view.yaml"]));
+    assert!(again.contains("is the same already"), "{again}");
+    // All are checked before the first is touched.
+    let two = format!("{VIEW}---\n{}", VIEW.replace("total_orders", "nothing"));
+    write("two.yaml", &two);
+    let refused = features(&["apply", "two.yaml"]);
+    assert!(
+        stderr(&refused).contains("has no column"),
+        "{}",
+        stderr(&refused)
+    );
+    let view = stdout(&features(&["get", "customer_features", "--json"]));
+    assert!(view.contains("604800"), "{view}");
+    assert_eq!(code(&features(&["materialize"])), 0);
+    let loads = stdout(&features(&["loads", "customer_features", "-o", "csv"]));
+    assert!(loads.contains(",full,"), "{loads}");
+    let usage = features(&["usage", "customer_features", "--limit", "5"]);
+    assert_eq!(code(&usage), 0, "{}", stderr(&usage));
     let view = stdout(&features(&["get", "customer_features", "--json"]));
     let view: Value = serde_json::from_str(&view).unwrap();
     assert_eq!(view["source"]["timestamp_field"], "event_timestamp");

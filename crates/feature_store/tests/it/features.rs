@@ -246,3 +246,159 @@ async fn a_name_that_no_database_keeps_is_the_callers_mistake() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_view_is_changed_in_its_place_and_a_dry_run_only_tells() {
+    for app in App::both().await {
+        app.import("customer_aggregates", crate::app::CUSTOMERS)
+            .await;
+        let path = "/feast/features/customer_features";
+        // The rows are from long ago.
+        let mut first = customer_features();
+        first["ttl_days"] = json!(36500);
+        let put = async |query: &str, body: serde_json::Value| {
+            app.json("PUT", &format!("{path}{query}"), Some(body)).await
+        };
+        let (status, planned) = put("?dry_run=true", first.clone()).await;
+        assert_eq!(
+            (status.as_u16(), &planned["outcome"]),
+            (200, &json!("created"))
+        );
+        assert_eq!(app.get(path).await.0, 404);
+        let (status, made) = put("", first.clone()).await;
+        assert_eq!(status, 201, "{}: {made}", app.database);
+        assert_eq!(
+            (&made["changes"], &made["dry_run"]),
+            (&json!([]), &json!(false))
+        );
+        let (_, before) = app.get(path).await;
+        let (_, loaded) = app.post("/feast/materialize-incremental", json!({})).await;
+        assert_eq!(loaded["materialized"][0]["entities_written"], 2, "{loaded}");
+
+        let mut other = first;
+        other["ttl_days"] = json!(3650);
+        other["features"] = json!([
+            {"name": "total_orders", "dtype": "int64"}, {"name": "segment", "dtype": "string"}
+        ]);
+        for (query, outcome) in [
+            ("?dry_run=true", "changed"),
+            ("", "changed"),
+            ("", "unchanged"),
+        ] {
+            let (status, told) = put(query, other.clone()).await;
+            assert_eq!(
+                (status.as_u16(), &told["outcome"]),
+                (200, &json!(outcome)),
+                "{told}"
+            );
+            let fields = told["changes"].as_array().unwrap().iter();
+            let fields: Vec<_> = fields.map(|c| c["field"].as_str().unwrap()).collect();
+            if outcome == "changed" {
+                assert_eq!(fields, ["features", "ttl_seconds"], "{told}");
+            } else {
+                assert!(fields.is_empty(), "{told}");
+            }
+            if !query.is_empty() {
+                let (_, kept) = app.get(path).await;
+                assert_eq!(kept["ttl_seconds"], before["ttl_seconds"]);
+            }
+        }
+        let (_, after) = app.get(path).await;
+        assert_eq!(after["ttl_seconds"], 3650 * 86400);
+        assert_eq!(after["created_at"], before["created_at"]);
+        // What was loaded stays, and a feature that is new waits for the next load.
+        let question = json!({"entities": {"customer_id": [1]},
+            "features": ["customer_features:total_orders", "customer_features:segment"]});
+        let (_, online) = app
+            .post("/feast/get-online-features", question.clone())
+            .await;
+        assert_eq!(online["results"][1]["values"], json!([4]), "{online}");
+        app.post("/feast/materialize-incremental", json!({})).await;
+        let (_, online) = app.post("/feast/get-online-features", question).await;
+        assert_eq!(online["results"][2]["values"], json!(["gold"]), "{online}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_is_refused_and_changes_nothing() {
+    let app = App::sqlite().await;
+    app.customers().await;
+    let path = "/feast/features/customer_features";
+    let wrong = |pointer: &str, value: serde_json::Value| {
+        let mut body = customer_features();
+        *body.pointer_mut(pointer).unwrap() = value;
+        body
+    };
+    for (body, expected, message) in [
+        (wrong("/name", json!("other")), 422, "the address names"),
+        (
+            wrong("/features/0/name", json!("orders")),
+            400,
+            "its columns are",
+        ),
+        (
+            wrong("/source/table_name", json!("gone")),
+            404,
+            "does not exist",
+        ),
+        (wrong("/ttl_days", json!(-1)), 400, "the ttl is negative"),
+    ] {
+        for query in ["", "?dry_run=true"] {
+            let url = format!("{path}{query}");
+            let (status, answer) = app.json("PUT", &url, Some(body.clone())).await;
+            assert_eq!(status, expected, "{answer}");
+            let said = answer["message"].as_str().unwrap();
+            assert!(said.contains(message), "{said}");
+        }
+    }
+    let (status, same) = app.json("PUT", path, Some(customer_features())).await;
+    assert_eq!(
+        (status.as_u16(), &same["outcome"]),
+        (200, &json!("unchanged"))
+    );
+}
+
+#[tokio::test]
+async fn views_are_listed_by_entity_and_tag_page_by_page() {
+    for app in App::both().await {
+        app.customers().await;
+        for (name, tags) in [("a", json!({"team": "x"})), ("z", json!({"team": "y"}))] {
+            let mut body = customer_features();
+            body["name"] = json!(name);
+            body["tags"] = tags;
+            assert_eq!(app.post("/feast/features", body).await.0, 201);
+        }
+        let names = async |query: &str| {
+            let (status, list) = app.get(&format!("/feast/features{query}")).await;
+            assert_eq!(status, 200, "{list}");
+            let views = list["feature_views"].as_array().unwrap().iter();
+            let names: Vec<_> = views
+                .map(|v| v["name"].as_str().unwrap().to_owned())
+                .collect();
+            (
+                names.join(" "),
+                list["total_count"].clone(),
+                list["next_page_token"].clone(),
+            )
+        };
+        let all = "a customer_features z".to_owned();
+        assert_eq!(names("").await, (all, json!(3), json!(null)));
+        for (query, found) in [
+            ("?tag=team", "a z"),
+            ("?tag=team=y", "z"),
+            ("?entity=customer_id&tag=use_case", "customer_features"),
+            ("?entity=nobody", ""),
+            ("?project=other", ""),
+        ] {
+            assert_eq!(names(query).await.0, found, "{query}");
+        }
+        let (page, total, next) = names("?limit=2").await;
+        assert_eq!((page.as_str(), &total), ("a customer_features", &json!(3)));
+        let next = format!("?limit=2&page_token={}", next.as_str().unwrap());
+        assert_eq!(names(&next).await, ("z".to_owned(), json!(3), json!(null)));
+        for wrong in ["?limit=0", "?limit=x", "?foo=1"] {
+            let (status, answer) = app.get(&format!("/feast/features{wrong}")).await;
+            assert_eq!(status, 422, "{answer}");
+        }
+    }
+}

@@ -1,10 +1,12 @@
 //! `asgard features`: the tables that features come from, and the views over them.
 
+mod apply;
+mod look;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -20,6 +22,7 @@ use crate::failure::{Exit, Failure};
   asgard features apply view.yaml
   asgard features materialize
   asgard features stats customer_churn_features
+  asgard features usage customer_churn_features
   asgard features train-set --entities customers.csv -f churn:total_orders --out train.parquet
   asgard features repo ./feature_repo
 
@@ -33,14 +36,27 @@ pub(crate) struct FeaturesArgs {
 
 #[derive(Debug, Subcommand)]
 enum FeaturesCommand {
-    /// Create the feature views of a file
+    /// Create the feature views of a file, or change those that are there
     Apply {
         /// A .yaml or .json file with one view or a list of them
         file: PathBuf,
+        /// Check them against their tables, and only tell what would change
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List the feature views
     #[command(visible_alias = "ls")]
-    List,
+    List {
+        /// Only views of this entity
+        #[arg(long, value_name = "NAME")]
+        entity: Option<String>,
+        /// Only views with this tag
+        #[arg(long, value_name = "KEY[=VALUE]")]
+        tag: Option<String>,
+        /// The project of the Feast SDK [default: default]
+        #[arg(long, value_name = "NAME")]
+        project: Option<String>,
+    },
     /// Show a feature view
     Get {
         /// The feature view
@@ -59,6 +75,20 @@ enum FeaturesCommand {
         /// The snapshot of the table [default: the newest]
         #[arg(long, value_name = "ID")]
         snapshot: Option<i64>,
+    },
+    /// List the loads of a view into the online store, the newest first
+    Loads {
+        /// The feature view
+        name: String,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// List the jobs that read a view, and the models that came of them or predict with it
+    Usage {
+        /// The feature view
+        name: String,
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Load the newest values into the online store
     Materialize {
@@ -85,6 +115,20 @@ enum FeaturesCommand {
 }
 
 #[derive(Debug, Args)]
+struct Limit {
+    /// How many, 1 to 1000 [default: 100]
+    #[arg(long, value_name = "N")]
+    limit: Option<u16>,
+}
+
+impl Limit {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let limit = self.limit.iter();
+        limit.map(|limit| ("limit", limit.to_string())).collect()
+    }
+}
+
+#[derive(Debug, Args)]
 struct ImportArgs {
     /// A .csv or .parquet file
     file: PathBuf,
@@ -106,6 +150,9 @@ struct TrainSetArgs {
     /// A feature service instead
     #[arg(long, value_name = "NAME", conflicts_with = "features")]
     service: Option<String>,
+    /// Call features VIEW__FEATURE
+    #[arg(long)]
+    full_feature_names: bool,
     /// Where to write: a .csv or .parquet file
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -143,6 +190,7 @@ const COLUMNS: &[Column] = &[
     ("features", "/features"),
     ("schema", "/source/schema"),
     ("table", "/source/table_name"),
+    ("time", "/source/timestamp_field"),
     ("ttl, days", "/ttl_days"),
     ("tags", "/tags"),
     ("created", "/created_at"),
@@ -163,17 +211,6 @@ const MATERIALIZED: &[Column] = &[
     ("snapshot", "/snapshot_id"),
 ];
 
-const STATS: &[Column] = &[
-    ("feature", "/name"),
-    ("type", "/dtype"),
-    ("nulls", "/null_rate"),
-    ("min", "/min"),
-    ("max", "/max"),
-    ("mean", "/mean"),
-    ("distinct", "/distinct"),
-    ("spread", "/spread"),
-];
-
 const IMPORTED: &[Column] = &[
     ("schema", "/schema"),
     ("table", "/name"),
@@ -186,12 +223,19 @@ pub(crate) async fn run(context: &Context<'_>, args: &FeaturesArgs) -> anyhow::R
     let client = context.client(&args.remote)?;
     let output = args.remote.output;
     match &args.command {
-        FeaturesCommand::Apply { file } => apply(&client, file, output).await,
-        FeaturesCommand::List => {
-            let views = client.get("/feast/features", &[]).await?;
-            let items = views["feature_views"].as_array().cloned();
-            let items: Vec<Value> = items.unwrap_or_default().into_iter().map(named).collect();
-            Ok(output.list(&views, &items, COLUMNS)?)
+        FeaturesCommand::Apply { file, dry_run } => {
+            apply::run(&client, file, *dry_run, output).await
+        }
+        FeaturesCommand::List {
+            entity,
+            tag,
+            project,
+        } => {
+            let given = [("entity", entity), ("tag", tag), ("project", project)];
+            let given = given
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value.clone()?)));
+            list(&client, given.collect(), output).await
         }
         FeaturesCommand::Get { name } => {
             let view = client.get(&view_path(name), &[]).await?;
@@ -208,7 +252,11 @@ pub(crate) async fn run(context: &Context<'_>, args: &FeaturesArgs) -> anyhow::R
             }
             Ok(())
         }
-        FeaturesCommand::Stats { name, snapshot } => stats(&client, name, *snapshot, output).await,
+        FeaturesCommand::Stats { name, snapshot } => {
+            look::stats(&client, name, *snapshot, output).await
+        }
+        FeaturesCommand::Loads { name, limit } => look::loads(&client, name, limit, output).await,
+        FeaturesCommand::Usage { name, limit } => look::usage(&client, name, limit, output).await,
         FeaturesCommand::Materialize { views, end } => {
             let views = (!views.is_empty()).then_some(views);
             let body = json!({"feature_views": views, "end_ts": end});
@@ -232,6 +280,31 @@ fn view_path(name: &str) -> String {
     format!("/feast/features/{}", segment(name))
 }
 
+/// All views that are wanted, however many pages they take.
+async fn list(
+    client: &Client,
+    mut query: Vec<(&'static str, String)>,
+    output: OutputArgs,
+) -> anyhow::Result<()> {
+    let mut views = client.get("/feast/features", &query).await?;
+    let mut next = views["next_page_token"].take();
+    while let Some(token) = next.as_str() {
+        query.retain(|(name, _)| *name != "page_token");
+        query.push(("page_token", token.to_owned()));
+        let mut page = client.get("/feast/features", &query).await?;
+        if let (Some(views), Some(more)) = (
+            views["feature_views"].as_array_mut(),
+            page["feature_views"].as_array_mut(),
+        ) {
+            views.append(more);
+        }
+        next = page["next_page_token"].take();
+    }
+    let items = views["feature_views"].as_array().cloned();
+    let items: Vec<Value> = items.unwrap_or_default().into_iter().map(named).collect();
+    Ok(output.list(&views, &items, COLUMNS)?)
+}
+
 /// The features by name and type only: a table has no room for their columns.
 fn named(mut view: Value) -> Value {
     let features = view["features"].as_array().cloned().unwrap_or_default();
@@ -241,112 +314,6 @@ fn named(mut view: Value) -> Value {
     });
     view["features"] = features.collect();
     view
-}
-
-async fn apply(client: &Client, file: &Path, output: OutputArgs) -> anyhow::Result<()> {
-    let mut created = Vec::new();
-    for view in views_of(file)? {
-        let answer = client.post("/feast/features", &view).await?;
-        if !output.quiet {
-            message(&format!(
-                "✓ {}",
-                answer["message"].as_str().unwrap_or_default()
-            ));
-        }
-        created.push(answer);
-    }
-    if output.format() == Format::Table {
-        return Ok(());
-    }
-    let columns = [("name", "/name"), ("status", "/status")];
-    Ok(output.list(&json!(created), &created, &columns)?)
-}
-
-async fn stats(
-    client: &Client,
-    name: &str,
-    snapshot: Option<i64>,
-    output: OutputArgs,
-) -> anyhow::Result<()> {
-    let query: Vec<_> = snapshot
-        .iter()
-        .map(|id| ("snapshot_id", id.to_string()))
-        .collect();
-    let stats = client
-        .get(&format!("{}/stats", view_path(name)), &query)
-        .await?;
-    if output.format() == Format::Table && !output.quiet {
-        let text = |key: &str| stats[key].as_str().unwrap_or("never").to_owned();
-        message(&format!(
-            "{} rows at snapshot {}; last event {}; {} entities online",
-            stats["row_count"],
-            stats["snapshot_id"],
-            text("last_event"),
-            stats["online_entities"]
-        ));
-    }
-    let items = stats["features"].as_array().cloned().unwrap_or_default();
-    let items: Vec<Value> = items.into_iter().map(with_spread).collect();
-    Ok(output.list(&stats, &items, STATS)?)
-}
-
-/// A feature with its histogram as a row of bars, or its most frequent values.
-fn with_spread(mut feature: Value) -> Value {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let counts = feature["histogram"]["counts"].as_array().cloned();
-    let counts: Vec<u64> = counts
-        .unwrap_or_default()
-        .iter()
-        .filter_map(Value::as_u64)
-        .collect();
-    let most = counts.iter().max().copied().unwrap_or(0).max(1);
-    let bars: String = counts
-        .iter()
-        .map(|count| BARS[(count * 7).div_ceil(most) as usize])
-        .collect();
-    let top = feature["top_values"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let top = top.iter().take(3).map(|one| {
-        let value = one["value"].as_str().unwrap_or_default();
-        format!("{value} {}", one["count"])
-    });
-    let top: Vec<String> = top.collect();
-    feature["spread"] = Value::from(if bars.is_empty() {
-        top.join(", ")
-    } else {
-        bars
-    });
-    feature
-}
-
-/// The views in a file: one, a list, or several YAML documents.
-fn views_of(file: &Path) -> anyhow::Result<Vec<Value>> {
-    let text = read(file)?;
-    let mut views = Vec::new();
-    for document in serde_yaml_ng::Deserializer::from_str(&text) {
-        let value = Value::deserialize(document).map_err(|problem| {
-            Failure::new(Exit::Usage, format!("{}: {problem}", file.display()))
-        })?;
-        match value {
-            Value::Array(items) => views.extend(items),
-            Value::Null => {}
-            view => views.push(view),
-        }
-    }
-    if views.is_empty() {
-        let message = format!("{} describes no feature view", file.display());
-        return Err(Failure::new(Exit::Usage, message).into());
-    }
-    Ok(views)
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    match std::fs::read_to_string(file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(absent(file).into()),
-        read => read.with_context(|| format!("cannot read {}", file.display())),
-    }
 }
 
 fn absent(file: &Path) -> Failure {
@@ -402,7 +369,8 @@ async fn train_set(client: &Client, args: &TrainSetArgs, output: OutputArgs) -> 
     let (_, kind) = form_of(&args.entities)?;
     let (format, _) = form_of(&args.out)?;
     let opened = open(&args.entities).await?;
-    let mut query = vec![("format", format.to_owned())];
+    let full = args.full_feature_names.to_string();
+    let mut query = vec![("format", format.to_owned()), ("full_feature_names", full)];
     match &args.service {
         Some(service) => query.push(("feature_service", service.clone())),
         None => query.push(("features", args.features.join(","))),
@@ -442,30 +410,5 @@ mod tests {
         assert_eq!(table("gold.t"), Ok(("gold".into(), "t".into())));
         assert_eq!(table("a.b.t"), Ok(("a.b".into(), "t".into())));
         assert!(table("t").is_err() && table("gold.").is_err());
-    }
-
-    #[test]
-    fn a_histogram_is_a_row_of_bars() {
-        let feature = json!({"histogram": {"counts": [0, 1, 7, 14]}, "top_values": []});
-        assert_eq!(with_spread(feature)["spread"], "▁▂▅█");
-        let words = json!({"histogram": null, "top_values": [{"value": "gold", "count": 2}]});
-        assert_eq!(with_spread(words)["spread"], "gold 2");
-    }
-
-    #[test]
-    fn a_file_may_hold_one_view_or_several() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("views.yaml");
-        for (text, count) in [
-            ("name: a\n", 1),
-            ("- name: a\n- name: b\n", 2),
-            ("name: a\n---\nname: b\n", 2),
-            ("{\"name\": \"a\"}", 1),
-        ] {
-            std::fs::write(&file, text).unwrap();
-            assert_eq!(views_of(&file).unwrap().len(), count, "{text}");
-        }
-        std::fs::write(&file, "").unwrap();
-        assert!(views_of(&file).is_err());
     }
 }
