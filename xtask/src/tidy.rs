@@ -1,5 +1,5 @@
 //! The structural rules that a test holds: the arrows between crates, SQL only in `store/`, one
-//! file that reads the environment.
+//! file that reads the environment, and no name twice in the OpenAPI document.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,6 +27,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
         let manifest = fs::read_to_string(root.join("crates").join(name).join("Cargo.toml"))?;
         faults.extend(arrow_faults(name, &manifest, &crates, &allowed)?);
     }
+    let mut described = BTreeMap::new();
     for path in rust_files(&root.join("crates"))? {
         let text = fs::read_to_string(&path)?;
         let name = path
@@ -35,6 +36,13 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
             .to_string_lossy()
             .replace('\\', "/");
         faults.extend(source_faults(&name, &text));
+        for schema in schemas_in(&text) {
+            if let Some(other) = described.insert(schema.clone(), name.clone()) {
+                faults.push(format!(
+                    "{name}: the OpenAPI document has one {schema}, and {other} describes another: give one of them its own name"
+                ));
+            }
+        }
     }
     Ok(faults)
 }
@@ -140,6 +148,32 @@ fn source_faults(name: &str, text: &str) -> Vec<String> {
     faults
 }
 
+/// The names that the types of a file have in the OpenAPI document, which is one for all crates.
+fn schemas_in(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if !line.starts_with("#[derive(") || !line.contains("ToSchema") {
+            continue;
+        }
+        let mut alias = None;
+        for line in lines.by_ref() {
+            if let Some((_, name)) = line.split_once("#[schema(as = ") {
+                alias = Some(name.trim_end_matches(")]").to_owned());
+            }
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let is_type = ["struct ", "enum ", "pub"]
+                .iter()
+                .any(|w| line.starts_with(w));
+            if is_type && words.any(|word| word == "struct" || word == "enum") {
+                names.extend(alias.take().or_else(|| words.next().map(str::to_owned)));
+                break;
+            }
+        }
+    }
+    names
+}
+
 /// `db` is the ground that runs SQL; in a domain crate it lives under `store/` (a crate with a
 /// single table may have the one file `store.rs`) and in the migrations.
 fn holds_sql_by_right(name: &str) -> bool {
@@ -188,6 +222,12 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_described_type_is_known_by_the_name_in_the_document() {
+        let text = "#[derive(Debug, ToSchema)]\n/// A text.\n#[schema(as = Other)]\npub(crate) struct One {\n#[derive(ToSchema)]\n#[serde(x)]\nenum Two {\n#[derive(Debug)]\nstruct Three;\n";
+        assert_eq!(schemas_in(text), ["Other", "Two"]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ struct HistoricalBody {
     /// A feature service instead.
     feature_service: Option<String>,
     /// `{"column": [values]}` or `[{"column": value}]`, with `event_timestamp` in ISO 8601.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     entities: Option<Value>,
     /// An Iceberg table with such rows instead.
     entity_table: Option<EntityTableBody>,
@@ -110,12 +110,26 @@ impl EntityTableBody {
     }
 }
 
+/// The rows by column, in JSON.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described only: the answer is written by hand")]
+struct HistoricalResponse {
+    columns: Vec<String>,
+    /// The values of each column, in the order of the rows.
+    #[schema(value_type = BTreeMap<String, Vec<Value>>)]
+    data: BTreeMap<String, Vec<Value>>,
+    row_count: u64,
+    /// The snapshot that each view was read at.
+    snapshots: BTreeMap<String, i64>,
+}
+
 /// Joins features to entity rows as they were known at the rows' times. Every row comes back
 /// once and in its place. The header `x-asgard-snapshots` (in JSON answers also a field) tells
 /// which snapshot of each view was read.
 #[utoipa::path(post, path = "/feast/historical", tag = "features", params(HistoricalQuery),
     request_body(content((HistoricalBody = "application/json"), ("text/csv"), ("application/vnd.apache.parquet"), ("application/vnd.apache.arrow.stream"))),
-    responses((status = 200), (status = 400, description = "a key, time or feature is missing or cannot match"), (status = 404, description = "no such view")))]
+    responses((status = 200, description = "the rows, in the form that was asked for", content((HistoricalResponse = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.apache.parquet"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+        (status = 400, description = "a key, time or feature is missing or cannot match"), (status = 404, description = "no such view"), (status = 422, description = "a field is missing or wrong"), (status = 503, description = "too much is read at once; Retry-After tells when to ask again")))]
 async fn historical(
     State(store): State<FeatureStore>,
     Caller(caller): Caller,

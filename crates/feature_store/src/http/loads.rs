@@ -82,7 +82,7 @@ impl From<LoadRow> for MaterializationResponse {
 
 /// Lists the loads of a view into the online store, the newest first; the last 1000 are kept.
 #[utoipa::path(get, path = "/feast/features/{name}/materializations", tag = "features", params(("name" = String, Path), ListQuery),
-    responses((status = 200, body = MaterializationsResponse), (status = 404, description = "no such view")))]
+    responses((status = 200, body = MaterializationsResponse), (status = 404, description = "no such view"), (status = 422, description = "a parameter is wrong")))]
 async fn materializations(
     State(store): State<FeatureStore>,
     Path(name): Path<String>,

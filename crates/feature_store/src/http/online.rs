@@ -109,7 +109,7 @@ fn now_us() -> i64 {
 struct OnlineFeaturesRequest {
     /// Join keys by name, each with a list of values: one for each entity.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, Vec<Object>>)]
+    #[schema(value_type = BTreeMap<String, Vec<Value>>)]
     entities: BTreeMap<String, Vec<Value>>,
     /// `VIEW:FEATURE`.
     #[serde(default)]
@@ -125,7 +125,7 @@ struct OnlineFeaturesRequest {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "described only: the answer is written by hand")]
 struct OnlineColumn {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<Value>)]
     values: Vec<Value>,
     /// `PRESENT`, `NOT_FOUND`, `OUTSIDE_MAX_AGE`.
     statuses: Vec<String>,
@@ -148,7 +148,7 @@ struct OnlineFeaturesResponse {
 
 /// The newest values of entities.
 #[utoipa::path(post, path = "/feast/get-online-features", tag = "features", request_body = OnlineFeaturesRequest,
-    responses((status = 200, body = OnlineFeaturesResponse), (status = 400, description = "a join key is missing or cannot match"), (status = 404, description = "no such view or service")))]
+    responses((status = 200, body = OnlineFeaturesResponse), (status = 400, description = "a join key is missing or cannot match"), (status = 404, description = "no such view or service"), (status = 422, description = "a field is missing or wrong")))]
 async fn get(
     State(store): State<FeatureStore>,
     project: Project,
@@ -176,7 +176,7 @@ struct PushRequest {
     /// A push source, or a feature view.
     push_source_name: String,
     /// The rows by column: join keys, features, the time of the event.
-    #[schema(value_type = BTreeMap<String, Vec<Object>>)]
+    #[schema(value_type = BTreeMap<String, Vec<Value>>)]
     df: BTreeMap<String, Vec<Value>>,
     /// `online`, `offline` (the view's table), `online_and_offline`.
     #[serde(default = "online")]
@@ -202,7 +202,7 @@ struct WrittenResponse {
 
 /// Writes rows into the views that a push source feeds.
 #[utoipa::path(post, path = "/feast/push", tag = "features", request_body = PushRequest,
-    responses((status = 200, body = PushResponse), (status = 400, description = "a column is missing or a value does not fit"), (status = 404, description = "no view has that source")))]
+    responses((status = 200, body = PushResponse), (status = 400, description = "a column is missing or a value does not fit"), (status = 404, description = "no view has that source"), (status = 422, description = "a field is missing or wrong")))]
 async fn push(
     State(store): State<FeatureStore>,
     project: Project,
@@ -229,13 +229,13 @@ async fn push(
 struct WriteRequest {
     feature_view_name: String,
     /// The rows by column: join keys, features, the time of the event.
-    #[schema(value_type = BTreeMap<String, Vec<Object>>)]
+    #[schema(value_type = BTreeMap<String, Vec<Value>>)]
     df: BTreeMap<String, Vec<Value>>,
 }
 
 /// Writes rows into the online store of a view. An older row never takes a newer one's place.
 #[utoipa::path(post, path = "/feast/write-to-online-store", tag = "features", request_body = WriteRequest,
-    responses((status = 200, body = WrittenResponse), (status = 400, description = "a column is missing or a value does not fit"), (status = 404, description = "no such view")))]
+    responses((status = 200, body = WrittenResponse), (status = 400, description = "a column is missing or a value does not fit"), (status = 404, description = "no such view"), (status = 409, description = "the view was deleted, or got other join keys, meanwhile"), (status = 422, description = "a field is missing or wrong")))]
 async fn write_to_online_store(
     State(store): State<FeatureStore>,
     project: Project,
@@ -316,7 +316,7 @@ impl From<Materialized> for MaterializedResponse {
 
 /// Loads the newest rows of a span of time into the online store.
 #[utoipa::path(post, path = "/feast/materialize", tag = "features", params(MaterializeQuery), request_body = MaterializeRequest,
-    responses((status = 200, body = MaterializeResponse), (status = 202, body = AcceptedResponse), (status = 404, description = "no such view"), (status = 409, description = "it is being done already")))]
+    responses((status = 200, body = MaterializeResponse), (status = 202, body = AcceptedResponse), (status = 400, description = "a time is missing or is none"), (status = 404, description = "no such view"), (status = 409, description = "it is being done already"), (status = 422, description = "a field is missing or wrong")))]
 async fn materialize(
     State(store): State<FeatureStore>,
     project: Project,
@@ -340,7 +340,7 @@ async fn materialize(
 
 /// Loads what came since the last time into the online store.
 #[utoipa::path(post, path = "/feast/materialize-incremental", tag = "features", params(MaterializeQuery), request_body = MaterializeRequest,
-    responses((status = 200, body = MaterializeResponse), (status = 202, body = AcceptedResponse), (status = 404, description = "no such view"), (status = 409, description = "it is being done already")))]
+    responses((status = 200, body = MaterializeResponse), (status = 202, body = AcceptedResponse), (status = 400, description = "a time is missing or is none"), (status = 404, description = "no such view"), (status = 409, description = "it is being done already"), (status = 422, description = "a field is missing or wrong")))]
 async fn materialize_incremental(
     State(store): State<FeatureStore>,
     project: Project,

@@ -28,7 +28,7 @@ struct RepoQuery {
 
 /// The `feature_store.yaml` of a Feast repository over this server, for the address by which it
 /// was asked. Asked for with a key, it takes the key from the variable `ASGARD_TOKEN`.
-#[utoipa::path(get, path = "/feast/repo", tag = "features", params(RepoQuery), responses((status = 200, content_type = "application/yaml", body = String)))]
+#[utoipa::path(get, path = "/feast/repo", tag = "features", params(RepoQuery), responses((status = 200, content_type = "application/yaml", body = String), (status = 400, description = "that is no name of a project")))]
 async fn repo(Query(query): Query<RepoQuery>, headers: HeaderMap) -> Result<Response, ApiError> {
     let host = headers.get(header::HOST).and_then(|v| v.to_str().ok());
     let keyed = headers.contains_key(header::AUTHORIZATION);

@@ -64,9 +64,9 @@ struct FeatureStatsResponse {
     null_rate: f64,
     /// NaN and infinities, which count for nothing else.
     not_finite_count: u64,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     min: Value,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     max: Value,
     mean: Option<f64>,
     histogram: Option<HistogramResponse>,
@@ -150,7 +150,7 @@ impl FeatureStatsResponse {
 /// Looks at all rows of a view's table: freshness, row count, and of each feature the share of
 /// nulls, the range, the mean and a histogram.
 #[utoipa::path(get, path = "/feast/features/{name}/stats", tag = "features", params(("name" = String, Path), StatsQuery),
-    responses((status = 200, body = StatsResponse), (status = 404, description = "no such view"), (status = 422, description = "a parameter is wrong")))]
+    responses((status = 200, body = StatsResponse), (status = 400, description = "the table has no such snapshot"), (status = 404, description = "no such view"), (status = 422, description = "a parameter is wrong")))]
 async fn stats(
     State(store): State<FeatureStore>,
     Path(name): Path<String>,

@@ -16,7 +16,7 @@ pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
 pub(super) struct Api;
 
 #[derive(Debug, Serialize, ToSchema)]
-struct StatusResponse {
+struct FeatureStoreStatus {
     /// `available`.
     status: &'static str,
     feature_views_count: i64,
@@ -31,10 +31,10 @@ struct StatusResponse {
 }
 
 /// Tells the state of the feature store.
-#[utoipa::path(get, path = "/feast/status", tag = "features", responses((status = 200, body = StatusResponse)))]
-async fn status(State(store): State<FeatureStore>) -> Result<Json<StatusResponse>, ApiError> {
+#[utoipa::path(get, path = "/feast/status", tag = "features", responses((status = 200, body = FeatureStoreStatus)))]
+async fn status(State(store): State<FeatureStore>) -> Result<Json<FeatureStoreStatus>, ApiError> {
     let counts = store.counts().await?;
-    Ok(Json(StatusResponse {
+    Ok(Json(FeatureStoreStatus {
         status: "available",
         feature_views_count: counts.feature_views,
         entities_count: counts.entities,

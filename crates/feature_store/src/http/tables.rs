@@ -50,19 +50,19 @@ impl CatalogQuery {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct ListResponse {
+struct TablesResponse {
     tables: Vec<TableRef>,
     total_count: usize,
 }
 
 /// Lists the tables of a catalog.
-#[utoipa::path(get, path = "/feast/tables", tag = "features", params(CatalogQuery), responses((status = 200, body = ListResponse)))]
+#[utoipa::path(get, path = "/feast/tables", tag = "features", params(CatalogQuery), responses((status = 200, body = TablesResponse), (status = 400, description = "no such catalog")))]
 async fn list(
     State(store): State<FeatureStore>,
     Query(query): Query<CatalogQuery>,
-) -> Result<Json<ListResponse>, ApiError> {
+) -> Result<Json<TablesResponse>, ApiError> {
     let tables = store.catalogs.tables(&query.name()).await?;
-    Ok(Json(ListResponse {
+    Ok(Json(TablesResponse {
         total_count: tables.len(),
         tables,
     }))
@@ -89,7 +89,7 @@ struct ColumnResponse {
 
 /// Shows a table's columns.
 #[utoipa::path(get, path = "/feast/tables/{schema}/{table}", tag = "features", params(CatalogQuery),
-    responses((status = 200, body = TableResponse), (status = 404, description = "no such table; lists those that there are")))]
+    responses((status = 200, body = TableResponse), (status = 400, description = "no such catalog"), (status = 404, description = "no such table; lists those that there are")))]
 async fn get(
     State(store): State<FeatureStore>,
     Path(path): Path<(String, String)>,

@@ -67,7 +67,7 @@ struct JobUsage {
 /// Lists the jobs that read a view, the latest first, with the models that they made, and the
 /// models whose predictions took its features.
 #[utoipa::path(get, path = "/feast/features/{name}/usage", tag = "features", params(("name" = String, Path), ListQuery),
-    responses((status = 200, body = UsageResponse), (status = 404, description = "no such view")))]
+    responses((status = 200, body = UsageResponse), (status = 404, description = "no such view"), (status = 422, description = "a parameter is wrong")))]
 async fn usage(
     State(usage): State<Usage>,
     Path(name): Path<String>,

@@ -64,7 +64,7 @@ struct DataSource {
     /// The rows to join features to: join keys, `event_timestamp`, and the target where it is no
     /// feature; `{"column": [values]}` or `[{"column": value}]`. Without these and without a
     /// `label_table`, every row of the first view's own table.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     entities: Option<Value>,
     /// A table with such rows.
     label_table: Option<LabelTable>,
