@@ -71,161 +71,90 @@ impl Framework {
     }
 }
 
-const fn of(
-    framework: Framework,
-    class: &'static str,
-    module: &'static str,
-    task: Task,
-    needs: Needs,
-) -> Estimator {
-    Estimator {
-        framework,
-        class,
-        module,
-        task,
-        needs,
-    }
-}
+/// A class, what it predicts and what it needs.
+type Class = (&'static str, Task, Needs);
 
-const ESTIMATORS: &[Estimator] = {
+/// The classes of each module.
+const MODULES: &[(Framework, &str, &[Class])] = {
     use Framework::{Lightgbm, Sklearn, Xgboost};
     use Needs::{Filled, Nothing, Scaled};
     use Task::{Classes, Numbers};
     &[
-        of(
+        (
             Sklearn,
-            "RandomForestClassifier",
             "sklearn.ensemble",
-            Classes,
-            Nothing,
+            &[
+                ("RandomForestClassifier", Classes, Nothing),
+                ("RandomForestRegressor", Numbers, Nothing),
+                ("ExtraTreesClassifier", Classes, Filled),
+                ("ExtraTreesRegressor", Numbers, Filled),
+                ("GradientBoostingClassifier", Classes, Filled),
+                ("GradientBoostingRegressor", Numbers, Filled),
+                ("HistGradientBoostingClassifier", Classes, Nothing),
+                ("HistGradientBoostingRegressor", Numbers, Nothing),
+            ],
         ),
-        of(
+        (
             Sklearn,
-            "RandomForestRegressor",
-            "sklearn.ensemble",
-            Numbers,
-            Nothing,
-        ),
-        of(
-            Sklearn,
-            "ExtraTreesClassifier",
-            "sklearn.ensemble",
-            Classes,
-            Filled,
-        ),
-        of(
-            Sklearn,
-            "ExtraTreesRegressor",
-            "sklearn.ensemble",
-            Numbers,
-            Filled,
-        ),
-        of(
-            Sklearn,
-            "GradientBoostingClassifier",
-            "sklearn.ensemble",
-            Classes,
-            Filled,
-        ),
-        of(
-            Sklearn,
-            "GradientBoostingRegressor",
-            "sklearn.ensemble",
-            Numbers,
-            Filled,
-        ),
-        of(
-            Sklearn,
-            "HistGradientBoostingClassifier",
-            "sklearn.ensemble",
-            Classes,
-            Nothing,
-        ),
-        of(
-            Sklearn,
-            "HistGradientBoostingRegressor",
-            "sklearn.ensemble",
-            Numbers,
-            Nothing,
-        ),
-        of(
-            Sklearn,
-            "DecisionTreeClassifier",
             "sklearn.tree",
-            Classes,
-            Nothing,
+            &[
+                ("DecisionTreeClassifier", Classes, Nothing),
+                ("DecisionTreeRegressor", Numbers, Nothing),
+            ],
         ),
-        of(
+        (
             Sklearn,
-            "DecisionTreeRegressor",
-            "sklearn.tree",
-            Numbers,
-            Nothing,
-        ),
-        of(
-            Sklearn,
-            "LogisticRegression",
             "sklearn.linear_model",
-            Classes,
-            Scaled,
+            &[
+                ("LogisticRegression", Classes, Scaled),
+                ("LinearRegression", Numbers, Filled),
+                ("Ridge", Numbers, Scaled),
+                ("Lasso", Numbers, Scaled),
+                ("ElasticNet", Numbers, Scaled),
+            ],
         ),
-        of(
+        (
             Sklearn,
-            "LinearRegression",
-            "sklearn.linear_model",
-            Numbers,
-            Filled,
-        ),
-        of(Sklearn, "Ridge", "sklearn.linear_model", Numbers, Scaled),
-        of(Sklearn, "Lasso", "sklearn.linear_model", Numbers, Scaled),
-        of(
-            Sklearn,
-            "ElasticNet",
-            "sklearn.linear_model",
-            Numbers,
-            Scaled,
-        ),
-        of(
-            Sklearn,
-            "KNeighborsClassifier",
             "sklearn.neighbors",
-            Classes,
-            Scaled,
+            &[
+                ("KNeighborsClassifier", Classes, Scaled),
+                ("KNeighborsRegressor", Numbers, Scaled),
+            ],
         ),
-        of(
+        (
             Sklearn,
-            "KNeighborsRegressor",
-            "sklearn.neighbors",
-            Numbers,
-            Scaled,
-        ),
-        of(
-            Sklearn,
-            "GaussianNB",
             "sklearn.naive_bayes",
-            Classes,
-            Filled,
+            &[("GaussianNB", Classes, Filled)],
         ),
-        of(Sklearn, "SVC", "sklearn.svm", Classes, Scaled),
-        of(Sklearn, "SVR", "sklearn.svm", Numbers, Scaled),
-        of(
+        (
             Sklearn,
-            "MLPClassifier",
-            "sklearn.neural_network",
-            Classes,
-            Scaled,
+            "sklearn.svm",
+            &[("SVC", Classes, Scaled), ("SVR", Numbers, Scaled)],
         ),
-        of(
+        (
             Sklearn,
-            "MLPRegressor",
             "sklearn.neural_network",
-            Numbers,
-            Scaled,
+            &[
+                ("MLPClassifier", Classes, Scaled),
+                ("MLPRegressor", Numbers, Scaled),
+            ],
         ),
-        of(Xgboost, "XGBClassifier", "xgboost", Classes, Nothing),
-        of(Xgboost, "XGBRegressor", "xgboost", Numbers, Nothing),
-        of(Lightgbm, "LGBMClassifier", "lightgbm", Classes, Nothing),
-        of(Lightgbm, "LGBMRegressor", "lightgbm", Numbers, Nothing),
+        (
+            Xgboost,
+            "xgboost",
+            &[
+                ("XGBClassifier", Classes, Nothing),
+                ("XGBRegressor", Numbers, Nothing),
+            ],
+        ),
+        (
+            Lightgbm,
+            "lightgbm",
+            &[
+                ("LGBMClassifier", Classes, Nothing),
+                ("LGBMRegressor", Numbers, Nothing),
+            ],
+        ),
     ]
 };
 
@@ -234,20 +163,30 @@ impl Estimator {
     /// (`random_forest_classifier`), or `classifier` and `regressor` where there is one of each.
     pub(crate) fn find(framework: Framework, name: &str) -> Option<Self> {
         let plain = |text: &str| text.replace(['_', '-', ' '], "").to_ascii_lowercase();
-        let mut all = ESTIMATORS.iter().filter(|e| e.framework == framework);
         let wanted = plain(name);
         let short = |class: &str| {
             let class = plain(class);
             framework != Framework::Sklearn && class.ends_with(&wanted) && wanted.len() > 8
         };
-        all.find(|e| plain(e.class) == wanted || short(e.class))
-            .copied()
+        Self::all(framework).find(|e| plain(e.class) == wanted || short(e.class))
     }
 
     /// The kinds of a framework, as they are asked for.
     pub(crate) fn names(framework: Framework) -> Vec<&'static str> {
-        let all = ESTIMATORS.iter().filter(|e| e.framework == framework);
-        all.map(|e| e.class).collect()
+        Self::all(framework).map(|e| e.class).collect()
+    }
+
+    fn all(framework: Framework) -> impl Iterator<Item = Self> {
+        let modules = MODULES.iter().filter(move |(of, ..)| *of == framework);
+        modules.flat_map(move |&(framework, module, classes)| {
+            classes.iter().map(move |&(class, task, needs)| Self {
+                framework,
+                class,
+                module,
+                task,
+                needs,
+            })
+        })
     }
 }
 
