@@ -125,3 +125,49 @@ def test_a_database_that_cannot_grow_says_so_and_goes_on_when_it_can(small):
     assert status == 200, answer
     for run_id in [*runs, run_id]:
         assert ask(small, "GET", f"/api/2.0/mlflow/runs/get?run_id={run_id}")[0] == 200
+
+
+def upload(server, table, rows):
+    """Imports `rows` random texts of 200 letters."""
+    lines = (f"{n},2026-01-01T00:00:00,{os.urandom(100).hex()}" for n in range(rows))
+    body = "\n".join(["id,event_timestamp,text", *lines]).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    connection.request("POST", f"/feast/tables/gold/{table}", body, {"Content-Type": "text/csv"})
+    answer = connection.getresponse()
+    content = json.loads(answer.read())
+    connection.close()
+    return answer.status, content
+
+
+def test_features_that_do_not_fit_are_refused_and_taken_when_they_do(small):
+    status, made = upload(small, "texts", 10_000)
+    assert status == 201, made
+    view = {
+        "name": "texts",
+        "entities": ["id"],
+        "features": [{"name": "text", "dtype": "string"}],
+        "source": {"schema": "gold", "table_name": "texts"},
+    }
+    assert ask(small, "POST", "/feast/features", view)[0] == 201
+    status, refused = upload(small, "many", 80_000)
+    assert status == 507 and "no room left" in refused["message"], (status, refused)
+    row = {"id": [1], "event_timestamp": ["2026-05-01"], "text": ["here"]}
+    push = {"push_source_name": "texts", "df": row}
+    assert ask(small, "POST", "/feast/push", push)[0] == 200
+    ballast = small.disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError):
+        while file.write(bytes(64 * 1024)):
+            pass
+    for _ in range(2):
+        status, refused = ask(small, "POST", "/feast/materialize-incremental", {})
+        assert (status, refused["code"]) == (507, "insufficient_storage"), refused
+        # A small one may find room in the file.
+        assert ask(small, "POST", "/feast/push", push)[0] in (200, 507)
+    ballast.unlink()
+    # The same server takes it now.
+    assert ask(small, "POST", "/feast/push", push)[0] == 200
+    question = {"features": ["texts:text"], "entities": {"id": [1]}}
+    status, found = ask(small, "POST", "/feast/get-online-features", question)
+    assert (status, found["results"][1]["values"]) == (200, ["here"]), found
+    status, made = upload(small, "texts", 100)
+    assert (status, made["rows"]) == (201, 100), made

@@ -6,6 +6,11 @@ use iceberg::{Error, ErrorKind};
 use serde_json::Value;
 use web::Code;
 
+/// `ENOSPC` of Linux.
+const NO_SPACE: i32 = 28;
+/// `SQLITE_FULL`, and `disk_full` of PostgreSQL.
+const FULL_CODES: [&str; 2] = ["13", "53100"];
+
 /// What another system answered, when it did.
 struct Answer {
     status: u16,
@@ -64,12 +69,26 @@ pub(crate) fn code_of(error: &Error) -> Code {
         ErrorKind::FeatureUnsupported => return Code::NotImplemented,
         _ => {}
     }
+    if is_full(error) {
+        return Code::InsufficientStorage;
+    }
     let busy = |answer: Answer| matches!(answer.status, 429 | 503 | 504);
     if Answer::of(error).is_some_and(busy) || causes(error).any(is_silence) {
         Code::Unavailable
     } else {
         Code::BadGateway
     }
+}
+
+/// Whether the disk has no room left; of local files the library says so only in words.
+fn is_full(error: &Error) -> bool {
+    let no_room = format!("(os error {NO_SPACE})");
+    causes(error).any(|cause| match cause.downcast_ref() {
+        Some(sqlx::Error::Database(failed)) => failed
+            .code()
+            .is_some_and(|code| FULL_CODES.contains(&&*code)),
+        _ => cause.to_string().contains(&no_room),
+    })
 }
 
 /// Whether no answer came at all.
@@ -168,6 +187,18 @@ mod tests {
             assert_eq!((explain(&error).as_str(), code_of(&error)), (text, code));
         }
         assert!(help(&answered("403 Forbidden", "{}")).is_some());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_store_that_fails() {
+        let cause = std::io::Error::from_raw_os_error(NO_SPACE);
+        let words = format!("Failed to write file: {cause}");
+        for error in [
+            Error::new(ErrorKind::Unexpected, words),
+            Error::new(ErrorKind::Unexpected, "no write").with_source(cause),
+        ] {
+            assert_eq!(code_of(&error), Code::InsufficientStorage);
+        }
     }
 
     #[test]

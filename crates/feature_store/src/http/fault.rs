@@ -17,6 +17,11 @@ pub(super) fn detail(error: &Error) -> String {
             tracing::error!(error = %error.message(), "a Feast request failed inside");
             "the server failed while answering this request".to_owned()
         }
+        Code::InsufficientStorage => {
+            tracing::error!(error = %error.message(), "there is no room left on the disk");
+            "there is no room left on the server's disk: nothing of this request was stored"
+                .to_owned()
+        }
         _ => message,
     };
     json!({"module": "feast.errors", "class": class(error), "message": message}).to_string()

@@ -14,6 +14,7 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::about::{About, Bookmark, Rekey};
+use super::file::File;
 use super::row::{self, Row};
 use super::view::ViewRows;
 use crate::error::Error;
@@ -56,7 +57,7 @@ enum Done {
 /// The open file; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Keeper {
-    database: Arc<Database>,
+    file: Arc<File>,
     orders: mpsc::Sender<Order>,
 }
 
@@ -68,14 +69,14 @@ impl Keeper {
     pub(crate) async fn open(path: PathBuf) -> Result<Self, Error> {
         let shown = path.display().to_string();
         let opened = tokio::task::spawn_blocking(move || {
-            let database = Arc::new(Database::create(path).map_err(redb::Error::from)?);
+            let file = Arc::new(File::open(path)?);
             let (orders, waiting) = mpsc::channel();
-            let writer = Arc::downgrade(&database);
+            let writer = Arc::downgrade(&file);
             std::thread::Builder::new()
                 .name("online-store".to_owned())
                 .spawn(move || write_all(&writer, &waiting))
                 .map_err(redb::Error::Io)?;
-            Ok(Self { database, orders })
+            Ok(Self { file, orders })
         });
         unpanicked(opened.await).map_err(Error::online(format!(
             "the online store {shown} cannot be opened"
@@ -88,8 +89,10 @@ impl Keeper {
         view: String,
         mut each: impl FnMut(&[u8], Row) + Send + 'static,
     ) -> Result<About, Error> {
-        let database = self.database.clone();
-        let loaded = tokio::task::spawn_blocking(move || read_view(&database, &view, &mut each));
+        let file = self.file.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            file.with(|database| read_view(database, &view, &mut each))
+        });
         let read = unpanicked(loaded.await);
         read.map_err(Error::online("the online store cannot be read"))?
     }
@@ -179,14 +182,14 @@ fn rows_of(view: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
 
 /// The thread: ends when nobody is left who could write. The file is closed with its last user, not
 /// with the thread.
-fn write_all(database: &Weak<Database>, waiting: &mpsc::Receiver<Order>) {
+fn write_all(file: &Weak<File>, waiting: &mpsc::Receiver<Order>) {
     while let Ok(first) = waiting.recv() {
-        let Some(database) = database.upgrade() else {
+        let Some(file) = file.upgrade() else {
             return;
         };
         let mut orders = vec![first];
         orders.extend(waiting.try_iter().take(TOGETHER - 1));
-        let outcomes: Vec<Outcome> = match commit(&database, &orders) {
+        let outcomes: Vec<Outcome> = match file.with(|database| commit(database, &orders)) {
             Ok(written) => orders
                 .into_iter()
                 .zip(written.into_iter().map(Ok))
@@ -194,11 +197,11 @@ fn write_all(database: &Weak<Database>, waiting: &mpsc::Receiver<Order>) {
             // One that cannot be written must not take the others with it.
             Err(error) => {
                 tracing::warn!(%error, "writing to the online store failed; each write is tried alone");
-                each_alone(&database, orders)
+                each_alone(&file, orders)
             }
         };
         // Who is answered may open the file anew at once.
-        drop(database);
+        drop(file);
         for (order, outcome) in outcomes {
             match outcome {
                 Ok(done) => acknowledge(order, done),
@@ -210,9 +213,9 @@ fn write_all(database: &Weak<Database>, waiting: &mpsc::Receiver<Order>) {
 
 type Outcome = (Order, Result<Done, redb::Error>);
 
-fn each_alone(database: &Database, orders: Vec<Order>) -> Vec<Outcome> {
+fn each_alone(file: &File, orders: Vec<Order>) -> Vec<Outcome> {
     let tried = orders.into_iter().map(|order| {
-        let done = commit(database, std::slice::from_ref(&order));
+        let done = file.with(|database| commit(database, std::slice::from_ref(&order)));
         let done = done.map(|done| done.into_iter().next().unwrap_or(Done::Passed));
         (order, done)
     });
@@ -340,13 +343,14 @@ mod tests {
     use crate::online::row::Stamp;
 
     async fn put(keeper: &Keeper, table: TableDefinition<'_, &'static [u8], &'static [u8]>) {
-        let writing = keeper.database.begin_write().unwrap();
-        writing
-            .open_table(table)
-            .unwrap()
-            .insert(&b"key"[..], &b"short"[..])
-            .unwrap();
-        writing.commit().unwrap();
+        let put = keeper.file.with(|database| {
+            let writing = database.begin_write()?;
+            writing
+                .open_table(table)?
+                .insert(&b"key"[..], &b"short"[..])?;
+            Ok(writing.commit()?)
+        });
+        put.unwrap();
     }
 
     #[tokio::test]
@@ -365,11 +369,14 @@ mod tests {
             bookmark: None,
         };
         keeper.write(batch).await.unwrap();
-        let writing = keeper.database.begin_write().unwrap();
-        let mut views = writing.open_table(VIEWS).unwrap();
-        views.insert("default/v", &b"{broken"[..]).unwrap();
-        drop(views);
-        writing.commit().unwrap();
+        let broken = keeper.file.with(|database| {
+            let writing = database.begin_write()?;
+            writing
+                .open_table(VIEWS)?
+                .insert("default/v", &b"{broken"[..])?;
+            Ok(writing.commit()?)
+        });
+        broken.unwrap();
         let load = || keeper.load("default/v".to_owned(), |_, _| {});
         let refused = load().await.unwrap_err();
         assert!(refused.to_string().contains("'default/v'"), "{refused}");

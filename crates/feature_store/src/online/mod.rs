@@ -3,6 +3,7 @@
 mod about;
 mod appended;
 mod copy;
+mod file;
 mod keeper;
 mod latest;
 mod materialize;
