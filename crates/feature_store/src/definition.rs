@@ -104,6 +104,7 @@ impl NewFeatureView {
                 .filter(|s| *s > 0)
                 .map(|s| s.saturating_mul(1_000_000)),
             online: self.online,
+            disabled: false,
             tags: self.tags,
             description: self.description,
             owner: self.owner,

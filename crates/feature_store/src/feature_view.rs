@@ -37,6 +37,8 @@ pub struct FeatureView {
     /// How old a value may be, in microseconds; `None`: any age.
     pub ttl_us: Option<i64>,
     pub online: bool,
+    /// Whether nothing is to be loaded or read online until it is enabled again.
+    pub disabled: bool,
     pub tags: BTreeMap<String, String>,
     pub description: String,
     pub owner: String,
@@ -127,6 +129,18 @@ impl FeatureView {
     ///
     /// # Errors
     /// When the message has no spec.
+    /// # Errors
+    /// When it is disabled.
+    pub(crate) fn check_enabled(&self) -> Result<(), Error> {
+        if self.disabled {
+            return Err(Error::Invalid(format!(
+                "feature view '{0}' is disabled; enable it first, with FeatureStore.enable_feature_view(\"{0}\")",
+                self.name
+            )));
+        }
+        Ok(())
+    }
+
     pub(crate) fn from_proto(view: &proto::FeatureView) -> Result<Self, Error> {
         let spec = view
             .spec
@@ -176,6 +190,7 @@ impl FeatureView {
             features: features.collect(),
             ttl_us: (ttl_us > 0).then_some(ttl_us),
             online: spec.online,
+            disabled: spec.disabled,
             tags: spec.tags.clone().into_iter().collect(),
             description: spec.description.clone(),
             owner: spec.owner.clone(),
@@ -240,6 +255,7 @@ pub(crate) fn to_proto(view: &FeatureView, join_key_types: &[Dtype]) -> proto::F
         }),
         batch_source: Some(source_to_proto(view)),
         online: view.online,
+        disabled: view.disabled,
         description: view.description.clone(),
         owner: view.owner.clone(),
         entity_columns: keys.map(|(name, dtype)| field(name, *dtype)).collect(),

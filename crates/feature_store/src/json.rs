@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch,
-    RecordBatchOptions, StringArray,
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, MapArray, NullArray, RecordBatch,
+    RecordBatchOptions, StringArray, StructArray,
 };
 use arrow_cast::cast;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
@@ -158,6 +158,8 @@ pub(crate) fn values(column: &ArrayRef) -> Result<Vec<Value>, Error> {
             });
             lists.collect::<Result<_, Error>>()?
         }
+        DataType::Struct(_) => objects(column.as_struct())?,
+        DataType::Map(_, _) => maps(column.as_map())?,
         DataType::Timestamp(unit, None) => {
             // Times without a zone are UTC.
             values(&cast(
@@ -180,8 +182,46 @@ pub(crate) fn values(column: &ArrayRef) -> Result<Vec<Value>, Error> {
     })
 }
 
+fn objects(column: &StructArray) -> Result<Vec<Value>, Error> {
+    let parts = column.columns().iter().map(values);
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let object = |row: usize| {
+        let names = column.column_names().into_iter().map(str::to_owned);
+        let parts = parts.iter().map(|part| part[row].clone());
+        Value::Object(names.zip(parts).collect())
+    };
+    Ok(rows_of(column, object))
+}
+
+fn maps(column: &MapArray) -> Result<Vec<Value>, Error> {
+    let (keys, values) = (values(column.keys())?, values(column.values())?);
+    let key = |at: usize| match &keys[at] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let object = |row: usize| {
+        let offsets = column.value_offsets();
+        let entries = offsets[row] as usize..offsets[row + 1] as usize;
+        Value::Object(entries.map(|at| (key(at), values[at].clone())).collect())
+    };
+    Ok(rows_of(column, object))
+}
+
+fn rows_of(column: &dyn Array, value: impl Fn(usize) -> Value) -> Vec<Value> {
+    let rows = 0..column.len();
+    rows.map(|row| {
+        if column.is_valid(row) {
+            value(row)
+        } else {
+            Value::Null
+        }
+    })
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use arrow_array::builder::{Int64Builder, MapBuilder, StringBuilder};
     use serde_json::json;
 
     use super::*;
@@ -198,6 +238,24 @@ mod tests {
         assert!(to_batch(json!({"a": [1], "b": [1, 2]})).is_err());
         assert!(to_batch(json!({"a": [1, "x"]})).is_err());
         assert!(to_batch(json!("a")).is_err());
+    }
+
+    #[test]
+    fn maps_and_structs_are_objects() {
+        let mut map = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+        map.keys().append_value("a: b");
+        map.values().append_value(1);
+        map.append(true).unwrap();
+        map.append(false).unwrap();
+        let map: ArrayRef = Arc::new(map.finish());
+        assert_eq!(values(&map).unwrap(), [json!({"a: b": 1}), Value::Null]);
+        let x: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+        let both = StructArray::from(vec![(Arc::new(Field::new("x", DataType::Int64, true)), x)]);
+        let both: ArrayRef = Arc::new(both);
+        assert_eq!(
+            values(&both).unwrap(),
+            [json!({"x": 1}), json!({"x": null})]
+        );
     }
 
     #[test]

@@ -9,7 +9,8 @@ pub(crate) use uploads::{Held, UPLOAD_LIMIT, Upload, Uploads};
 
 use std::sync::Arc;
 
-use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
+use arrow_array::cast::AsArray as _;
+use arrow_array::{Array as _, ArrayRef, ListArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use prost::Message as _;
 use serde::Deserialize;
@@ -289,12 +290,16 @@ impl FeatureStore {
                         .iter()
                         .any(|column| column.name == *feature)
                 };
-                let fits = projection.feature_view_name == used.view.name
+                let named = projection.feature_view_name == used.view.name
                     && alias == used.alias
-                    && used.features.iter().all(has)
-                    && columns.is_none_or(|columns| fits_columns(&used.view, &projection, columns));
-                if fits {
+                    && used.features.iter().all(has);
+                let fits =
+                    columns.is_none_or(|columns| fits_columns(&used.view, &projection, columns));
+                if named && (fits || used.alias != used.view.name) {
+                    // Of those that do not fit, the error tells which column is missing.
                     used.join_key_map = projection.join_key_map.into_iter().collect();
+                }
+                if named && fits {
                     return Ok(());
                 }
             }
@@ -368,29 +373,44 @@ fn pyarrow_name(kind: &DataType) -> String {
 /// Names the zone of times as pandas does.
 fn named_utc(rows: RecordBatch) -> Result<RecordBatch, Error> {
     let schema = rows.schema();
-    let named = schema
-        .fields()
-        .iter()
-        .zip(rows.columns())
-        .map(|(field, column)| {
-            let DataType::Timestamp(unit, Some(_)) = column.data_type() else {
-                return Ok((field.as_ref().clone(), column.clone()));
-            };
-            let kind = DataType::Timestamp(*unit, Some("UTC".into()));
-            let data = column
-                .to_data()
-                .into_builder()
-                .data_type(kind.clone())
-                .build()?;
-            let field = Field::new(field.name(), kind, true);
-            Ok((field, arrow_array::make_array(data)))
-        });
+    let named = schema.fields().iter().zip(rows.columns());
+    let named = named.map(|(field, column)| {
+        let named = in_named_utc(column)?;
+        let field = match named.data_type() {
+            same if same == field.data_type() => field.as_ref().clone(),
+            kind => Field::new(field.name(), kind.clone(), true),
+        };
+        Ok((field, named))
+    });
     let named = named.collect::<Result<Vec<_>, Error>>()?;
     let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = named.into_iter().unzip();
     Ok(RecordBatch::try_new(
         Arc::new(Schema::new(fields)),
         columns,
     )?)
+}
+
+fn in_named_utc(column: &ArrayRef) -> Result<ArrayRef, Error> {
+    match column.data_type() {
+        DataType::Timestamp(unit, Some(_)) => {
+            let kind = DataType::Timestamp(*unit, Some("UTC".into()));
+            let data = column.to_data().into_builder().data_type(kind).build()?;
+            Ok(arrow_array::make_array(data))
+        }
+        DataType::List(item) if matches!(item.data_type(), DataType::Timestamp(_, Some(_))) => {
+            let list = column.as_list::<i32>();
+            let values = in_named_utc(list.values())?;
+            let item = Field::new(item.name(), values.data_type().clone(), true);
+            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+            Ok(Arc::new(ListArray::try_new(
+                Arc::new(item),
+                offsets,
+                values,
+                nulls,
+            )?))
+        }
+        _ => Ok(column.clone()),
+    }
 }
 
 #[cfg(test)]

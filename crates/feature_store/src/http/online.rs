@@ -119,6 +119,9 @@ struct OnlineFeaturesRequest {
     /// Whether features are called `VIEW__FEATURE`.
     #[serde(default)]
     full_feature_names: bool,
+    /// Whether the metadata name the views that were read.
+    #[serde(default)]
+    include_feature_view_version_metadata: bool,
 }
 
 /// A column of the answer.
@@ -162,6 +165,7 @@ async fn get(
         features: request.features,
         feature_service: request.feature_service,
         full_feature_names: request.full_feature_names,
+        name_views: request.include_feature_view_version_metadata,
     };
     let answer = store.online_features(request, now_us()).await?;
     metrics::histogram!("feast_online_latency_seconds").record(started.elapsed().as_secs_f64());

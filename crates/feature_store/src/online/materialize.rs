@@ -164,14 +164,16 @@ impl FeatureStore {
         let views = match names {
             None => {
                 let mut views = self.feature_views(project).await?;
-                views.retain(|view| view.online && view.source.table.is_some());
+                views.retain(|view| view.online && !view.disabled && view.source.table.is_some());
                 views
             }
             Some(names) => {
                 let mut views = Vec::new();
                 let mut seen = HashSet::new();
                 for name in names.iter().filter(|name| seen.insert(*name)) {
-                    views.push(self.online_view(project, name).await?);
+                    let view = self.online_view(project, name).await?;
+                    view.check_enabled()?;
+                    views.push(view);
                 }
                 views
             }

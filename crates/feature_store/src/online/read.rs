@@ -1,6 +1,6 @@
 //! Online reads: the newest values of entities, as Feast's own server answers them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{value, view};
 use crate::FeatureStore;
 use crate::error::Error;
 use crate::json;
-use crate::on_demand::{OnDemandUse, ViewColumns};
+use crate::on_demand::ViewColumns;
 
 /// An online read.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct OnlineRequest {
     pub features: Vec<String>,
     pub feature_service: Option<String>,
     pub full_feature_names: bool,
+    /// Whether the answer tells which views it is of.
+    pub name_views: bool,
 }
 
 /// The answer's text for a time that is not known.
@@ -49,17 +51,24 @@ impl FeatureStore {
             whole_views: false,
         };
         let resolved = self.resolve_online(asked).await?;
-        let ResolvedViews { views, on_demand } = &*resolved;
-        let count = same_length(&request.entities)?;
+        let ResolvedViews {
+            views,
+            on_demand,
+            join_keys,
+        } = &*resolved;
+        let mut entities = request.entities;
+        let count = same_length(&entities)?;
+        by_join_keys(&resolved, &mut entities);
         let mut answer = Answer::new(count);
-        for (name, values) in &request.entities {
-            if is_key(views, name) || !is_taken(on_demand, name) {
+        // What is no key is left out, as in Feast: it may be called like a feature.
+        for (name, values) in &entities {
+            if is_key(views, name) || join_keys.values().any(|key| key == name) {
                 answer.entity(name, values);
             }
         }
         let mut sources = Vec::new();
         for resolved in views {
-            let keys = keys(resolved, &request.entities, count)?;
+            let keys = keys(resolved, &entities, count)?;
             let rows = self.online.find(&resolved.rows, keys).await?;
             let oldest = match resolved.used.view.ttl_us {
                 Some(ttl_us) if self.enforce_ttl => now_us.saturating_sub(ttl_us),
@@ -71,7 +80,7 @@ impl FeatureStore {
             }
         }
         if !on_demand.is_empty() {
-            let given = request.entities.into_iter();
+            let given = entities.into_iter();
             let given = given.map(|(name, values)| (name, Value::Array(values)));
             let given = json::to_batch(Value::Object(given.collect()))?;
             for used in on_demand {
@@ -84,7 +93,8 @@ impl FeatureStore {
             }
         }
         metrics::counter!("feast_online_rows_total").increment(count as u64);
-        Ok(answer.finish())
+        let names = views.iter().map(|resolved| &*resolved.used.alias);
+        Ok(answer.finish(request.name_views.then(|| names.collect())))
     }
 }
 
@@ -198,10 +208,29 @@ fn is_key(views: &[Resolved], name: &str) -> bool {
     })
 }
 
-/// Whether a name is a value that an on-demand view takes.
-fn is_taken(on_demand: &[OnDemandUse], name: &str) -> bool {
-    let mut taken = on_demand.iter().flat_map(|used| &used.view.request);
-    taken.any(|(known, _)| known == name)
+/// Makes of the values what the views' keys are, as Feast does: those that come under the name of an
+/// entity are its join key's, and digits as text are numbers where keys are.
+fn by_join_keys(resolved: &ResolvedViews, entities: &mut BTreeMap<String, Vec<Value>>) {
+    let views = &resolved.views;
+    for (entity, key) in &resolved.join_keys {
+        let missing = is_key(views, key) && !entities.contains_key(key);
+        if missing
+            && !is_key(views, entity)
+            && let Some(values) = entities.get(entity)
+        {
+            entities.insert(key.clone(), values.clone());
+        }
+    }
+    for resolved in views {
+        let used = &resolved.used;
+        let keys = used.view.join_keys.iter().zip(&used.view.join_key_types);
+        for (key, dtype) in keys {
+            let name = used.join_key_map.get(key).unwrap_or(key);
+            for value in entities.get_mut(name).into_iter().flatten() {
+                view::as_key(*dtype, value);
+            }
+        }
+    }
 }
 
 /// A view's features as columns, for functions.
@@ -385,10 +414,14 @@ impl Answer {
         }
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        let names = serde_json::json!({ "feature_names": self.names });
+    fn finish(mut self, views: Option<BTreeSet<&str>>) -> Vec<u8> {
+        let mut metadata = serde_json::json!({ "feature_names": self.names });
+        if let Some(views) = views {
+            let views = views.iter().map(|name| serde_json::json!({ "name": name }));
+            metadata["feature_view_metadata"] = views.collect();
+        }
         self.json.extend(b"],\"metadata\":");
-        self.json.extend(names.to_string().as_bytes());
+        self.json.extend(metadata.to_string().as_bytes());
         self.json.push(b'}');
         self.json
     }

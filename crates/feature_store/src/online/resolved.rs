@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
+
 use super::view::ViewRows;
 use crate::FeatureStore;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::historical::{FeatureRef, ViewUse, Views};
 use crate::on_demand::OnDemandUse;
+use crate::proto;
 
 /// How long a look-up holds. What this server changes is seen at once; other servers of the same
 /// database may change definitions too.
@@ -62,6 +65,8 @@ type Found = (Instant, Arc<ResolvedViews>);
 pub(crate) struct ResolvedViews {
     pub(crate) views: Vec<Resolved>,
     pub(crate) on_demand: Vec<OnDemandUse>,
+    /// The join keys of the project's entities, by their names.
+    pub(crate) join_keys: HashMap<String, String>,
 }
 
 /// What a read asks for.
@@ -143,6 +148,7 @@ impl FeatureStore {
             }
         }
         for used in views {
+            used.view.check_enabled()?;
             let names = used.answered().iter().map(|feature| {
                 let name = used.answer_name(feature, full);
                 if taken.contains(&name) {
@@ -163,8 +169,18 @@ impl FeatureStore {
         let found = Arc::new(ResolvedViews {
             views: found,
             on_demand,
+            join_keys: self.join_keys(project).await?,
         });
         self.online.0.resolved.set(asked, found.clone());
         Ok(found)
+    }
+
+    async fn join_keys(&self, project: &str) -> Result<HashMap<String, String>, Error> {
+        let entities = self.objects(project, Kind::Entity).await?;
+        let keys = entities.iter().map(|row| {
+            let spec = proto::Entity::decode(&*row.spec)?.spec.unwrap_or_default();
+            Ok((spec.name, spec.join_key))
+        });
+        keys.collect()
     }
 }

@@ -89,6 +89,22 @@ impl ViewRows {
     }
 }
 
+/// A number as text and a text of digits become the key that they mean.
+pub(crate) fn as_key(dtype: Dtype, value: &mut Value) {
+    let meant = match (dtype, &*value) {
+        (Dtype::Scalar(Scalar::Int32 | Scalar::Int64), Value::String(text)) => {
+            text.parse::<i64>().ok().map(Value::from)
+        }
+        (Dtype::Scalar(Scalar::String), Value::Number(number)) if number.is_i64() => {
+            Some(Value::String(number.to_string()))
+        }
+        _ => None,
+    };
+    if let Some(meant) = meant {
+        *value = meant;
+    }
+}
+
 /// Appends the value of one join key, as JSON has it, to a key. A null is no key.
 ///
 /// # Errors

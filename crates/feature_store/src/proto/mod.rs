@@ -96,7 +96,13 @@ pub(crate) struct Meta {
     pub(crate) last_updated_timestamp: Option<Timestamp>,
     #[prost(message, repeated, tag = "3")]
     pub(crate) materialization_intervals: Vec<Interval>,
+    /// How far a feature view or stream view is: `FeatureViewState`.
+    #[prost(int32, tag = "6")]
+    pub(crate) state: i32,
 }
+
+/// `FeatureViewState.AVAILABLE_ONLINE`.
+pub(crate) const AVAILABLE_ONLINE: i32 = 4;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Interval {
@@ -116,6 +122,19 @@ pub(crate) struct Permission {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PermissionSpec {
     #[prost(map = "string, string", tag = "8")]
+    pub(crate) tags: HashMap<String, String>,
+}
+
+/// A project, read for its tags only.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Project {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) spec: Option<ProjectSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ProjectSpec {
+    #[prost(map = "string, string", tag = "3")]
     pub(crate) tags: HashMap<String, String>,
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct FeatureViewSpec {
     pub(crate) owner: String,
     #[prost(message, repeated, tag = "12")]
     pub(crate) entity_columns: Vec<FeatureSpec>,
+    #[prost(bool, tag = "20")]
+    pub(crate) disabled: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -89,6 +91,8 @@ pub(crate) struct StreamViewSpec {
     pub(crate) stream_source: Option<DataSource>,
     #[prost(bool, tag = "12")]
     pub(crate) online: bool,
+    #[prost(bool, tag = "23")]
+    pub(crate) disabled: bool,
 }
 
 impl From<StreamView> for FeatureView {
@@ -106,6 +110,7 @@ impl From<StreamView> for FeatureView {
             description: spec.description,
             owner: spec.owner,
             entity_columns: spec.entity_columns,
+            disabled: spec.disabled,
         });
         Self {
             spec,
@@ -167,6 +172,7 @@ impl From<LabelView> for FeatureView {
             description: spec.description,
             owner: spec.owner,
             entity_columns: spec.entity_columns,
+            disabled: false,
         });
         Self {
             spec,

@@ -93,7 +93,11 @@ impl FeatureStore {
         bytes: Vec<u8>,
         now: i64,
     ) -> Result<(), Error> {
-        check_name("name", name)?;
+        // A source that has no name is called by its path.
+        let is_path = kind == Kind::DataSource && !name.is_empty() && name.len() <= 1000;
+        if !is_path || name.contains(char::is_control) {
+            check_name("name", name)?;
+        }
         if READ_KINDS.contains(&kind) {
             self.forget_of_none(project, name).await?;
         }
@@ -122,15 +126,20 @@ impl FeatureStore {
             start_time: Some(proto::Timestamp::from_us(start_us)),
             end_time: Some(proto::Timestamp::from_us(end_us)),
         };
-        let meta = proto::Meta {
-            materialization_intervals: vec![interval],
+        let meta = |kind| proto::Meta {
+            materialization_intervals: vec![interval.clone()],
+            state: if has_intervals(kind) {
+                proto::AVAILABLE_ONLINE
+            } else {
+                0
+            },
             ..proto::Meta::default()
         };
         // In one transaction, so that a definition that comes meanwhile is not undone.
         let mut tx = self.db.begin().await?;
         for kind in READ_KINDS {
             if let Some(row) = objects::find(&mut tx, project, kind.key(), view).await? {
-                let object = proto::with_meta(row.spec, meta);
+                let object = proto::with_meta(row.spec, meta(kind));
                 write(&mut tx, project, kind, view, object, now).await?;
                 tx.commit().await?;
                 return Ok(());
@@ -213,19 +222,13 @@ pub(super) async fn write(
     let bytes = if matches!(kind, Kind::DataSource | VALIDATION) {
         bytes
     } else {
-        let intervals = match &there {
-            Some(row) if has_intervals(kind) && intervals(&bytes)?.is_empty() => {
-                // A client that re-applies a view sends none of the times that were materialized.
-                intervals(&row.spec)?
-            }
-            _ => Vec::new(),
+        let mut meta = match &there {
+            Some(row) if has_intervals(kind) => kept(&bytes, &row.spec)?,
+            _ => proto::Meta::default(),
         };
         let created = there.as_ref().map_or(now, |row| row.created_at);
-        let meta = proto::Meta {
-            created_timestamp: Some(proto::Timestamp::from_ms(created)),
-            last_updated_timestamp: Some(proto::Timestamp::from_ms(now)),
-            materialization_intervals: intervals,
-        };
+        meta.created_timestamp = Some(proto::Timestamp::from_ms(created));
+        meta.last_updated_timestamp = Some(proto::Timestamp::from_ms(now));
         proto::with_meta(bytes, meta)
     };
     Ok(objects::upsert(tx, project, kind.key(), name, &bytes, now).await?)
@@ -235,7 +238,18 @@ fn has_intervals(kind: Kind) -> bool {
     matches!(kind, Kind::FeatureView | STREAM)
 }
 
-fn intervals(definition: &[u8]) -> Result<Vec<proto::Interval>, Error> {
-    let meta = proto::Stamped::decode(definition)?.meta.unwrap_or_default();
-    Ok(meta.materialization_intervals)
+/// What stays of a view's `meta`: a client that re-applies it sends neither its state nor the times that
+/// were materialized.
+fn kept(new: &[u8], there: &[u8]) -> Result<proto::Meta, Error> {
+    let meta = |definition| -> Result<proto::Meta, Error> {
+        Ok(proto::Stamped::decode(definition)?.meta.unwrap_or_default())
+    };
+    let (new, mut kept) = (meta(new)?, meta(there)?);
+    if !new.materialization_intervals.is_empty() {
+        kept.materialization_intervals.clear();
+    }
+    if new.state != 0 {
+        kept.state = 0;
+    }
+    Ok(kept)
 }

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 import pandas as pd
 import pyarrow as pa
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, Project
 from feast import PushSource, ValueType
 from feast.data_source import PushMode
 from feast.feature_logging import FeatureServiceLoggingSource, LoggingConfig
@@ -237,4 +237,16 @@ seen["gone"] = [
     refused(lambda: store.get_saved_dataset("saved"))[0],
     [len(store.list_saved_datasets()), len(store.list_permissions()), len(store.list_label_views())],
 ]
+# Of several projects only an empty one goes.
+registry.apply_project(Project(name="team", tags={"crm": "yes"}))
+registry.apply_entity(Entity(name="car", join_keys=["car_id"], value_type=ValueType.INT64), "team")
+seen["projects"] = [
+    [p.name for p in store.list_projects(tags={"crm": "yes"})],
+    [p.name for p in store.list_projects(tags={"crm": "no"})],
+    "there are other projects" in refused(lambda: registry.delete_project("team"))[1],
+]
+registry.delete_entity("car", "team")
+registry.delete_project("team")
+seen["projects"].append(refused(lambda: store.get_project("team"))[0])
+seen["projects"].append([p.name for p in store.list_projects()])
 print(json.dumps(seen))

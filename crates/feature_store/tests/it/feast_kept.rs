@@ -18,9 +18,19 @@ pub(crate) fn check(seen: &Value) {
             "gone",
             json!([
                 "ValidationReferenceNotFound",
-                "PermissionNotFoundException",
+                "PermissionObjectNotFoundException",
                 "SavedDatasetNotFound",
                 [0, 0, 0]
+            ]),
+        ),
+        (
+            "projects",
+            json!([
+                ["team"],
+                [],
+                true,
+                "ProjectObjectNotFoundException",
+                ["default", "shop"]
             ]),
         ),
     ] {

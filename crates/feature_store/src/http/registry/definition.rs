@@ -93,9 +93,12 @@ pub(super) fn has_tags(
             )));
         }
     };
-    Ok(wanted
-        .iter()
-        .all(|(key, value)| tags.get(key) == Some(value)))
+    Ok(includes(&tags, wanted))
+}
+
+pub(super) fn includes(tags: &HashMap<String, String>, wanted: &HashMap<String, String>) -> bool {
+    let mut wanted = wanted.iter();
+    wanted.all(|(key, value)| tags.get(key) == Some(value))
 }
 
 #[cfg(test)]

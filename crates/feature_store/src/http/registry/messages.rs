@@ -68,6 +68,20 @@ pub(super) struct ListRequest {
     pub(super) tags: HashMap<String, String>,
 }
 
+/// `DeleteProjectRequest`, whose second field is no project.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct DeleteProjectRequest {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+}
+
+/// `ListProjectsRequest`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListProjectsRequest {
+    #[prost(map = "string, string", tag = "2")]
+    pub(super) tags: HashMap<String, String>,
+}
+
 /// `ListSavedDatasetsRequest`: what it has beside the others. The numbers mean something else in
 /// `ListAllFeatureViewsRequest`.
 #[derive(Clone, PartialEq, Message)]

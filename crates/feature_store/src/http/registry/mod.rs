@@ -6,6 +6,9 @@
 mod calls;
 mod definition;
 mod messages;
+mod projects;
+
+use std::collections::HashMap;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -16,7 +19,8 @@ use self::calls::{CALLS, Call};
 use self::definition::{PERMISSION, SAVED_DATASET, has_tags, is_within, kind_meant, name_of};
 use self::messages::{
     AnyView, ApplyMaterializationRequest, ApplyProjectRequest, ApplyRequest, ApplyViewRequest,
-    GetAnyViewResponse, ListRequest, ListResponse, NameRequest, Whole, WithinRequest,
+    DeleteProjectRequest, GetAnyViewResponse, ListProjectsRequest, ListRequest, ListResponse,
+    NameRequest, Whole, WithinRequest,
 };
 use super::grpc;
 use crate::FeatureStore;
@@ -71,10 +75,13 @@ async fn answer(
             let given = VIEW_KINDS
                 .into_iter()
                 .zip([feature_view, on_demand, stream, label]);
+            let given = given.filter_map(|(kind, object)| Some((kind, object?)));
+            let given: Vec<_> = given.collect();
+            if given.is_empty() {
+                return Err(Error::Invalid("there is no view in the request".to_owned()));
+            }
             for (kind, object) in given {
-                if let Some(object) = object {
-                    apply(store, &project, kind, object, now).await?;
-                }
+                apply(store, &project, kind, object, now).await?;
             }
             nothing
         }
@@ -105,7 +112,12 @@ async fn answer(
         }
         Call::GetProject => {
             let NameRequest { name, .. } = NameRequest::decode(request)?;
-            project(store, &name).await?
+            projects::get(store, &name).await?
+        }
+        Call::DeleteProject => {
+            let DeleteProjectRequest { name } = DeleteProjectRequest::decode(request)?;
+            projects::delete(store, &name).await?;
+            nothing
         }
         Call::List(kind) => {
             let request = ListRequest::decode(request)?;
@@ -126,10 +138,11 @@ async fn answer(
             }
             ListResponse { items }.encode_to_vec()
         }
-        Call::ListProjects => ListResponse {
-            items: projects(store).await?,
+        Call::ListProjects => {
+            let ListProjectsRequest { tags } = ListProjectsRequest::decode(request)?;
+            let items = projects::list(store, &tags).await?;
+            ListResponse { items }.encode_to_vec()
         }
-        .encode_to_vec(),
         Call::Delete(kind) => {
             let NameRequest { name, project } = NameRequest::decode(request)?;
             store
@@ -203,34 +216,6 @@ async fn list(
     Ok(ListResponse { items })
 }
 
-/// A project: as it was applied, else by its name alone when it holds anything.
-async fn project(store: &FeatureStore, name: &str) -> Result<Vec<u8>, Error> {
-    if let Some(row) = store.find_object(name, Kind::Project, name).await? {
-        return Ok(row.spec);
-    }
-    let known = store.projects().await?;
-    if known.iter().any(|p| p == name) || name == PROJECT {
-        let spec = Some(proto::NamedSpec {
-            name: name.to_owned(),
-        });
-        return Ok(proto::Named { spec }.encode_to_vec());
-    }
-    Err(Error::NotFound {
-        kind: Kind::Project,
-        name: name.to_owned(),
-        project: name.to_owned(),
-        known,
-    })
-}
-
-async fn projects(store: &FeatureStore) -> Result<Vec<Vec<u8>>, Error> {
-    let mut found = Vec::new();
-    for name in store.projects().await? {
-        found.push(project(store, &name).await?);
-    }
-    Ok(found)
-}
-
 /// Deletes a view of any kind, also one that a feature service names: the SDK deletes the views of
 /// a repository before its services.
 async fn delete_view(store: &FeatureStore, project: &str, name: &str) -> Result<(), Error> {
@@ -248,7 +233,7 @@ async fn whole(store: &FeatureStore) -> Result<Whole, Error> {
         schema_version: "1".to_owned(),
         ..Whole::default()
     };
-    whole.projects = projects(store).await?;
+    whole.projects = projects::list(store, &HashMap::new()).await?;
     for project in store.projects().await? {
         for (kind, into) in [
             (Kind::Entity, &mut whole.entities),
