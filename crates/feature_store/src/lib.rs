@@ -74,6 +74,7 @@ pub struct FeatureStore {
     noted: history::Noted,
     uploads: offline::Uploads,
     answers: answers::Answers,
+    spools: http::Spools,
     /// Loads that go on after their answer, and answers on their way.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -107,9 +108,11 @@ impl FeatureStore {
                 ));
             }
         };
+        let catalogs = Catalogs::new(config, data_dir);
         Ok(Self {
             db,
-            catalogs: Catalogs::new(config, data_dir),
+            spools: http::Spools::new(catalogs.scratch()),
+            catalogs,
             online: online::Online::new(data_dir, shared),
             enforce_ttl: config.enforce_ttl,
             import_limit_bytes: config

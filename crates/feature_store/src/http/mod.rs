@@ -12,6 +12,7 @@ mod online;
 mod parquet_file;
 mod registry;
 mod repo;
+mod spool;
 mod stats;
 mod status;
 mod stream;
@@ -23,6 +24,8 @@ use web::{Routes, Style};
 pub use models::training_routes;
 pub use repo::feature_store_yaml;
 pub use stats::usage_routes;
+
+pub(crate) use spool::Spools;
 
 use crate::FeatureStore;
 
