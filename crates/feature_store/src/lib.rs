@@ -49,8 +49,8 @@ pub use import::{FileFormat, Imported};
 pub use migrations::MIGRATIONS;
 pub use on_demand::{OnDemandUse, OnDemandView};
 pub use online::{
-    Columns, Destination, Materialized, Mode, OnlineColumn, OnlineColumns, OnlineRequest, Span,
-    Written, copy_online,
+    Columns, Destination, Materialized, Mode, OnlineAnswer, OnlineColumn, OnlineColumns,
+    OnlineRequest, Span, Written, copy_online,
 };
 pub use registry::{Counts, Created, PROJECT};
 pub use table::{Column, TableRef, columns};
@@ -74,6 +74,8 @@ pub struct FeatureStore {
     noted: history::Noted,
     uploads: offline::Uploads,
     answers: answers::Answers,
+    /// Rows in JSON, once they are read.
+    requests: answers::Answers,
     spools: http::Spools,
     /// Loads that go on after their answer, and answers on their way.
     tasks: TaskTracker,
@@ -122,6 +124,7 @@ impl FeatureStore {
             noted: history::Noted::default(),
             uploads: offline::Uploads::default(),
             answers: answers::Answers::default(),
+            requests: answers::Answers::of_requests(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

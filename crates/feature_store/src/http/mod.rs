@@ -1,12 +1,15 @@
 //! The routes of the feature store: REST, and what the Feast SDK's remote mode calls.
 
+mod arriving;
 mod fault;
 mod features;
 mod flight;
 mod form;
 mod grpc;
 mod historical;
+mod json_answer;
 mod leaving;
+mod materialize;
 mod models;
 mod online;
 mod parquet_file;

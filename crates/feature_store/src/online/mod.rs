@@ -18,7 +18,7 @@ mod write;
 
 pub use copy::copy_online;
 pub use materialize::{Materialized, Mode, Span};
-pub use read::{OnlineColumn, OnlineColumns, OnlineRequest};
+pub use read::{OnlineAnswer, OnlineColumn, OnlineColumns, OnlineRequest};
 pub use write::{Columns, Destination, Written};
 
 pub(crate) use latest::LatestRequest;
