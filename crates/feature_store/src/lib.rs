@@ -32,6 +32,7 @@ mod store;
 mod stream;
 mod table;
 mod training;
+mod unfinished;
 
 pub use catalog::{CatalogConfig, CatalogKind, Catalogs};
 pub use config::{Config, OnDemandConfig, OnlineStore};
@@ -161,6 +162,7 @@ impl FeatureStore {
             self.transforms.rest();
             self.uploads.forget_old();
             if minute % 10 == 0 {
+                http::remove_left(self.catalogs.scratch()).await;
                 let now = web::Timestamp::now().0;
                 let removing = self.catalogs.remove_set_aside(now);
                 shutdown.run_until_cancelled(removing).await;

@@ -7,6 +7,7 @@ mod flight;
 mod form;
 mod grpc;
 mod historical;
+mod incoming;
 mod json_answer;
 mod leaving;
 mod materialize;
@@ -28,6 +29,7 @@ pub use models::training_routes;
 pub use repo::feature_store_yaml;
 pub use stats::usage_routes;
 
+pub(crate) use incoming::remove_left;
 pub(crate) use spool::Spools;
 
 use crate::FeatureStore;
