@@ -88,8 +88,18 @@ fn few_columns(count: usize) -> Result<(), Error> {
     )))
 }
 
+fn few_nulls(nulls: usize, values: usize) -> Result<(), Error> {
+    if nulls <= FEW_NULLS.max(values.saturating_mul(NULLS_PER_VALUE)) {
+        return Ok(());
+    }
+    Err(Error::Invalid(
+        "most rows have none of most columns: give rows of the same columns, or {\"column\": [values]}"
+            .to_owned(),
+    ))
+}
+
 fn by_column(rows: Vec<Value>) -> Result<Vec<(String, Vec<Value>)>, Error> {
-    let (count, mut values) = (rows.len(), 0);
+    let (count, mut values, mut nulls) = (rows.len(), 0_usize, 0);
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut columns: Vec<(String, Vec<Value>)> = Vec::new();
     for (index, row) in rows.into_iter().enumerate() {
@@ -107,17 +117,14 @@ fn by_column(rows: Vec<Value>) -> Result<Vec<(String, Vec<Value>)>, Error> {
                     columns.len() - 1
                 }
             };
+            nulls += index - columns[at].1.len();
+            few_nulls(nulls, values)?;
             columns[at].1.resize(index, Value::Null);
             columns[at].1.push(value);
         }
     }
     let cells = count.saturating_mul(columns.len());
-    if cells > FEW_NULLS.max(values.saturating_mul(NULLS_PER_VALUE)) {
-        return Err(Error::Invalid(format!(
-            "of {} columns most rows have none: give rows of the same columns, or {{\"column\": [values]}}",
-            columns.len()
-        )));
-    }
+    few_nulls(cells.saturating_sub(values), values)?;
     for (_, values) in &mut columns {
         values.resize(count, Value::Null);
     }
