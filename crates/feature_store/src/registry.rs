@@ -59,7 +59,6 @@ impl FeatureStore {
         let table = self.catalogs.table(&new.table).await?;
         let (view, key_types) = new.check(&table::columns(&table), PROJECT)?;
         let message = feature_view::to_proto(&view, &key_types);
-        self.forget_of_none(PROJECT, &view.name).await?;
         let mut tx = self.db.begin().await?;
         let found = objects::find(&mut tx, PROJECT, Kind::FeatureView.key(), &view.name).await?;
         if let Some(row) = found {
@@ -283,9 +282,6 @@ impl FeatureStore {
         now: i64,
     ) -> Result<(), Error> {
         crate::definition::check_name("name", name)?;
-        if READ_KINDS.contains(&kind) {
-            self.forget_of_none(project, name).await?;
-        }
         let mut tx = self.db.begin().await?;
         write(&mut tx, project, kind, name, bytes, now).await?;
         tx.commit().await?;
@@ -360,15 +356,15 @@ impl FeatureStore {
             return self.object(project, kind, name).await.map(|_| ());
         }
         if views_rows && let Err(error) = self.forget_of_none(project, name).await {
-            // What was pushed between the two takes room until a view of that name is made.
+            // What was pushed between the two takes room until a view of that name is written to.
             tracing::warn!(error = %error.message(), view = name, "removing the online values of a deleted feature view failed");
         }
         Ok(())
     }
 
-    /// Removes the online values that a view of that name has left, unless there is one: who makes it
-    /// does so before it is there to be pushed to. Values of one that somebody makes at the same time
-    /// are of another generation, and stay.
+    /// Removes the online values that a view of that name has left, unless there is one: those are
+    /// none of a later one. Values of one that somebody makes at the same time are of another
+    /// generation, and stay.
     async fn forget_of_none(&self, project: &str, name: &str) -> Result<(), Error> {
         if !self.is_read_view(project, name).await? {
             let left = self.online.left(project, name).await?;

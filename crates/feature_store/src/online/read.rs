@@ -300,7 +300,7 @@ fn keys(
         }
     });
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    if resolved.rows.about().join_keys != used.view.join_keys {
+    if !resolved.rows.about().may_be_read_as(&used.view) {
         // The rows are about other things, or there are none.
         return Ok(vec![None; count]);
     }
