@@ -1,4 +1,5 @@
-//! Answers that are made and sent: how much memory all of them together take.
+//! Answers that are made and sent, and requests that are read: how much memory all of them together
+//! take.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,9 +30,11 @@ const SENT_ROWS: usize = 65_536;
 /// How long a read waits for those before it.
 const WAITING_TIME: Duration = Duration::from_secs(60);
 
-/// The answers to all clients; cheap to clone.
+/// The answers to all clients, or what all of them ask; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Answers {
+    /// What holds the memory, for who gets none.
+    held_by: &'static str,
     /// Both in mebibytes.
     room: Arc<Semaphore>,
     large_room: Arc<Semaphore>,
@@ -48,6 +51,7 @@ pub(crate) struct Held {
 impl Default for Answers {
     fn default() -> Self {
         Self {
+            held_by: "the features that others are fetching hold",
             room: Arc::new(Semaphore::new(ROOM_MIB)),
             large_room: Arc::new(Semaphore::new(LARGE_ROOM_MIB)),
             waiting_time: WAITING_TIME,
@@ -56,6 +60,28 @@ impl Default for Answers {
 }
 
 impl Answers {
+    /// Memory of its own for requests: who waits with one for his answer keeps nobody from his.
+    pub(crate) fn of_requests() -> Self {
+        Self {
+            held_by: "the rows that others are sending hold",
+            ..Self::default()
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_large_room(mebibytes: usize) -> Self {
+        Self {
+            large_room: Arc::new(Semaphore::new(mebibytes)),
+            ..Self::default()
+        }
+    }
+
+    /// How many bytes answers could take that are not large.
+    #[cfg(test)]
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.room.available_permits() * MIB
+    }
+
     /// Waits until an answer may take about so many bytes.
     ///
     /// # Errors
@@ -70,12 +96,12 @@ impl Answers {
             return Ok(Held::new(room, none.expect("so many are always there")));
         }
         let permit = room.clone().acquire_many_owned(mebibytes(bytes));
-        let later = |_| {
-            Error::Later {
-            what: "the features that others are fetching hold all the memory that there is for them (1 GiB)"
-                .to_owned(),
+        let later = |_| Error::Later {
+            what: format!(
+                "{} all the memory that there is for them (1 GiB)",
+                self.held_by
+            ),
             help: "try again in some minutes, or ask for fewer rows",
-        }
         };
         let permit = timeout(self.waiting_time, permit).await.map_err(later)?;
         Ok(Held::new(room, permit.expect("it is never closed")))

@@ -11,17 +11,13 @@ use arrow_cast::cast_with_options;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use iceberg::spec::DataFileFormat;
 use iceberg::table::Table;
 use iceberg::transaction::{ApplyTransactionAction as _, Transaction};
 use iceberg::writer::base_writer::data_file_writer::DataFileWriterBuilder;
 use iceberg::writer::file_writer::ParquetWriterBuilder;
-use iceberg::writer::file_writer::location_generator::{
-    DefaultFileNameGenerator, DefaultLocationGenerator,
-};
 use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
 use iceberg::writer::{IcebergWriter as _, IcebergWriterBuilder as _};
-use iceberg::{TableCreation, TableIdent};
+use iceberg::{ErrorKind, TableCreation, TableIdent};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::catalog::{Catalogs, namespace};
@@ -30,6 +26,7 @@ use crate::dtype::UTC;
 use crate::error::Error;
 use crate::memory;
 use crate::table::TableRef;
+use crate::unfinished::Unfinished;
 
 /// How many rows of a CSV file its column types are told from.
 const CSV_SAMPLE_ROWS: usize = 10_000;
@@ -102,27 +99,52 @@ impl Catalogs {
         into.check()?;
         let (table, created) = match self.table(into).await {
             Ok(table) => (table, false),
-            Err(Error::UnknownTable { .. }) => (self.create(into, &source.schema).await?, true),
+            Err(Error::UnknownTable { .. }) => match self.create(into, &source.schema).await {
+                Ok(table) => (table, true),
+                // Somebody else has made it meanwhile.
+                Err(error) => (self.table(into).await.map_err(|_| error)?, false),
+            },
             Err(error) => return Err(error),
         };
+        self.append_to(&table, source, into, created).await
+    }
+
+    async fn append_to(
+        &self,
+        table: &Table,
+        source: Source,
+        into: &TableRef,
+        created: bool,
+    ) -> Result<Imported, Error> {
         if !table.metadata().default_partition_spec().is_unpartitioned() {
             return Err(Error::Unsupported(format!(
                 "table {into} is partitioned; append to it with the engine that made it"
             )));
         }
-        let target = target_schema(&table)?;
+        let target = target_schema(table)?;
         let plan = Plan::new(into, &source.schema, &target)?;
-        let (rows, files) = write(&table, source, &plan).await?;
         let failed = || format!("the rows cannot be committed to {into}");
-        let transaction = Transaction::new(&table);
+        let unfinished = Unfinished::new(table).map_err(Error::iceberg(failed()))?;
+        let (rows, files) = write(table, source, &plan, &unfinished).await?;
+        let transaction = Transaction::new(table);
         let append = transaction.fast_append().add_data_files(files);
         let transaction = append
             .apply(transaction)
             .map_err(Error::iceberg(failed()))?;
         let opened = self.opened(&into.catalog).await?;
         // Its token may have ended while the rows were written.
+        let written = unfinished.keep();
         let committed = opened.twice(|| transaction.clone().commit(&*opened.catalog));
-        let table = committed.await.map_err(Error::iceberg(failed()))?;
+        let table = match committed.await {
+            Ok(table) => table,
+            Err(error) => {
+                // After any other failure the table may have them.
+                if error.kind() == ErrorKind::CatalogCommitConflicts {
+                    written.remove().await;
+                }
+                return Err(Error::iceberg(failed())(error));
+            }
+        };
         let fields = table
             .metadata()
             .current_schema()
@@ -147,8 +169,13 @@ impl Catalogs {
         let there = opened.twice(|| catalog.namespace_exists(&namespace)).await;
         if !there.map_err(Error::iceberg(failed()))? {
             let make = || catalog.create_namespace(&namespace, Default::default());
-            let made = opened.twice(make).await;
-            made.map_err(Error::iceberg(failed()))?;
+            if let Err(error) = opened.twice(make).await {
+                // Somebody else may have made it meanwhile.
+                let there = opened.twice(|| catalog.namespace_exists(&namespace)).await;
+                if !there.is_ok_and(|there| there) {
+                    return Err(Error::iceberg(failed())(error));
+                }
+            }
         }
         let schema = iceberg::arrow::arrow_schema_to_schema_auto_assign_ids(schema)
             .map_err(Error::iceberg(failed()))?;
@@ -343,6 +370,7 @@ async fn write(
     table: &Table,
     mut source: Source,
     plan: &Plan,
+    unfinished: &Unfinished,
 ) -> Result<(u64, Vec<iceberg::spec::DataFile>), Error> {
     let failed = || "the data file cannot be written".to_owned();
     let metadata = table.metadata();
@@ -350,9 +378,7 @@ async fn write(
     let sample = first.as_ref().map(|batch| plan.apply(batch)).transpose()?;
     let properties = data_file::properties(&plan.target, sample.as_ref())?;
     let parquet = ParquetWriterBuilder::new(properties, metadata.current_schema().clone());
-    let locations = DefaultLocationGenerator::new(metadata).map_err(Error::iceberg(failed()))?;
-    let prefix = ulid::Ulid::new().to_string().to_lowercase();
-    let names = DefaultFileNameGenerator::new(prefix, None, DataFileFormat::Parquet);
+    let (locations, names) = unfinished.places();
     let rolling = RollingFileWriterBuilder::new_with_default_file_size(
         parquet,
         table.file_io().clone(),

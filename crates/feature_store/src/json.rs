@@ -1,5 +1,6 @@
 //! Columns out of JSON and into JSON.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
@@ -15,6 +16,27 @@ use serde_json::{Map, Value};
 
 use crate::dtype::UTC;
 use crate::error::Error;
+
+/// What a value and an object take once they are read, at most: a list has room for twice as many as
+/// are in it, and an object room for some entries whether they are there or not.
+const VALUE_BYTES: usize = 96;
+const OBJECT_BYTES: usize = 700;
+
+/// The most columns that rows may have.
+const MOST_COLUMNS: usize = 10_000;
+
+/// Rows that lack most of their columns become columns that are mostly null: so many nulls may come
+/// of each value, and so many in any case.
+const NULLS_PER_VALUE: usize = 4;
+const FEW_NULLS: usize = 1_000_000;
+
+/// How many bytes a text in JSON takes at most once it is read.
+pub(crate) fn bytes_read(text: &[u8]) -> usize {
+    let count = |wanted: fn(&u8) -> bool| text.iter().filter(|byte| wanted(byte)).count();
+    let values = 1 + count(|byte| matches!(byte, b',' | b'[' | b'{'));
+    let objects = count(|byte| *byte == b'{');
+    text.len() + values * VALUE_BYTES + objects * OBJECT_BYTES
+}
 
 /// Columns from `{"column": [values]}`, or from `[{"column": value}]`, where an absent value is
 /// null.
@@ -37,6 +59,7 @@ pub(crate) fn to_batch(value: Value) -> Result<RecordBatch, Error> {
             ));
         }
     };
+    few_columns(columns.len())?;
     let rows = columns.first().map_or(0, |(_, values)| values.len());
     let mut fields = Vec::new();
     let mut arrays = Vec::new();
@@ -56,23 +79,54 @@ pub(crate) fn to_batch(value: Value) -> Result<RecordBatch, Error> {
     Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
 }
 
+fn few_columns(count: usize) -> Result<(), Error> {
+    if count <= MOST_COLUMNS {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "the rows have more than {MOST_COLUMNS} columns: leave out those that are not asked about"
+    )))
+}
+
+fn few_nulls(nulls: usize, values: usize) -> Result<(), Error> {
+    if nulls <= FEW_NULLS.max(values.saturating_mul(NULLS_PER_VALUE)) {
+        return Ok(());
+    }
+    Err(Error::Invalid(
+        "most rows have none of most columns: give rows of the same columns, or {\"column\": [values]}"
+            .to_owned(),
+    ))
+}
+
 fn by_column(rows: Vec<Value>) -> Result<Vec<(String, Vec<Value>)>, Error> {
-    let count = rows.len();
+    let (count, mut values, mut nulls) = (rows.len(), 0_usize, 0);
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut columns: Vec<(String, Vec<Value>)> = Vec::new();
     for (index, row) in rows.into_iter().enumerate() {
         let Value::Object(row) = row else {
             return Err(Error::Invalid(format!("row {index} is not an object")));
         };
+        values += row.len();
         for (name, value) in row {
-            let at = match columns.iter().position(|(known, _)| *known == name) {
-                Some(at) => at,
+            let at = match places.get(&name) {
+                Some(at) => *at,
                 None => {
-                    columns.push((name, vec![Value::Null; count]));
+                    few_columns(columns.len() + 1)?;
+                    columns.push((name.clone(), Vec::new()));
+                    places.insert(name, columns.len() - 1);
                     columns.len() - 1
                 }
             };
-            columns[at].1[index] = value;
+            nulls += index - columns[at].1.len();
+            few_nulls(nulls, values)?;
+            columns[at].1.resize(index, Value::Null);
+            columns[at].1.push(value);
         }
+    }
+    let cells = count.saturating_mul(columns.len());
+    few_nulls(cells.saturating_sub(values), values)?;
+    for (_, values) in &mut columns {
+        values.resize(count, Value::Null);
     }
     Ok(columns)
 }
@@ -256,6 +310,29 @@ mod tests {
             values(&both).unwrap(),
             [json!({"x": 1}), json!({"x": null})]
         );
+    }
+
+    #[test]
+    fn rows_of_few_values_do_not_become_columns_of_many() {
+        let sparse = |count: usize| {
+            let rows = (0..count).map(|n| {
+                let name = format!("c{n}");
+                json!({ name: n })
+            });
+            to_batch(rows.collect())
+        };
+        assert_eq!(sparse(1_000).unwrap().num_columns(), 1_000);
+        let refused = sparse(2_000).unwrap_err().to_string();
+        assert!(refused.contains("most rows have none"), "{refused}");
+        let wide = (0..=MOST_COLUMNS).map(|n| (format!("c{n}"), json!(n)));
+        let wide: Map<String, Value> = wide.collect();
+        let refused = to_batch(json!([wide])).unwrap_err().to_string();
+        assert!(refused.contains("10000 columns"), "{refused}");
+        let wide = wide.into_iter().map(|(name, value)| (name, json!([value])));
+        assert!(to_batch(Value::Object(wide.collect())).is_err());
+        let some = to_batch(json!([{"a": 1}, {}, {"b": 2}, {}])).unwrap();
+        let expected = json!({"a": [1, null, null, null], "b": [null, null, 2, null]});
+        assert_eq!(Value::Object(from_batch(&some).unwrap()), expected);
     }
 
     #[test]

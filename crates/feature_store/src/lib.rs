@@ -32,6 +32,7 @@ mod store;
 mod stream;
 mod table;
 mod training;
+mod unfinished;
 
 pub use catalog::{CatalogConfig, CatalogKind, Catalogs};
 pub use config::{Config, OnDemandConfig, OnlineStore};
@@ -49,8 +50,8 @@ pub use import::{FileFormat, Imported};
 pub use migrations::MIGRATIONS;
 pub use on_demand::{OnDemandUse, OnDemandView};
 pub use online::{
-    Columns, Destination, Materialized, Mode, OnlineColumn, OnlineColumns, OnlineRequest, Span,
-    Written, copy_online,
+    Columns, Destination, Materialized, Mode, OnlineAnswer, OnlineColumn, OnlineColumns,
+    OnlineRequest, Span, Written, copy_online,
 };
 pub use registry::{Counts, Defined, PROJECT};
 pub use table::{Column, TableRef, columns};
@@ -74,6 +75,9 @@ pub struct FeatureStore {
     noted: history::Noted,
     uploads: offline::Uploads,
     answers: answers::Answers,
+    /// Rows in JSON, once they are read.
+    requests: answers::Answers,
+    spools: http::Spools,
     /// Loads that go on after their answer, and answers on their way.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -107,9 +111,11 @@ impl FeatureStore {
                 ));
             }
         };
+        let catalogs = Catalogs::new(config, data_dir);
         Ok(Self {
             db,
-            catalogs: Catalogs::new(config, data_dir),
+            spools: http::Spools::new(catalogs.scratch()),
+            catalogs,
             online: online::Online::new(data_dir, shared),
             enforce_ttl: config.enforce_ttl,
             import_limit_bytes: config
@@ -119,6 +125,7 @@ impl FeatureStore {
             noted: history::Noted::default(),
             uploads: offline::Uploads::default(),
             answers: answers::Answers::default(),
+            requests: answers::Answers::of_requests(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -155,6 +162,7 @@ impl FeatureStore {
             self.transforms.rest();
             self.uploads.forget_old();
             if minute % 10 == 0 {
+                http::remove_left(self.catalogs.scratch()).await;
                 let now = web::Timestamp::now().0;
                 let removing = self.catalogs.remove_set_aside(now);
                 shutdown.run_until_cancelled(removing).await;

@@ -222,6 +222,14 @@ impl FeatureStore {
                 found.on_demand.push(used);
             }
         }
+        // What is named and not asked for has no columns, unless others are made of it.
+        found.views.retain(|used| {
+            let makes = |other: &OnDemandUse| {
+                let mut sources = other.view.sources.iter();
+                sources.any(|source| source.view == used.view.name)
+            };
+            !used.features.is_empty() || found.on_demand.iter().any(makes)
+        });
         // Before it is asked which of them are the sources of on-demand views: those may be about
         // other entities.
         let named = found.views.len();

@@ -1,6 +1,8 @@
 //! Arrow streams that others wrote, looked through before they are decoded: the decoder makes room
 //! for what a message announces before it has read it, and a column of nulls has no bytes at all.
 
+use std::panic::AssertUnwindSafe;
+
 use arrow_ipc::{RecordBatch, root_as_message};
 use arrow_schema::ArrowError;
 
@@ -33,18 +35,41 @@ pub(crate) fn rows(mut stream: &[u8]) -> Result<usize, ArrowError> {
     let mut rows = 0_usize;
     while let Some(length) = metadata_length(&mut stream)? {
         let metadata = take(&mut stream, length)?;
-        let message = root_as_message(metadata)
-            .map_err(|error| ArrowError::ParseError(format!("a message has no head: {error}")))?;
-        take(&mut stream, message.bodyLength())?;
-        let dictionary = message.header_as_dictionary_batch();
-        if let Some(values) = dictionary.and_then(|dictionary| dictionary.data()) {
-            length_of(&values)?;
-        }
-        if let Some(batch) = message.header_as_record_batch() {
-            rows = rows.saturating_add(length_of(&batch)?);
-        }
+        let message = root_as_message(metadata).map_err(no_head)?;
+        let body = take(&mut stream, message.bodyLength())?;
+        rows = rows.saturating_add(rows_of(metadata, body.len())?);
     }
     Ok(rows)
+}
+
+/// How many rows a message announces, by its head.
+///
+/// # Errors
+/// When it announces more than the rows that there can be, or bytes outside of its body.
+pub(crate) fn rows_of(head: &[u8], body_bytes: usize) -> Result<usize, ArrowError> {
+    let message = root_as_message(head).map_err(no_head)?;
+    let dictionary = message.header_as_dictionary_batch();
+    if let Some(values) = dictionary.and_then(|dictionary| dictionary.data()) {
+        length_of(&values, body_bytes)?;
+    }
+    let batch = message.header_as_record_batch();
+    batch.map_or(Ok(0), |batch| length_of(&batch, body_bytes))
+}
+
+fn no_head(error: impl std::fmt::Display) -> ArrowError {
+    ArrowError::ParseError(format!("a message has no head: {error}"))
+}
+
+/// What a decoder makes of bytes that others wrote: it panics over some that are damaged.
+///
+/// # Errors
+/// Its own, and when it panics.
+pub(crate) fn decoded<T>(
+    decode: impl FnOnce() -> Result<T, Error>,
+    damaged: impl FnOnce() -> Error,
+) -> Result<T, Error> {
+    let decoded = std::panic::catch_unwind(AssertUnwindSafe(decode));
+    decoded.unwrap_or_else(|_panic| Err(damaged()))
 }
 
 /// The length of the next message's head; none at the end.
@@ -69,7 +94,15 @@ fn take<'s>(stream: &mut &'s [u8], length: i64) -> Result<&'s [u8], ArrowError> 
 }
 
 /// The rows of a batch. Its columns, those inside of others too, may not be longer than any can be.
-fn length_of(batch: &RecordBatch<'_>) -> Result<usize, ArrowError> {
+fn length_of(batch: &RecordBatch<'_>, body_bytes: usize) -> Result<usize, ArrowError> {
+    for buffer in batch.buffers().into_iter().flatten() {
+        let end = buffer.offset().checked_add(buffer.length());
+        let inside = buffer.offset() >= 0 && buffer.length() >= 0;
+        let end = end.and_then(|end| usize::try_from(end).ok());
+        if !inside || end.is_none_or(|end| end > body_bytes) {
+            return Err(too_much(buffer.length()));
+        }
+    }
     let lengths = batch.nodes().into_iter().flatten();
     let lengths = lengths.map(|node| node.length()).chain([batch.length()]);
     for length in lengths {
@@ -124,10 +157,14 @@ pub(crate) mod testing {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{ArrayRef, NullArray, RecordBatch};
+    use arrow_array::{ArrayRef, Int64Array, NullArray, RecordBatch};
 
     use super::testing::{announcing, written};
     use super::*;
+
+    fn numbers() -> ArrayRef {
+        Arc::new(Int64Array::from(vec![1, 2, 3]))
+    }
 
     #[test]
     fn what_a_message_announces_must_be_there() {
@@ -141,6 +178,24 @@ mod tests {
             let refused = rows(&announcing(announced)).unwrap_err().to_string();
             assert!(refused.contains("more than there are"), "{refused}");
         }
+        let mut stream = written(&RecordBatch::try_from_iter([("a", numbers())]).unwrap());
+        let at = {
+            let mut rest = &stream[..];
+            let length = metadata_length(&mut rest).unwrap().unwrap();
+            take(&mut rest, length).unwrap();
+            let length = metadata_length(&mut rest).unwrap().unwrap();
+            let head = take(&mut rest, length).unwrap();
+            let message = arrow_ipc::root_as_message(head).unwrap();
+            let buffers = message.header_as_record_batch().unwrap().buffers().unwrap();
+            let values = buffers.get(1);
+            let place = std::ptr::from_ref(values).addr() - stream.as_ptr().addr();
+            assert_eq!(values.length(), 24);
+            place
+        };
+        assert_eq!(rows(&stream).unwrap(), 3);
+        // Where the bytes of the values are.
+        stream[at..at + 8].copy_from_slice(&(1_i64 << 40).to_le_bytes());
+        assert!(rows(&stream).is_err());
         let head = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
         assert!(rows(&head).is_err() && rows(&head[..5]).is_err());
         assert_eq!(rows(&[]).unwrap(), 0);

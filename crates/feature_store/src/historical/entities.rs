@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType,
+    Date32Type, Date64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow_cast::{CastOptions, cast_with_options};
@@ -16,6 +16,8 @@ use crate::error::Error;
 
 /// The column that holds the time of an entity row.
 const TIMESTAMP: &str = "event_timestamp";
+
+const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
 /// Entity rows: key columns, a time, and whatever else the caller wants to keep beside them.
 #[derive(Debug, Clone)]
@@ -189,11 +191,19 @@ fn moments(name: &str, column: &ArrayRef) -> Result<Moments, Error> {
             let values = column.as_primitive::<TimestampSecondType>().values();
             exact(values.iter().map(|s| s.saturating_mul(1_000_000)).collect())
         }
-        DataType::Date32
-        | DataType::Date64
-        | DataType::Utf8
-        | DataType::LargeUtf8
-        | DataType::Utf8View => {
+        // Not cast: times beyond those that there are would become others.
+        DataType::Date32 => {
+            let days = column.as_primitive::<Date32Type>().values().iter();
+            exact(
+                days.map(|days| i64::from(*days).saturating_mul(DAY_US))
+                    .collect(),
+            )
+        }
+        DataType::Date64 => {
+            let values = column.as_primitive::<Date64Type>().values();
+            exact(values.iter().map(|ms| ms.saturating_mul(1000)).collect())
+        }
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
             let target = DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()));
             let options = CastOptions {
                 safe: false,
@@ -219,7 +229,9 @@ fn moments(name: &str, column: &ArrayRef) -> Result<Moments, Error> {
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::{Int64Array, NullArray, StringArray, TimestampNanosecondArray};
+    use arrow_array::{
+        Date32Array, Date64Array, Int64Array, NullArray, StringArray, TimestampNanosecondArray,
+    };
 
     use super::*;
 
@@ -253,6 +265,16 @@ mod tests {
         .unwrap();
         assert_eq!(rows.moments.us, [1, 1]);
         assert_eq!((rows.moments.age(0, 0), rows.moments.age(1, 0)), (2, 1));
+    }
+
+    #[test]
+    fn dates_are_midnights_and_none_becomes_another() {
+        let at = |column: ArrayRef| rows("when", column).unwrap().moments.us;
+        let days = Date32Array::from(vec![i32::MIN, -1, 20_395, i32::MAX]);
+        let midnight = 1_762_128_000_000_000;
+        assert_eq!(at(Arc::new(days)), [i64::MIN, -DAY_US, midnight, i64::MAX]);
+        let ms = Date64Array::from(vec![i64::MIN, midnight / 1000, i64::MAX]);
+        assert_eq!(at(Arc::new(ms)), [i64::MIN, midnight, i64::MAX]);
     }
 
     #[test]

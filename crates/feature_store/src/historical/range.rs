@@ -17,6 +17,7 @@ use super::read::Historical;
 use super::request::{HistoricalRequest, ViewUse, Views};
 use super::scan::{Only, Scan, Times};
 use super::spine;
+use super::widths::{UNKNOWN_LIST_BYTES, of_row};
 use crate::FeatureStore;
 use crate::answers;
 use crate::dtype::UTC;
@@ -38,6 +39,8 @@ pub struct RangeRequest {
     pub start_us: Option<i64>,
     pub end_us: i64,
     pub full_feature_names: bool,
+    /// How many of the rows will be kept at once; none where they go as they come.
+    pub kept_rows: usize,
 }
 
 /// The answer of such a read, whose rows come one batch after the other.
@@ -83,7 +86,10 @@ impl FeatureStore {
         match views.views.as_slice() {
             [] => return Err(Error::nothing_asked()),
             [only] if views.on_demand.is_empty() => {
-                return self.rows_between(only, span, full_feature_names).await;
+                let kept_rows = request.kept_rows;
+                return self
+                    .rows_between(only, span, full_feature_names, kept_rows)
+                    .await;
             }
             _ => {}
         }
@@ -108,6 +114,7 @@ impl FeatureStore {
         used: &ViewUse,
         (first, last): (i64, i64),
         full: bool,
+        kept_rows: usize,
     ) -> Result<HistoricalRange, Error> {
         let name = used.view.table()?;
         let table = self.catalogs.table(name).await?;
@@ -123,13 +130,23 @@ impl FeatureStore {
         };
         let scan = Scan::plan(name, &table, &columns.all(), Some(&times), only).await?;
         let answer = Arc::new(Answer::new(used, &columns, full)?);
+        let (schema, from) = (&answer.schema, &answer.columns);
+        let width = of_row(name, &table, scan.snapshot_id, schema, from).await?;
+        let width = width.unwrap_or(from.len() * UNKNOWN_LIST_BYTES);
+        // Twice, for a moment: as they came and put together.
+        let kept = width.saturating_mul(2 * scan.rows.min(kept_rows));
+        let bytes = scan.bytes_at_once().saturating_add(kept);
+        let held = self.answers.hold(bytes).await?;
         let about = Historical {
             rows: RecordBatch::new_empty(answer.schema.clone()),
             snapshots: vec![(used.alias.clone(), name.clone(), scan.snapshot_id)],
             views: vec![(used.view.project.clone(), used.view.name.clone())],
-            held: None,
+            held: Some(held.clone()),
         };
-        let batches = scan.into_stream().map(move |batch| answer.of(&batch?));
+        let batches = scan.into_stream().map(move |batch| {
+            let _held = &held;
+            answer.of(&batch?)
+        });
         Ok(HistoricalRange {
             batches: batches.boxed(),
             about,
@@ -203,9 +220,73 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow_array::{Int64Array, TimestampMicrosecondArray};
+
     use super::*;
+    use crate::dtype::{Dtype, Scalar};
     use crate::feature_view::FeatureView;
-    use crate::proto;
+    use crate::table::TableRef;
+    use crate::{Config, MIGRATIONS, NewFeatureView, proto};
+
+    #[tokio::test]
+    async fn what_is_read_between_two_times_holds_memory_until_all_of_it_is_there() {
+        const ROWS: i64 = 500_000;
+        let db = db::testing::sqlite(&[MIGRATIONS]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
+        // What does not repeat takes room in a file.
+        let values = (0..ROWS).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64));
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(0..ROWS));
+        let columns = [("id", values.clone()), ("x", values), ("at", times)];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let table = TableRef::parse_uri("iceberg://gold/t").unwrap();
+        store.catalogs.append(&table, rows).await.unwrap();
+        let view = NewFeatureView {
+            name: "v".to_owned(),
+            entities: vec!["id".to_owned()],
+            join_keys: None,
+            features: vec![("x".to_owned(), Dtype::Scalar(Scalar::Int64))],
+            table,
+            timestamp_field: Some("at".to_owned()),
+            created_timestamp_column: None,
+            field_mapping: BTreeMap::new(),
+            ttl_seconds: None,
+            online: false,
+            tags: BTreeMap::new(),
+            description: String::new(),
+            owner: String::new(),
+        };
+        let view = store.create_feature_view(view, 0).await.unwrap().view;
+        let mut used = ViewUse::new(view, "v".to_owned());
+        used.features = vec!["x".to_owned()];
+        let free = store.answers.free_bytes();
+        for kept_rows in [0, 10_000] {
+            let request = RangeRequest {
+                views: Views {
+                    views: vec![used.clone()],
+                    on_demand: Vec::new(),
+                },
+                start_us: Some(0),
+                end_us: ROWS,
+                full_feature_names: false,
+                kept_rows,
+            };
+            let mut found = store.historical_range(request).await.unwrap();
+            let held = free - store.answers.free_bytes();
+            assert!(held >= 8 << 20, "{held} of {kept_rows}");
+            let (mut rows, mut free_between) = (0, 0);
+            while let Some(batch) = found.batches.next().await {
+                rows += batch.unwrap().num_rows();
+                free_between = free_between.max(store.answers.free_bytes());
+            }
+            assert_eq!((rows as i64, free - free_between), (ROWS, held));
+            drop(found);
+            assert_eq!(store.answers.free_bytes(), free);
+        }
+    }
 
     #[test]
     fn without_a_start_the_span_is_the_longest_ttl_or_thirty_days() {
@@ -225,6 +306,7 @@ mod tests {
                 start_us,
                 end_us: 100 * DAY_US,
                 full_feature_names: false,
+                kept_rows: 0,
             };
             request.span().map(|(first, _)| first / DAY_US)
         };

@@ -183,6 +183,9 @@ impl FeatureStore {
                 continue;
             }
             let view = self.feature_view(project, &name).await?;
+            if projection.feature_columns.is_empty() {
+                continue;
+            }
             let mut used = ViewUse::new(view, alias);
             used.join_key_map = projection.join_key_map.into_iter().collect();
             for column in projection.feature_columns {

@@ -139,6 +139,14 @@ impl Scan {
         })
     }
 
+    /// About how many bytes a reader keeps of the file that it reads: the columns of a row group, as
+    /// they stand in the file and unpacked.
+    pub(crate) fn bytes_at_once(&self) -> usize {
+        let sizes = self.pieces.iter().map(|piece| piece.file_size_in_bytes);
+        let largest = sizes.max().unwrap_or_default().min(PIECE_BYTES);
+        usize::try_from(2 * largest).unwrap_or(usize::MAX)
+    }
+
     /// Reads with these readers, which other scans use too, and leaves it to who has `freed` to the
     /// end to give memory back.
     pub(crate) fn with_readers(mut self, readers: Arc<Semaphore>, freed: Arc<Freed>) -> Self {

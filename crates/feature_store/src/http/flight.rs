@@ -3,6 +3,7 @@
 
 mod limits;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -20,7 +21,7 @@ use axum::body::Body;
 use axum::extract::Request as HttpRequest;
 use axum::response::Response as HttpResponse;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower::Service as _;
 use web::{Identity, Permission, Routes};
@@ -132,7 +133,8 @@ async fn receive(request: Request<Streaming<FlightData>>) -> Result<Upload, Stat
     // The first message may hold nothing but the descriptor.
     let messages = stream::iter([Ok(first)])
         .chain(messages)
-        .try_filter(|data| std::future::ready(!data.data_header.is_empty()));
+        .try_filter(|data| std::future::ready(!data.data_header.is_empty()))
+        .and_then(|data| std::future::ready(whole(data)));
     let mut table =
         FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from).boxed());
     Ok(Upload {
@@ -142,15 +144,31 @@ async fn receive(request: Request<Streaming<FlightData>>) -> Result<Upload, Stat
     })
 }
 
+/// A message whose head names no bytes outside of its body.
+fn whole(data: FlightData) -> Result<FlightData, Status> {
+    match arrow_stream::rows_of(&data.data_header, data.data_body.len()) {
+        Ok(_) => Ok(data),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+fn unreadable(why: &dyn std::fmt::Display) -> Status {
+    refused(&Error::Invalid(format!("the table cannot be read: {why}")))
+}
+
 async fn gather(table: &mut FlightRecordBatchStream, held: &Held) -> Result<RecordBatch, Status> {
     let broken = |error: FlightError| match error {
         FlightError::Tonic(status) => *status,
-        other => refused(&Error::Invalid(format!(
-            "the table cannot be read: {other}"
-        ))),
+        other => unreadable(&other),
     };
     let (mut batches, mut rows) = (Vec::new(), 0_usize);
-    while let Some(batch) = table.try_next().await.map_err(broken)? {
+    loop {
+        // The decoder panics over some messages that are damaged.
+        let next = AssertUnwindSafe(table.try_next()).catch_unwind().await;
+        let next = next.map_err(|_panic| unreadable(&"it is damaged"))?;
+        let Some(batch) = next.map_err(broken)? else {
+            break;
+        };
         rows = rows.saturating_add(batch.num_rows());
         arrow_stream::few_enough(rows).map_err(|e| refused(&e))?;
         batches.push(batch);

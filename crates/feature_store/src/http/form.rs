@@ -12,12 +12,14 @@ use axum::http::{HeaderMap, header};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use web::{ApiError, Code};
 
+use crate::answers::bytes_of;
 use crate::error::Error;
+use crate::offline::{Held, UPLOAD_LIMIT};
 use crate::stream;
 
 /// How many bytes a table may take once it is unpacked: a small file can hold a great deal of
 /// what is all the same.
-const UNPACKED_LIMIT: usize = 1 << 30;
+const UNPACKED_LIMIT: usize = UPLOAD_LIMIT;
 
 /// The forms of tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,25 +80,33 @@ impl Form {
             .map_or("", |(.., kind)| kind)
     }
 
-    /// The table in a body of this form.
+    /// The table in a body of this form, whose memory it is to hold from then on.
     ///
     /// # Errors
-    /// [`Error::File`] when it is not of this form, [`Error::Invalid`] when it is too large.
-    pub(super) fn read(self, body: Bytes) -> Result<RecordBatch, Error> {
+    /// [`Error::File`] when it is not of this form, [`Error::Invalid`] when it is too large,
+    /// [`Error::Later`] when others hold all the memory.
+    pub(super) fn read(self, body: Bytes, held: &Held) -> Result<RecordBatch, Error> {
+        let name = FORMS.iter().find(|(form, ..)| *form == self);
+        let name = name.map_or("", |(_, name, _)| name);
+        let damaged = || not_readable(name, ArrowError::ParseError("it is damaged".to_owned()));
+        stream::decoded(|| self.decode(body, held), damaged)
+    }
+
+    fn decode(self, body: Bytes, held: &Held) -> Result<RecordBatch, Error> {
         match self {
             Self::Parquet => {
                 let failed = |source| not_readable("Parquet", source);
                 let builder = ParquetRecordBatchReaderBuilder::try_new(body).map_err(failed)?;
                 let schema = builder.schema().clone();
                 let reader = builder.build().map_err(failed)?;
-                gather("Parquet", schema, reader)
+                gather("Parquet", schema, reader, held)
             }
             Self::Arrow => {
                 let form = "an Arrow stream";
                 stream::rows(&body).map_err(|source| not_readable(form, source))?;
                 let reader = arrow_ipc::reader::StreamReader::try_new(Cursor::new(body), None)
                     .map_err(|source| not_readable(form, source))?;
-                gather(form, reader.schema(), reader)
+                gather(form, reader.schema(), reader, held)
             }
             Self::Csv | Self::Json => {
                 let failed = |source| not_readable("CSV", source);
@@ -109,7 +119,7 @@ impl Form {
                     .with_format(format)
                     .build(Cursor::new(&body))
                     .map_err(failed)?;
-                gather("CSV", schema, reader)
+                gather("CSV", schema, reader, held)
             }
         }
     }
@@ -129,6 +139,7 @@ fn gather(
     form: &'static str,
     schema: Arc<Schema>,
     reader: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    held: &Held,
 ) -> Result<RecordBatch, Error> {
     let mut batches = Vec::new();
     let (mut bytes, mut rows) = (0, 0);
@@ -136,15 +147,21 @@ fn gather(
         let batch = batch.map_err(|source| not_readable(form, source))?;
         rows += batch.num_rows();
         stream::few_enough(rows)?;
-        bytes += batch.get_array_memory_size();
+        bytes += bytes_of(&batch);
         if bytes > UNPACKED_LIMIT {
             return Err(Error::Invalid(
-                "the table takes more than 1 GiB once it is unpacked: send it in parts".to_owned(),
+                "the table takes more than 512 MiB once it is unpacked: send it in parts"
+                    .to_owned(),
             ));
         }
+        // There are two of it in the end, for a moment.
+        held.keep(2 * bytes)?;
         batches.push(batch);
     }
-    Ok(concat_batches(&schema, &batches)?)
+    let table = concat_batches(&schema, &batches)?;
+    drop(batches);
+    held.keep(bytes)?;
+    Ok(table)
 }
 
 #[cfg(test)]
@@ -152,12 +169,19 @@ mod tests {
     use arrow_array::{ArrayRef, NullArray};
 
     use super::*;
+    use crate::offline::Uploads;
     use crate::stream::MOST_ROWS;
     use crate::stream::testing::{announcing, written};
 
+    fn held() -> Arc<Held> {
+        Uploads::default().begin()
+    }
+
     #[test]
     fn a_body_that_announces_more_than_it_has_is_refused() {
-        let refused = Form::Arrow.read(announcing(1 << 46).into()).unwrap_err();
+        let refused = Form::Arrow
+            .read(announcing(1 << 46).into(), &held())
+            .unwrap_err();
         assert!(
             refused.message().contains("more than there are"),
             "{refused}"
@@ -169,13 +193,13 @@ mod tests {
         let column: ArrayRef = Arc::new(NullArray::new(MOST_ROWS));
         let batch = RecordBatch::try_from_iter([("event_timestamp", column)]).unwrap();
         let once = || Ok(batch.clone());
-        assert!(gather("Parquet", batch.schema(), [once()].into_iter()).is_ok());
+        assert!(gather("Parquet", batch.schema(), [once()].into_iter(), &held()).is_ok());
         let twice = [once(), once()].into_iter();
-        let refused = gather("Parquet", batch.schema(), twice).unwrap_err();
+        let refused = gather("Parquet", batch.schema(), twice, &held()).unwrap_err();
         assert!(refused.message().contains("50000000 rows"), "{refused}");
         let large = batch.schema();
         let column: ArrayRef = Arc::new(NullArray::new(MOST_ROWS + 1));
         let large = RecordBatch::try_new(large, vec![column]).unwrap();
-        assert!(Form::Arrow.read(written(&large).into()).is_err());
+        assert!(Form::Arrow.read(written(&large).into(), &held()).is_err());
     }
 }

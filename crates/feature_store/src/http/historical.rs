@@ -5,19 +5,22 @@ use std::collections::BTreeMap;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
-use web::{ApiError, Caller, Code, Identity, Permission, Query, Routes, Timestamp};
+use web::{ApiError, Caller, Identity, Permission, Query, Routes, Timestamp};
 
+use super::arriving::Arrived;
 use super::form::Form;
-use super::stream;
+use super::json_answer::JsonAnswer;
+use super::stream::{self, in_background};
+use crate::answers::bytes_of;
 use crate::error::Error;
 use crate::historical::{
     EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest, RangeRequest, Views,
@@ -135,20 +138,19 @@ async fn historical(
     Caller(caller): Caller,
     Query(query): Query<HistoricalQuery>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Arrived,
 ) -> Result<Response, ApiError> {
     let given = Form::of(&headers)?;
+    // Until its rows are part of an answer, which holds memory of its own.
+    let held = body.held.clone();
     let (wanted, entities) = if given == Form::Json {
-        let mut wanted: HistoricalBody = serde_json::from_slice(&body).map_err(|error| {
-            ApiError::new(
-                Code::Unprocessable,
-                format!("the body is not as documented: {error}"),
-            )
-        })?;
+        let read = body.json::<HistoricalBody>(&store).await?;
+        let mut wanted = read.value;
         if wanted.start_date.is_some() || wanted.end_date.is_some() {
             return between(&store, &caller, wanted).await;
         }
         let entities = entities_of(&store, &mut wanted).await?;
+        drop(read.held);
         (wanted, entities)
     } else {
         let list = query.features.unwrap_or_default();
@@ -164,9 +166,11 @@ async fn historical(
             format: query.format,
             snapshots: BTreeMap::new(),
         };
-        let read = move || EntityRows::new(given.read(body)?);
+        let room = held.clone();
+        let read = move || EntityRows::new(given.read(body.bytes, &room)?);
         (wanted, in_background(read).await?)
     };
+    held.keep(bytes_of(&entities.batch))?;
     let answer = wanted
         .format
         .as_deref()
@@ -179,9 +183,10 @@ async fn historical(
         full_feature_names: wanted.full_feature_names,
     };
     let found = store.historical(request).await?;
+    drop(held);
     store.note_read(&caller, &found, Timestamp::now().0).await?;
     if answer == Form::Json {
-        return in_background(move || respond(&found)).await;
+        return respond(&store, found).await;
     }
     let snapshots = snapshots(&found);
     let schema = found.rows.schema();
@@ -190,25 +195,14 @@ async fn historical(
     Ok(response(answer, body, &snapshots))
 }
 
-/// Coding a table takes a core for as long as it is: not one of those that answer requests.
-async fn in_background<T: Send + 'static, E>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, ApiError>
-where
-    E: Into<ApiError> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(Into::into),
-        Err(panicked) => Err(ApiError::internal(&panicked)),
-    }
-}
-
 async fn entities_of(
     store: &FeatureStore,
     wanted: &mut HistoricalBody,
 ) -> Result<EntityRows, Error> {
     match (wanted.entities.take(), wanted.entity_table.take()) {
-        (Some(entities), None) => EntityRows::new(json::to_batch(entities)?),
+        (Some(entities), None) => {
+            in_background(move || EntityRows::new(json::to_batch(entities)?)).await
+        }
         (None, Some(table)) => store.entity_rows(&table.parse()).await,
         _ => Err(Error::Invalid(
             "give either entities, the rows that features are joined to, or entity_table, a table with such rows; or start_date and end_date for all rows between them"
@@ -259,13 +253,16 @@ async fn between(
         start_us: time(wanted.start_date.as_deref())?,
         end_us: time(wanted.end_date.as_deref())?.unwrap_or(now.saturating_mul(1000)),
         full_feature_names: wanted.full_feature_names,
+        kept_rows: match form {
+            Form::Json => MOST_JSON_ROWS,
+            _ => 0,
+        },
     };
     let mut found = store.historical_range(request).await?;
     store.note_read(caller, &found.about, now).await?;
     if form == Form::Json {
         found.about.rows = gather(found.schema(), found.batches).await?;
-        let found = found.about;
-        return in_background(move || respond(&found)).await;
+        return respond(store, found.about).await;
     }
     let body = stream::body(store, form, found.schema(), found.batches).await?;
     Ok(response(form, body, &snapshots(&found.about)))
@@ -297,7 +294,7 @@ async fn gather(
     Ok(concat_batches(&schema, &kept)?)
 }
 
-fn snapshots(found: &Historical) -> serde_json::Map<String, Value> {
+fn snapshots(found: &Historical) -> Map<String, Value> {
     let snapshots = found.snapshots.iter();
     snapshots
         .map(|(view, _, id)| (view.clone(), json!(id)))
@@ -305,24 +302,18 @@ fn snapshots(found: &Historical) -> serde_json::Map<String, Value> {
 }
 
 /// An answer in JSON.
-fn respond(found: &Historical) -> Result<Response, ApiError> {
-    let snapshots = snapshots(found);
-    let schema = found.rows.schema();
-    let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-    let body = json!({
-        "columns": columns,
-        "data": json::from_batch(&found.rows)?,
-        "row_count": found.rows.num_rows(),
-        "snapshots": snapshots,
-    });
-    Ok(response(
-        Form::Json,
-        Body::from(body.to_string()),
-        &snapshots,
-    ))
+async fn respond(store: &FeatureStore, found: Historical) -> Result<Response, ApiError> {
+    let snapshots = snapshots(&found);
+    let answer = JsonAnswer {
+        rows: found.rows,
+        _held: found.held,
+        behind: Map::from_iter([("snapshots".to_owned(), snapshots.clone().into())]),
+    };
+    let body = answer.body(store).await?;
+    Ok(response(Form::Json, body, &snapshots))
 }
 
-fn response(form: Form, body: Body, snapshots: &serde_json::Map<String, Value>) -> Response {
+fn response(form: Form, body: Body, snapshots: &Map<String, Value>) -> Response {
     let header_value = HeaderValue::from_str(&Value::from(snapshots.clone()).to_string());
     let mut response = ([(header::CONTENT_TYPE, form.media_type())], body).into_response();
     // Names beyond ASCII do not fit into a header; JSON answers have them in the body.

@@ -1,18 +1,23 @@
 //! The routes of the feature store: REST, and what the Feast SDK's remote mode calls.
 
+mod arriving;
 mod fault;
 mod features;
 mod flight;
 mod form;
 mod grpc;
 mod historical;
+mod incoming;
+mod json_answer;
 mod leaving;
 mod loads;
+mod materialize;
 mod models;
 mod online;
 mod parquet_file;
 mod registry;
 mod repo;
+mod spool;
 mod stats;
 mod status;
 mod stream;
@@ -25,6 +30,9 @@ use web::{Routes, Style};
 pub use models::training_routes;
 pub use repo::feature_store_yaml;
 pub use usage::usage_routes;
+
+pub(crate) use incoming::remove_left;
+pub(crate) use spool::Spools;
 
 use crate::FeatureStore;
 

@@ -9,21 +9,26 @@ use std::time::Instant;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use serde::de::DeserializeOwned;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{self, Object, Required};
-use utoipa::{IntoParams, OpenApi, ToSchema};
-use web::{ApiError, Code, Json, Permission, Query, Routes, Timestamp};
+use utoipa::{OpenApi, ToSchema};
+use web::{ApiError, Code, Json, Permission, Routes, Timestamp};
 
+use super::arriving::{Arrived, Read};
+use super::materialize;
+use super::stream::sent;
 use crate::FeatureStore;
-use crate::error::Error;
-use crate::online::{Destination, Materialized, OnlineRequest, Span, parse_time};
+use crate::online::{Destination, OnlineAnswer, OnlineRequest};
 use crate::registry::PROJECT;
+
+/// An answer that is not longer is sent at once.
+const SENT_BYTES: usize = 1024 * 1024;
 
 /// Where the values of any project are.
 const PROJECT_BASE: &str = "/feast/projects/{project}";
@@ -39,17 +44,23 @@ pub(super) fn routes(routes: Routes<FeatureStore>) -> Routes<FeatureStore> {
                 .post(&at("get-online-features"), read, get)
                 .post(&at("push"), write, push)
                 .post(&at("write-to-online-store"), write, write_to_online_store)
-                .post(&at("materialize"), write, materialize)
+                .post(&at("materialize"), write, materialize::materialize)
                 .post(
                     &at("materialize-incremental"),
                     write,
-                    materialize_incremental,
+                    materialize::materialize_incremental,
                 )
         })
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(get, push, write_to_online_store, materialize, materialize_incremental))]
+#[openapi(paths(
+    get,
+    push,
+    write_to_online_store,
+    materialize::materialize,
+    materialize::materialize_incremental
+))]
 struct Api;
 
 /// The description of these routes, under both of their paths.
@@ -75,20 +86,8 @@ pub(super) fn openapi() -> openapi::OpenApi {
     api
 }
 
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let code = if error.is_data() {
-            Code::Unprocessable
-        } else {
-            Code::Invalid
-        };
-        ApiError::new(code, format!("the body is not as documented: {error}"))
-            .help("the routes are described at /docs")
-    })
-}
-
 /// The project of a path, or the one of everything that is defined over REST.
-struct Project(String);
+pub(super) struct Project(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Project {
     type Rejection = ApiError;
@@ -101,7 +100,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Project {
     }
 }
 
-fn now_us() -> i64 {
+pub(super) fn now_us() -> i64 {
     Timestamp::now().0.saturating_mul(1000)
 }
 
@@ -155,10 +154,13 @@ struct OnlineFeaturesResponse {
 async fn get(
     State(store): State<FeatureStore>,
     project: Project,
-    bytes: Bytes,
+    body: Arrived,
 ) -> Result<Response, ApiError> {
     let started = Instant::now();
-    let request: OnlineFeaturesRequest = body(&bytes)?;
+    let Read {
+        value: request,
+        held: _held,
+    } = body.json::<OnlineFeaturesRequest>(&store).await?;
     let request = OnlineRequest {
         project: project.0,
         entities: request.entities,
@@ -169,10 +171,20 @@ async fn get(
     };
     let answer = store.online_features(request, now_us()).await?;
     metrics::histogram!("feast_online_latency_seconds").record(started.elapsed().as_secs_f64());
-    let mut response = Response::new(Body::from(answer));
+    let mut response = Response::new(answered(&store, answer));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     Ok(response)
+}
+
+/// A longer answer holds its memory until it is sent, or waits elsewhere.
+fn answered(store: &FeatureStore, answer: OnlineAnswer) -> Body {
+    if answer.json.len() <= SENT_BYTES {
+        return answer.json.into();
+    }
+    let held = answer.held;
+    let json = stream::once(std::future::ready(Ok(Bytes::from(answer.json))));
+    sent(store, json.inspect(move |_| _ = &held))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -210,9 +222,12 @@ struct WrittenResponse {
 async fn push(
     State(store): State<FeatureStore>,
     project: Project,
-    bytes: Bytes,
+    body: Arrived,
 ) -> Result<Json<PushResponse>, ApiError> {
-    let request: PushRequest = body(&bytes)?;
+    let Read {
+        value: request,
+        held: _held,
+    } = body.json::<PushRequest>(&store).await?;
     let to = Destination::parse(&request.to)?;
     let written = store
         .push(&project.0, &request.push_source_name, &request.df, to)
@@ -243,9 +258,12 @@ struct WriteRequest {
 async fn write_to_online_store(
     State(store): State<FeatureStore>,
     project: Project,
-    bytes: Bytes,
+    body: Arrived,
 ) -> Result<Json<WrittenResponse>, ApiError> {
-    let request: WriteRequest = body(&bytes)?;
+    let Read {
+        value: request,
+        held: _held,
+    } = body.json::<WriteRequest>(&store).await?;
     let name = request.feature_view_name;
     let done = store.write_online(&project.0, &name, &request.df).await?;
     Ok(Json(WrittenResponse {
@@ -253,151 +271,4 @@ async fn write_to_online_store(
         rows: done.rows,
         newer: done.newer,
     }))
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-struct MaterializeRequest {
-    /// ISO 8601; the earliest time of an event.
-    start_ts: Option<String>,
-    /// ISO 8601; the latest time of an event. Absent: now.
-    end_ts: Option<String>,
-    /// Absent: all views with `online: true`.
-    feature_views: Option<Vec<String>>,
-    /// Load all times.
-    #[serde(default)]
-    disable_event_timestamp: bool,
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct MaterializeQuery {
-    /// Answer at once and load afterwards; `/feast/features/NAME/materializations` tells the end.
-    #[serde(default, rename = "async")]
-    #[param(rename = "async", default = false)]
-    is_async: bool,
-}
-
-/// Loads that have begun.
-#[derive(Debug, Serialize, ToSchema)]
-struct AcceptedResponse {
-    /// `accepted`.
-    status: &'static str,
-    feature_views: Vec<String>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct MaterializeResponse {
-    materialized: Vec<MaterializedResponse>,
-    duration_seconds: f64,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct MaterializedResponse {
-    feature_view: String,
-    /// `full`; `appended`: only what was added to the table since; `nothing`: nothing was.
-    mode: &'static str,
-    /// The snapshot of the table that was read.
-    snapshot_id: Option<i64>,
-    rows_read: u64,
-    /// Entities whose newest row is another one now.
-    entities_written: usize,
-    /// Entities in the online store.
-    entities: usize,
-}
-
-impl From<Materialized> for MaterializedResponse {
-    fn from(done: Materialized) -> Self {
-        Self {
-            feature_view: done.view,
-            mode: done.mode.as_str(),
-            snapshot_id: done.snapshot_id,
-            rows_read: done.rows_read,
-            entities_written: done.entities_written,
-            entities: done.entities,
-        }
-    }
-}
-
-/// Loads the newest rows of a span of time into the online store.
-#[utoipa::path(post, path = "/feast/materialize", tag = "features", params(MaterializeQuery), request_body = MaterializeRequest,
-    responses((status = 200, body = MaterializeResponse), (status = 202, body = AcceptedResponse), (status = 400, description = "a time is missing or is none"), (status = 404, description = "no such view"), (status = 409, description = "it is being done already"), (status = 422, description = "a field is missing or wrong")))]
-async fn materialize(
-    State(store): State<FeatureStore>,
-    project: Project,
-    Query(query): Query<MaterializeQuery>,
-    bytes: Bytes,
-) -> Result<Response, ApiError> {
-    let request: MaterializeRequest = body(&bytes)?;
-    let start_us = match &request.start_ts {
-        _ if request.disable_event_timestamp => i64::MIN,
-        Some(text) => time(text, "start_ts")?,
-        None => {
-            return Err(Error::Invalid(
-                "start_ts is missing: give ISO 8601, or use /feast/materialize-incremental"
-                    .to_owned(),
-            )
-            .into());
-        }
-    };
-    run(&store, &project, &query, request, Some(start_us)).await
-}
-
-/// Loads what came since the last time into the online store.
-#[utoipa::path(post, path = "/feast/materialize-incremental", tag = "features", params(MaterializeQuery), request_body = MaterializeRequest,
-    responses((status = 200, body = MaterializeResponse), (status = 202, body = AcceptedResponse), (status = 400, description = "a time is missing or is none"), (status = 404, description = "no such view"), (status = 409, description = "it is being done already"), (status = 422, description = "a field is missing or wrong")))]
-async fn materialize_incremental(
-    State(store): State<FeatureStore>,
-    project: Project,
-    Query(query): Query<MaterializeQuery>,
-    bytes: Bytes,
-) -> Result<Response, ApiError> {
-    let request: MaterializeRequest = body(&bytes)?;
-    run(&store, &project, &query, request, None).await
-}
-
-async fn run(
-    store: &FeatureStore,
-    project: &Project,
-    query: &MaterializeQuery,
-    request: MaterializeRequest,
-    start_us: Option<i64>,
-) -> Result<Response, ApiError> {
-    let end_us = match &request.end_ts {
-        Some(text) if !request.disable_event_timestamp => time(text, "end_ts")?,
-        _ => now_us(),
-    };
-    let span = Span { start_us, end_us };
-    let started = Instant::now();
-    let names = request.feature_views;
-    let now = Timestamp::now().0;
-    if query.is_async {
-        let names = store
-            .materialize_later(&project.0, names.as_deref(), span, now)
-            .await?;
-        let accepted = AcceptedResponse {
-            status: "accepted",
-            feature_views: names,
-        };
-        return Ok((StatusCode::ACCEPTED, Json(accepted)).into_response());
-    }
-    // A task of its own: a client that hangs up does not leave a load in the middle.
-    let (loader, project) = (store.clone(), project.0.clone());
-    let load = store.tasks.spawn(async move {
-        let load = Box::pin(loader.materialize(&project, names.as_deref(), span, now));
-        loader.stop.run_until_cancelled(load).await
-    });
-    let done = match load.await {
-        Ok(Some(done)) => done?,
-        Ok(None) => return Err(Error::stopping().into()),
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    };
-    Ok(Json(MaterializeResponse {
-        materialized: done.into_iter().map(Into::into).collect(),
-        duration_seconds: started.elapsed().as_secs_f64(),
-    })
-    .into_response())
-}
-
-fn time(text: &str, name: &str) -> Result<i64, Error> {
-    parse_time(text).ok_or_else(|| Error::Invalid(format!("{name}: {text:?} is not ISO 8601")))
 }

@@ -1,18 +1,14 @@
 //! `/feast/tables`: the Iceberg tables that features can come from, and files into tables.
 
-use std::path::PathBuf;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt as _;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use web::{ApiError, Code, Json, Path, Permission, Query, Routes};
 
+use super::incoming::{Incoming, Limit};
 use crate::FeatureStore;
-use crate::error::Error;
 use crate::import::FileFormat;
 use crate::table::{self, LOCAL_CATALOG, TableRef};
 
@@ -181,76 +177,5 @@ fn format_of(headers: &HeaderMap) -> Result<FileFormat, ApiError> {
         .help(
             "curl --data-binary @FILE.csv -H 'Content-Type: text/csv' URL/feast/tables/gold/NAME",
         )),
-    }
-}
-
-/// The most bytes that a file may have.
-#[derive(Clone, Copy)]
-struct Limit(u64);
-
-impl Limit {
-    fn check(self, size_bytes: u64) -> Result<(), ApiError> {
-        if size_bytes <= self.0 {
-            return Ok(());
-        }
-        let message = format!(
-            "the file is larger than the {} bytes that one import may bring",
-            self.0
-        );
-        Err(ApiError::new(Code::TooLarge, message).help(
-            "import it in parts, whose rows are appended, or raise feature_store.import_limit_bytes",
-        ))
-    }
-
-    /// Refuses what is said to be too large before it is sent.
-    fn check_announced(self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let length = headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        self.check(length.unwrap_or_default())
-    }
-}
-
-/// A file on its way in; removed when dropped.
-struct Incoming {
-    path: PathBuf,
-}
-
-impl Incoming {
-    async fn receive(dir: PathBuf, body: Body, limit: Limit) -> Result<Self, ApiError> {
-        let failed = || "cannot keep the file while it arrives".to_owned();
-        tokio::fs::create_dir_all(&dir)
-            .await
-            .map_err(Error::io(failed()))?;
-        let incoming = Self {
-            path: dir.join(ulid::Ulid::new().to_string()),
-        };
-        let mut file = tokio::fs::File::create(&incoming.path)
-            .await
-            .map_err(Error::io(failed()))?;
-        let mut stream = body.into_data_stream();
-        let mut size_bytes = 0;
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| {
-                ApiError::new(
-                    Code::Invalid,
-                    format!("the file did not arrive whole: {error}"),
-                )
-            })?;
-            size_bytes += chunk.len() as u64;
-            limit.check(size_bytes)?;
-            file.write_all(&chunk).await.map_err(Error::io(failed()))?;
-        }
-        file.flush().await.map_err(Error::io(failed()))?;
-        Ok(incoming)
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.path.display(), %error, "a file that was imported stays behind");
-        }
     }
 }

@@ -50,6 +50,7 @@ impl FeatureStore {
             start_us,
             end_us: end_us.unwrap_or(now.saturating_mul(1000)),
             full_feature_names: command.full_feature_names,
+            kept_rows: 0,
         };
         let found = self.historical_range(request).await?;
         self.note_read(caller, &found.about, now).await?;

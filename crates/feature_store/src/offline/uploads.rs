@@ -147,6 +147,17 @@ impl Held {
         Ok(())
     }
 
+    /// Holds what was made of an upload in place of what arrived; nothing for what never counted.
+    ///
+    /// # Errors
+    /// As [`Self::resize`].
+    pub(crate) fn keep(&self, bytes: usize) -> Result<(), Error> {
+        match bytes {
+            ..MIB => self.resize(0),
+            _ => self.resize(bytes),
+        }
+    }
+
     /// Holds what has arrived of an upload.
     ///
     /// # Errors

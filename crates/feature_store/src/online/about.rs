@@ -18,6 +18,10 @@ pub(crate) struct About {
     /// those of now.
     #[serde(default)]
     pub(crate) generation: u64,
+    /// When the view was made whose rows they are, in epoch milliseconds: they are none of one of
+    /// its name that was made later. Zero where an asgard wrote them that did not tell.
+    #[serde(default)]
+    pub(crate) since: i64,
 }
 
 impl About {
@@ -33,15 +37,29 @@ impl About {
         })
     }
 
+    /// Whether the rows are of this view: of this one of its name, and by its join keys.
+    pub(crate) fn is_of(&self, view: &FeatureView) -> bool {
+        let same = self.since == 0 || self.since == view.created_at;
+        same && self.join_keys == view.join_keys
+    }
+
+    /// Whether who has this definition may read the rows: also one that is old for a moment, of a view
+    /// that another server has made anew. Rows of one that was there before it are never read.
+    pub(super) fn may_be_read_as(&self, view: &FeatureView) -> bool {
+        let not_before = self.since == 0 || self.since >= view.created_at;
+        not_before && self.join_keys == view.join_keys
+    }
+
     /// The number of the list of features that a view has now, which is added when it is a new one;
-    /// none when the rows of that generation were removed, or are about other join keys by now: both
+    /// none when the rows of that generation were removed, or are of another view by now: both
     /// who has the old definition of a new view and who has the new one know of no rows.
     pub(super) fn layout(&mut self, view: &FeatureView, generation: u64) -> Option<u32> {
-        let others = !self.layouts.is_empty() && self.join_keys != view.join_keys;
+        let others = !self.layouts.is_empty() && !self.is_of(view);
         if self.generation != generation || others {
             return None;
         }
         self.join_keys.clone_from(&view.join_keys);
+        self.since = view.created_at;
         let names = || view.features.iter().map(|feature| feature.name.as_str());
         let known = self
             .layouts
@@ -64,6 +82,7 @@ impl About {
             layouts: self.layouts.clone(),
             bookmark: None,
             generation: self.generation + 1,
+            since: rekey.map_or(self.since, |rekey| rekey.since),
         })
     }
 }
@@ -78,12 +97,15 @@ pub(crate) struct Bookmark {
     pub(crate) left_later_rows: bool,
 }
 
-/// Another list of join keys: rows by the old one are removed, unless somebody else was quicker.
+/// Another view, or another list of join keys: rows of the old one are removed, unless somebody else
+/// was quicker.
 #[derive(Debug, Clone)]
 pub(crate) struct Rekey {
     pub(crate) generation: u64,
     pub(crate) from: Vec<String>,
     pub(crate) to: Vec<String>,
+    /// As in [`About`], of the other view.
+    pub(crate) since: i64,
 }
 
 #[cfg(test)]
@@ -107,6 +129,25 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_of_the_view_that_they_were_written_for_and_none_of_its_name() {
+        let made = |created_at| FeatureView {
+            created_at,
+            ..view("account")
+        };
+        let mut about = About::default();
+        assert_eq!(about.layout(&made(1), 0), Some(0));
+        assert!(about.is_of(&made(1)) && !about.is_of(&made(2)));
+        assert!(about.may_be_read_as(&made(0)) && !about.may_be_read_as(&made(2)));
+        assert_eq!(about.layout(&made(2), 0), None);
+        // What was kept before it was told is taken by whoever has its join keys.
+        let kept = br#"{"join_keys": ["account"], "layouts": [[]], "bookmark": null}"#;
+        let mut kept = About::read("v", kept).unwrap();
+        assert!(kept.is_of(&made(1)) && kept.is_of(&made(2)) && !kept.is_of(&view("other")));
+        assert_eq!(kept.layout(&made(2), 0), Some(0));
+        assert!(kept.is_of(&made(2)) && !kept.is_of(&made(1)));
+    }
+
+    #[test]
     fn who_has_an_old_definition_does_not_set_its_join_keys_back() {
         // Both have seen a view without rows, of the same generation.
         let mut about = About::default();
@@ -121,6 +162,7 @@ mod tests {
             generation: 1,
             from: vec!["account".to_owned()],
             to: vec!["customer".to_owned()],
+            since: 0,
         };
         let mut rekeyed = removed.forgotten(Some(&rekey)).unwrap();
         assert_eq!(rekeyed.layout(&view("account"), 2), None);

@@ -468,6 +468,7 @@ mod tests {
                 generation: 0,
                 from: Vec::new(),
                 to: vec!["id".to_owned()],
+                since: 0,
             })
         };
         keeper.forget(view.clone(), rekey()).await.unwrap();

@@ -295,7 +295,7 @@ impl FeatureStore {
             self.add_interval(&view.project, &view.name, interval, now)
                 .await?;
         }
-        done.entities = self.online.count(&rows).await?;
+        done.entities = self.online.count(&rows, view).await?;
         metrics::counter!("feast_materialized_rows_total").increment(done.rows_read);
         metrics::histogram!("feast_materialize_seconds").record(started.elapsed().as_secs_f64());
         Ok(done)

@@ -19,7 +19,7 @@ mod write;
 
 pub use copy::copy_online;
 pub use materialize::{Materialized, Mode, Span};
-pub use read::{OnlineColumn, OnlineColumns, OnlineRequest};
+pub use read::{OnlineAnswer, OnlineColumn, OnlineColumns, OnlineRequest};
 pub use write::{Columns, Destination, Written};
 
 pub(crate) use latest::LatestRequest;
@@ -183,7 +183,10 @@ impl Online {
     }
 
     /// How many entities a view has.
-    pub(crate) async fn count(&self, rows: &ViewRows) -> Result<usize, Error> {
+    pub(crate) async fn count(&self, rows: &ViewRows, view: &FeatureView) -> Result<usize, Error> {
+        if !rows.about().is_of(view) {
+            return Ok(0);
+        }
         match &self.0.shared {
             Some(shared) => shared.count(rows.name()).await,
             None => Ok(rows.len()),
@@ -218,6 +221,7 @@ impl Online {
                 generation: about.generation,
                 from: about.join_keys.clone(),
                 to: about.join_keys,
+                since: about.since,
             }),
             None => None,
         };
@@ -241,7 +245,8 @@ impl Online {
 
 impl FeatureStore {
     /// The rows of a view for who will write to it, and what is known of them now. Those by other
-    /// join keys are removed, unless the view has other ones than this by now.
+    /// join keys, and those of a view of its name that there was before, are removed, unless the view
+    /// is another one than this by now.
     ///
     /// # Errors
     /// When the view was deleted meanwhile, or got other join keys.
@@ -255,7 +260,10 @@ impl FeatureStore {
                 Err(Error::NotFound { .. }) => break,
                 now => now?,
             };
-            if about.layouts.is_empty() || about.join_keys == view.join_keys {
+            if now.created_at != view.created_at {
+                break;
+            }
+            if about.layouts.is_empty() || about.is_of(view) {
                 return Ok((rows, about));
             }
             if now.join_keys != view.join_keys {
@@ -265,6 +273,7 @@ impl FeatureStore {
                 generation: about.generation,
                 from: about.join_keys,
                 to: view.join_keys.clone(),
+                since: view.created_at,
             };
             self.online.remove(rows, Some(rekey)).await?;
         }

@@ -11,6 +11,7 @@ use super::resolved::{Asked, Resolved, ResolvedViews};
 use super::row::Row;
 use super::{value, view};
 use crate::FeatureStore;
+use crate::answers::Held;
 use crate::error::Error;
 use crate::json;
 use crate::on_demand::ViewColumns;
@@ -29,6 +30,20 @@ pub struct OnlineRequest {
     pub name_views: bool,
 }
 
+/// The JSON of an answer, and the memory that is held for it.
+#[derive(Debug)]
+pub struct OnlineAnswer {
+    pub json: Vec<u8>,
+    pub(crate) held: Arc<Held>,
+}
+
+/// What a value of an answer takes at most, of those that have a width of their own: its text, its
+/// status and its time. Longer ones are not counted.
+const VALUE_BYTES: usize = 96;
+
+/// The most bytes of an answer.
+const MOST_BYTES: usize = 1 << 30;
+
 /// The answer's text for a time that is not known.
 const NO_TIME: &str = "1970-01-01T00:00:00Z";
 
@@ -42,7 +57,7 @@ impl FeatureStore {
         &self,
         request: OnlineRequest,
         now_us: i64,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<OnlineAnswer, Error> {
         let asked = Asked {
             project: request.project,
             features: request.features,
@@ -59,6 +74,10 @@ impl FeatureStore {
         let mut entities = request.entities;
         let count = same_length(&entities)?;
         by_join_keys(&resolved, &mut entities);
+        let columns = views.iter().map(|view| view.names.len());
+        let computed = on_demand.iter().map(|used| used.features.len());
+        let columns = entities.len() + columns.chain(computed).sum::<usize>();
+        let held = self.hold_online(count, columns).await?;
         let mut answer = Answer::new(count);
         // What is no key is left out, as in Feast: it may be called like a feature.
         for (name, values) in &entities {
@@ -76,7 +95,7 @@ impl FeatureStore {
             };
             answer.view(resolved, &rows, oldest);
             if !on_demand.is_empty() {
-                sources.push(columns(resolved, &rows, oldest)?);
+                sources.push(view_columns(resolved, &rows, oldest)?);
             }
         }
         if !on_demand.is_empty() {
@@ -94,7 +113,21 @@ impl FeatureStore {
         }
         metrics::counter!("feast_online_rows_total").increment(count as u64);
         let names = views.iter().map(|resolved| &*resolved.used.alias);
-        Ok(answer.finish(request.name_views.then(|| names.collect())))
+        Ok(OnlineAnswer {
+            json: answer.finish(request.name_views.then(|| names.collect())),
+            held,
+        })
+    }
+
+    /// Waits until there is memory for so many values.
+    async fn hold_online(&self, entities: usize, columns: usize) -> Result<Arc<Held>, Error> {
+        let bytes = entities.saturating_mul(columns).saturating_mul(VALUE_BYTES);
+        if bytes > MOST_BYTES {
+            return Err(Error::Invalid(format!(
+                "the answer would be larger than 1 GiB: ask about fewer than {entities} entities at once, or for fewer features"
+            )));
+        }
+        self.answers.hold(bytes).await
     }
 }
 
@@ -234,7 +267,7 @@ fn by_join_keys(resolved: &ResolvedViews, entities: &mut BTreeMap<String, Vec<Va
 }
 
 /// A view's features as columns, for functions.
-fn columns(
+fn view_columns(
     resolved: &Resolved,
     rows: &[Option<Row>],
     oldest_us: i64,
@@ -296,7 +329,7 @@ fn keys(
         }
     });
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    if resolved.rows.about().join_keys != used.view.join_keys {
+    if !resolved.rows.about().may_be_read_as(&used.view) {
         // The rows are about other things, or there are none.
         return Ok(vec![None; count]);
     }
@@ -477,7 +510,21 @@ pub(crate) fn utc(us: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::*;
+    use crate::{Config, MIGRATIONS};
+
+    #[tokio::test]
+    async fn an_answer_that_would_take_all_memory_is_refused() {
+        let db = db::testing::sqlite(&[MIGRATIONS]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
+        let free = store.answers.free_bytes();
+        let held = store.hold_online(100_000, 3).await.unwrap();
+        assert!(store.answers.free_bytes() <= free - 100_000 * 3 * VALUE_BYTES);
+        drop(held);
+        let refused = store.hold_online(6_000_000, 3).await.unwrap_err();
+        assert!(refused.to_string().contains("fewer than"), "{refused}");
+    }
 
     #[test]
     fn times_have_as_many_digits_as_they_need() {

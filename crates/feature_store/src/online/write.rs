@@ -237,7 +237,7 @@ mod tests {
 
     const INT64: i32 = 4;
 
-    async fn define(store: &FeatureStore, key: &str) -> FeatureView {
+    async fn define(store: &FeatureStore, key: &str, now: i64) -> FeatureView {
         let column = |name: &str| proto::FeatureSpec {
             name: name.to_owned(),
             value_type: INT64,
@@ -253,7 +253,7 @@ mod tests {
         };
         let spec = Some(spec);
         let bytes = proto::FeatureView { spec, meta: None }.encode_to_vec();
-        let applied = store.apply_object(PROJECT, Kind::FeatureView, "stats", bytes, 0);
+        let applied = store.apply_object(PROJECT, Kind::FeatureView, "stats", bytes, now);
         applied.await.unwrap();
         store.feature_view(PROJECT, "stats").await.unwrap()
     }
@@ -276,12 +276,12 @@ mod tests {
         let db = db::testing::sqlite(&[MIGRATIONS]).await;
         let dir = tempfile::tempdir().unwrap();
         let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
-        let before = define(&store, "customer").await;
+        let before = define(&store, "customer", 1).await;
         store
             .write_rows(&before, &columns("customer", 1))
             .await
             .unwrap();
-        let now = define(&store, "account").await;
+        let now = define(&store, "account", 2).await;
         store
             .write_rows(&now, &columns("account", 1))
             .await
@@ -304,7 +304,7 @@ mod tests {
         let db = db::testing::sqlite(&[MIGRATIONS]).await;
         let dir = tempfile::tempdir().unwrap();
         let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
-        let found = define(&store, "customer").await;
+        let found = define(&store, "customer", 3).await;
         let deleted = store.delete_object(PROJECT, Kind::FeatureView, "stats");
         deleted.await.unwrap();
         let late = store.write_rows(&found, &columns("customer", 1)).await;
@@ -312,7 +312,7 @@ mod tests {
             matches!(late, Err(Error::RemovedMeanwhile { .. })),
             "{late:?}"
         );
-        let anew = define(&store, "customer").await;
+        let anew = define(&store, "customer", 4).await;
         let first = store.write_rows(&anew, &columns("customer", 0)).await;
         assert_eq!(first.unwrap().newer, 1);
     }
@@ -322,7 +322,7 @@ mod tests {
         let db = db::testing::sqlite(&[MIGRATIONS]).await;
         let dir = tempfile::tempdir().unwrap();
         let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
-        let found = define(&store, "customer").await;
+        let found = define(&store, "customer", 5).await;
         let deleted = store.delete_object(PROJECT, Kind::FeatureView, "stats");
         deleted.await.unwrap();
         // As if it had been pushed before, and removing it had failed.
@@ -336,11 +336,18 @@ mod tests {
             bookmark: None,
         };
         assert_eq!(store.online.write(batch).await.unwrap(), 1);
-        // What one who makes the view has seen when another one is quicker.
         let left = store.online.left(PROJECT, "stats").await.unwrap();
-        let anew = define(&store, "customer").await;
+        let anew = define(&store, "customer", 6).await;
+        assert_eq!(store.online.count(&rows, &anew).await.unwrap(), 0);
+        // Nor can who still has the old one write to it.
+        let late = store.write_rows(&found, &columns("customer", 1)).await;
+        assert!(
+            matches!(late, Err(Error::RemovedMeanwhile { .. })),
+            "{late:?}"
+        );
         let first = store.write_rows(&anew, &columns("customer", 0)).await;
         assert_eq!(first.unwrap().newer, 1);
+        // Who saw what was left, and is late.
         store.online.forget_left(left).await.unwrap();
         assert_eq!(rows.len(), 1);
     }

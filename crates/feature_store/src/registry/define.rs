@@ -44,7 +44,6 @@ impl FeatureStore {
         now: i64,
     ) -> Result<Defined, Error> {
         let checked = self.checked(new).await?;
-        self.forget_of_none(PROJECT, &checked.view.name).await?;
         let mut tx = self.db.begin().await?;
         if let Some(found) = there(&mut tx, &checked).await? {
             if found.same {
@@ -75,9 +74,6 @@ impl FeatureStore {
     ) -> Result<Defined, Error> {
         let checked = self.checked(new).await?;
         self.check_services(&checked.view).await?;
-        if !dry_run {
-            self.forget_of_none(PROJECT, &checked.view.name).await?;
-        }
         let mut tx = self.db.begin().await?;
         let before = match there(&mut tx, &checked).await? {
             Some(found) if found.same => return Ok(found),

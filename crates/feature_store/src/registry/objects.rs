@@ -98,9 +98,6 @@ impl FeatureStore {
         if !is_path || name.contains(char::is_control) {
             check_name("name", name)?;
         }
-        if READ_KINDS.contains(&kind) {
-            self.forget_of_none(project, name).await?;
-        }
         let mut tx = self.db.begin().await?;
         write(&mut tx, project, kind, name, bytes, now).await?;
         tx.commit().await?;
@@ -170,16 +167,16 @@ impl FeatureStore {
             return self.object(project, kind, name).await.map(|_| ());
         }
         if views_rows && let Err(error) = self.forget_of_none(project, name).await {
-            // What was pushed between the two takes room until a view of that name is made.
+            // What was pushed between the two takes room until a view of that name is written to.
             tracing::warn!(error = %error.message(), view = name, "removing the online values of a deleted feature view failed");
         }
         Ok(())
     }
 
-    /// Removes the online values that a view of that name has left, unless there is one: who makes it
-    /// does so before it is there to be pushed to. Values of one that somebody makes at the same time
-    /// are of another generation, and stay.
-    pub(super) async fn forget_of_none(&self, project: &str, name: &str) -> Result<(), Error> {
+    /// Removes the online values that a view of that name has left, unless there is one: those are
+    /// none of a later one. Values of one that somebody makes at the same time are of another
+    /// generation, and stay.
+    async fn forget_of_none(&self, project: &str, name: &str) -> Result<(), Error> {
         if !self.is_read_view(project, name).await? {
             let left = self.online.left(project, name).await?;
             if !self.is_read_view(project, name).await? {

@@ -114,6 +114,8 @@ impl FeatureStore {
             parts.into_iter().fold(bins, Bins::merge)
         };
         let online = self.online.rows(PROJECT, name).await?;
+        let about = online.about().clone();
+        let bookmark = about.is_of(&used.view).then_some(about.bookmark).flatten();
         let found = snapshot.and_then(|id| table.metadata().snapshot_by_id(id));
         Ok(ViewStats {
             view: name.to_owned(),
@@ -125,8 +127,8 @@ impl FeatureStore {
             rows_without_time: whole.without_time,
             first_us: whole.times.map(|(first, _)| first),
             last_us: whole.times.map(|(_, last)| last),
-            online_entities: self.online.count(&online).await?,
-            online_snapshot_id: online.about().bookmark.as_ref().map(|b| b.snapshot_id),
+            online_entities: self.online.count(&online, &used.view).await?,
+            online_snapshot_id: bookmark.map(|bookmark| bookmark.snapshot_id),
             features: whole.told(&used, bins),
         })
     }

@@ -7,6 +7,7 @@ mod feast_kept;
 mod feast_sdk;
 mod features;
 mod historical;
+mod hostile;
 mod loads;
 mod online;
 mod redis;

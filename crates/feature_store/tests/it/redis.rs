@@ -96,11 +96,13 @@ async fn trips(app: &App) -> (u16, serde_json::Value) {
     (status.as_u16(), body)
 }
 
-/// No view is made before it is known that none of its name has left values.
+/// A view can be made nevertheless.
 async fn cannot_be_used(app: &App) {
     let (status, body) = app.import("customer_aggregates", CUSTOMERS).await;
     assert_eq!(status, 201, "{body}");
     let (status, body) = app.post("/feast/features", customer_features()).await;
+    assert_eq!(status, 201, "{body}");
+    let (status, body) = trips(app).await;
     assert_eq!(status, 503, "{body}");
 }
 
@@ -137,6 +139,31 @@ async fn a_store_that_goes_away_is_told_with_the_fix_and_found_again() {
     assert_eq!((status, &body["results"][1]["values"]), (200, &json!([4])));
     let (_, body) = app.post(path, load).await;
     assert_eq!(body["materialized"][0]["mode"], "nothing", "{body}");
+}
+
+#[tokio::test]
+async fn a_view_that_is_made_while_the_store_is_away_begins_without_the_rows_of_another() {
+    let Some(mut app) = App::redis().await else {
+        eprintln!("skipped: there is neither redis-server nor valkey-server");
+        return;
+    };
+    app.customers().await;
+    app.redis.as_mut().unwrap().kill();
+    let mut other = customer_features();
+    other["name"] = json!("other");
+    let (status, body) = app.post("/feast/features", other).await;
+    assert_eq!(status, 201, "{body}");
+    app.redis.as_mut().unwrap().start_again();
+    let asked = json!({"features": ["other:total_orders"], "entities": {"customer_id": [1]}});
+    let path = "/feast/get-online-features";
+    let (status, body) = app.post(path, asked.clone()).await;
+    let statuses = &body["results"][1]["statuses"];
+    assert_eq!((status.as_u16(), statuses), (200, &json!(["NOT_FOUND"])));
+    let load = json!({"feature_views": ["other"], "end_ts": "2025-11-03"});
+    let (status, body) = app.post("/feast/materialize-incremental", load).await;
+    assert_eq!(status, 200, "{body}");
+    let (_, body) = app.post(path, asked).await;
+    assert_eq!(body["results"][1]["values"], json!([4]));
 }
 
 /// A way to the server that breaks the connection at the first `breaks` writes of rows.

@@ -5,16 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use futures_util::{Stream, StreamExt as _, stream};
-use tokio::time::{Instant, timeout_at};
+use futures_util::{Stream, TryStreamExt as _};
 use tonic::Status;
 
 use crate::error::Error;
+use crate::http::arriving::{self, PART_TIME, Refused};
 use crate::offline::Held;
-
-/// How long a whole table may take to arrive, and how long nothing of it may.
-const WHOLE_TIME: Duration = Duration::from_secs(900);
-const PART_TIME: Duration = Duration::from_secs(60);
 
 /// An error of a limit, as the status that goes with it.
 pub(super) fn status(error: &Error) -> Status {
@@ -38,28 +34,18 @@ fn within(
     held: Arc<Held>,
     part_time: Duration,
 ) -> impl Stream<Item = Result<Bytes, Status>> + use<> {
-    let end = Instant::now() + WHOLE_TIME;
-    let parts = (body.into_data_stream(), 0, held);
-    stream::try_unfold(parts, move |(mut parts, before, held)| async move {
-        let until = end.min(Instant::now() + part_time);
-        let part = timeout_at(until, parts.next()).await.map_err(|_| {
-            Status::deadline_exceeded(format!(
-                "the table did not arrive in time: {} seconds for the next part, {} for all of it; send smaller tables, or try again",
-                PART_TIME.as_secs(),
-                WHOLE_TIME.as_secs()
-            ))
-        })?;
-        let Some(part) = part else { return Ok(None) };
-        let part = part.map_err(|error| Status::from_error(error.into()))?;
-        let bytes = before + part.len();
-        held.arrived(bytes).map_err(|error| status(&error))?;
-        Ok(Some((part, (parts, bytes, held))))
+    let count = |held: &Held, bytes| held.arrived(bytes).map_err(Refused::Room);
+    arriving::within(body, held, count, part_time).map_err(|refused| match refused {
+        Refused::Late(why) => Status::deadline_exceeded(why),
+        Refused::Room(error) => status(&error),
+        Refused::TooLarge => Status::resource_exhausted("the table is too large"),
+        Refused::Broken(error) => Status::from_error(error.into()),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::TryStreamExt as _;
+    use futures_util::{StreamExt as _, stream};
 
     use super::*;
     use crate::offline::Uploads;
