@@ -17,8 +17,9 @@ use arrow_select::interleave::{interleave, interleave_record_batch};
 use arrow_select::take::take_record_batch;
 
 use super::entities::Moments;
-use super::slots::{NO_SLOT, Slots};
-use crate::cores::on_all_cores;
+use super::slots::Slots;
+use super::window::{Found, Window};
+use crate::cores::{on_all_cores, processors};
 use crate::error::Error;
 
 /// Which of two rows of the same time is the newer; of two that are the same in this too, the one
@@ -132,9 +133,6 @@ impl Rows<'_> {
     }
 }
 
-/// A row of a batch, and the slot among those of its share.
-type Found = (u32, u32);
-
 impl AsOf {
     pub(crate) fn new(
         slots: Arc<Slots>,
@@ -182,13 +180,15 @@ impl AsOf {
         let slot = width.saturating_mul(2) + size_of::<Best>() + created;
         let slack = width.saturating_mul(SLACK_ROWS).min(SLACK_BYTES);
         let answer = width.saturating_add(size_of::<(usize, usize)>());
+        let windows = Window::bytes(slots).saturating_mul(processors());
         let all = slot.saturating_mul(slots.len()).saturating_add(slack);
+        let all = all.saturating_add(windows);
         all.saturating_add(answer.saturating_mul(rows))
     }
 
     /// Takes rows of the view; those of one file in their order, files in any.
-    pub(crate) fn push(&self, rows: &Rows<'_>) -> Result<(), Error> {
-        let found = self.find(rows);
+    pub(crate) fn push(&self, rows: &Rows<'_>, window: &mut Window) -> Result<(), Error> {
+        let found = self.find(rows, window);
         let count = found.len();
         // Who reads another file begins with another share.
         for nth in 0..count {
@@ -205,23 +205,16 @@ impl AsOf {
         share.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rows of each share. The slots are a pass of their own: the processor looks for many rows
-    /// at once.
-    fn find(&self, rows: &Rows<'_>) -> Vec<Vec<Found>> {
+    /// The rows of each share, with their slots among those of the share.
+    fn find(&self, rows: &Rows<'_>, window: &mut Window) -> Vec<Vec<Found>> {
         let ttl_us = self.ttl_us.unwrap_or(i64::MAX);
         let us = rows.us.values();
-        let asked = self.slots.asked(rows.numbers, us, ttl_us);
-        let slots = asked.iter().map(|row| {
-            let row = *row as usize;
-            self.slots.find(rows.numbers[row], us[row], ttl_us)
-        });
-        let slots: Vec<u32> = slots.collect();
         let mut found = vec![Vec::new(); self.shares.len()];
         let share_slots = self.share_slots as u32;
-        for (row, slot) in asked.into_iter().zip(slots) {
-            if slot != NO_SLOT && rows.us.is_valid(row as usize) {
+        for (row, slot) in window.find(&self.slots, rows.numbers, us, ttl_us) {
+            if rows.us.is_valid(*row as usize) {
                 let share = (slot / share_slots) as usize;
-                found[share].push((row, slot % share_slots));
+                found[share].push((*row, slot % share_slots));
             }
         }
         found
@@ -229,45 +222,66 @@ impl AsOf {
 
     /// The feature columns for all entity rows, in their order.
     pub(crate) async fn finish(self, moments: &Moments) -> Result<Vec<ArrayRef>, Error> {
-        let mut kept = Vec::new();
-        let mut places = Vec::with_capacity(self.slots.len());
-        for share in self.shares {
-            let share = share.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let offset = kept.len();
-            let place = |best: Best| {
-                let place = (best.batch as usize + offset, best.row as usize);
-                best.is_there().then_some((best.us, place))
-            };
-            places.extend(share.best.into_iter().map(place));
-            kept.extend(share.kept);
-        }
-        let places = carried(&places, (kept.len(), 0), &self.slots, self.ttl_us, moments);
-        let schema = self.schema;
-        let columns = schema.fields().len();
+        let shares = self.shares.into_iter().map(Mutex::into_inner);
+        let shares: Vec<Share> = shares
+            .map(|share| share.unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        let places = carried(&shares, &self.slots, self.ttl_us, moments);
+        let kept = shares.into_iter().flat_map(|share| share.kept);
+        let kept = kept_columns(kept, &self.schema);
+        let columns = kept.len();
         let column = move |index: usize| {
-            let null = new_null_array(schema.field(index).data_type(), 1);
-            let kept = kept.iter().map(|batch| batch.column(index).as_ref());
-            let arrays: Vec<_> = kept.chain([null.as_ref()]).collect();
+            // What is kept of a column goes when the column is there.
+            let mut kept = kept[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = std::mem::take(&mut *kept);
+            let arrays: Vec<_> = kept.iter().map(AsRef::as_ref).collect();
             Ok(interleave(&arrays, &places)?)
         };
         on_all_cores(columns, column).await
     }
 }
 
-/// Where the values of each entity row are kept: those of its slot, or of the newest slot before it
-/// that has some.
+/// The columns of all batches that are kept, each with a null behind the last.
+fn kept_columns(
+    batches: impl Iterator<Item = RecordBatch>,
+    schema: &SchemaRef,
+) -> Vec<Mutex<Vec<ArrayRef>>> {
+    let mut columns = vec![Vec::new(); schema.fields().len()];
+    for batch in batches {
+        for (column, array) in columns.iter_mut().zip(batch.columns()) {
+            column.push(array.clone());
+        }
+    }
+    for (column, field) in columns.iter_mut().zip(schema.fields()) {
+        column.push(new_null_array(field.data_type(), 1));
+    }
+    columns.into_iter().map(Mutex::new).collect()
+}
+
+/// Where the values of each entity row are kept, as the number of a batch and of a row in it: those
+/// of its slot, or of the newest slot before it that has some; of a row without, the null behind the
+/// last batch.
 fn carried(
-    own: &[Option<(i64, (usize, usize))>],
-    nowhere: (usize, usize),
+    shares: &[Share],
     slots: &Slots,
     ttl_us: Option<i64>,
     moments: &Moments,
 ) -> Vec<(usize, usize)> {
-    let mut places = vec![nowhere; moments.us.len()];
+    let mut batches = 0;
+    let mut own = Vec::with_capacity(slots.len());
+    for share in shares {
+        own.extend(share.best.iter().map(|best| (batches, best)));
+        batches += share.kept.len();
+    }
+    let mut places = vec![(batches, 0); moments.us.len()];
     for of_key in slots.by_key() {
         let mut newest = None;
         for slot in of_key {
-            newest = own[slot].or(newest);
+            let slot = *slot as usize;
+            let (first, best) = own[slot];
+            if best.is_there() {
+                newest = Some((best.us, (first + best.batch as usize, best.row as usize)));
+            }
             let Some((us, place)) = newest else { continue };
             let row = slots.rows[slot] as usize;
             if ttl_us.is_none_or(|ttl| moments.age(row, us) <= ttl) {
@@ -396,14 +410,14 @@ mod tests {
         );
         let features = RecordBatch::try_new(schema, vec![Arc::new(values)]).unwrap();
         for us in 0..batches {
-            let pushed = all.push(&Rows {
+            let rows = Rows {
                 numbers: &[us as u32 % keys],
                 us: &vec![us].into(),
                 created: None,
                 features: features.clone(),
                 file: 0,
-            });
-            pushed.unwrap();
+            };
+            all.push(&rows, &mut Window::default()).unwrap();
         }
         let shares = (0..all.shares.len()).map(|share| all.share(share));
         shares.fold((0, 0, 0), |(rows, bytes, batches), share| {

@@ -16,6 +16,7 @@ use super::as_of::{AsOf, Rows};
 use super::entities::EntityRows;
 use super::keys::Keys;
 use super::slots::Slots;
+use super::window::Window;
 
 #[derive(Debug, Clone)]
 struct EntityRow {
@@ -172,15 +173,15 @@ impl Batch {
         }
     }
 
-    fn push(&self, into: &AsOf) {
-        let pushed = into.push(&Rows {
+    fn push(&self, into: &AsOf, window: &mut Window) {
+        let rows = Rows {
             numbers: &self.numbers,
             us: &self.us,
             created: self.created.as_ref(),
             features: self.features.clone(),
             file: self.file,
-        });
-        pushed.unwrap();
+        };
+        into.push(&rows, window).unwrap();
     }
 }
 
@@ -196,7 +197,10 @@ impl Order {
             Self::Workers => {
                 return std::thread::scope(|scope| {
                     for file in &files {
-                        scope.spawn(|| file.iter().for_each(|batch| batch.push(into)));
+                        scope.spawn(|| {
+                            let mut window = Window::default();
+                            file.iter().for_each(|batch| batch.push(into, &mut window));
+                        });
                     }
                 });
             }
@@ -206,13 +210,14 @@ impl Order {
             .map(Vec::into_iter)
             .map(Iterator::peekable);
         let mut files: Vec<_> = files.collect();
+        let mut window = Window::default();
         for turn in turns.iter().cycle() {
             files.retain_mut(|file| file.peek().is_some());
             if files.is_empty() {
                 return;
             }
             let file = turn % files.len();
-            files[file].next().unwrap().push(into);
+            files[file].next().unwrap().push(into, &mut window);
         }
     }
 }

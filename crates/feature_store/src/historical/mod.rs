@@ -5,7 +5,6 @@
 //! latest counts, of the same time the one created last; a null in that row is the value.
 
 mod as_of;
-mod asked;
 mod columns;
 #[cfg(test)]
 mod contract;
@@ -19,6 +18,7 @@ mod scan;
 mod slots;
 mod spine;
 mod widths;
+mod window;
 
 pub use entities::EntityRows;
 pub use entity_table::EntityTable;

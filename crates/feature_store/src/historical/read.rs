@@ -21,6 +21,7 @@ use super::request::{HistoricalRequest, ViewUse};
 use super::scan::{self, Only, Scan, Times};
 use super::slots::Slots;
 use super::widths;
+use super::window::Window;
 use crate::FeatureStore;
 use crate::answers::Held;
 use crate::cores;
@@ -154,9 +155,11 @@ async fn read_view(
     let found = Arc::new(AsOf::new(keyed.slots, ttl_us, schema, workers));
     if times.is_some() {
         let (found, keys) = (found.clone(), keyed.keys);
-        let each = move |(): &mut (), batch, piece| push(&found, &batch, &keys, &columns, piece);
+        let each = move |window: &mut Window, batch, piece| {
+            push(&found, &batch, &keys, &columns, piece, window)
+        };
         let scan = scan.with_readers(shared.readers.clone(), shared.freed.clone());
-        scan.in_parallel(|| (), each).await?;
+        scan.in_parallel(Window::default, each).await?;
     }
     let found = Arc::into_inner(found).expect("the workers that shared it have ended");
     let found = found.finish(moments).await?;
@@ -325,6 +328,7 @@ fn push(
     keys: &Keys,
     columns: &Columns,
     file: u32,
+    window: &mut Window,
 ) -> Result<(), Error> {
     let column = |name: &String| {
         batch
@@ -349,13 +353,15 @@ fn push(
         .map(column)
         .collect::<Result<Vec<_>, _>>()?;
     let features = RecordBatch::try_new(columns.schema.clone(), features)?;
-    found.push(&Rows {
-        numbers: &keys.find(&key_columns, batch.num_rows())?,
+    let numbers = keys.find(&key_columns, batch.num_rows())?;
+    let rows = Rows {
+        numbers: &numbers,
         us,
         created,
         features,
         file,
-    })
+    };
+    found.push(&rows, window)
 }
 
 #[cfg(test)]

@@ -1,18 +1,30 @@
-//! Entity rows as the as-of join looks for them: sorted by key and time.
+//! Entity rows as the as-of join looks for them: by their times, and by key and time.
 
-use super::asked::Asked;
+use std::ops::Range;
+
 use super::entities::Moments;
 use super::keys::NO_KEY;
 
-/// Entity rows, sorted by key and time.
+/// Entity rows in the order of their times, so that those which rows of about the same time are for
+/// lie close together.
 pub(crate) struct Slots {
     /// The entity row of each slot.
     pub(super) rows: Vec<u32>,
+    us: Vec<i64>,
+    /// The number of each one's key.
+    numbers: Vec<u32>,
+    /// The next slot of the same key, if there is one.
+    next: Vec<u32>,
+    by_key: ByKey,
+}
+
+/// The slots of each key, in the order of their times.
+struct ByKey {
+    slots: Vec<u32>,
     /// Their times, and [`FEW`] more behind the last.
     us: Vec<i64>,
     /// Where the slots of each key begin; then those of all other keys, which have none, begin and end.
     starts: Vec<u32>,
-    asked: Asked,
 }
 
 /// Most keys have at most so many slots: all of them are looked at, without a jump that the
@@ -23,39 +35,31 @@ const FEW: usize = 4;
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
 impl Slots {
-    /// Sorts entity rows by the number of their key and their time; those about nothing, and those
-    /// without a time, have no slot.
+    /// Sorts entity rows, given the numbers of their keys; those about nothing, and those without a
+    /// time, have no slot.
     pub(crate) fn new(numbers: &[u32], moments: &Moments) -> Self {
-        let sorted = || {
-            let rows = numbers.iter().zip(&moments.known).enumerate();
-            rows.filter(|(_, (number, known))| **number != NO_KEY && **known)
-                .map(|(row, (number, _))| (row as u32, *number as usize))
-        };
-        let count = sorted().map(|(_, number)| number + 1).max().unwrap_or(0);
-        let mut starts = vec![0_u32; count + 2];
-        sorted().for_each(|(_, number)| starts[number + 1] += 1);
-        for number in 0..=count {
-            starts[number + 1] += starts[number];
+        let known = numbers.iter().zip(&moments.known).enumerate();
+        let known = known.filter(|(_, (number, known))| **number != NO_KEY && **known);
+        let mut sorted: Vec<(i64, u32)> = known
+            .map(|(row, _)| (moments.us[row], row as u32))
+            .collect();
+        sorted.sort_unstable();
+        let us: Vec<i64> = sorted.iter().map(|(us, _)| *us).collect();
+        let rows: Vec<u32> = sorted.into_iter().map(|(_, row)| row).collect();
+        let numbers: Vec<u32> = rows.iter().map(|row| numbers[*row as usize]).collect();
+        let by_key = ByKey::new(&numbers, &us);
+        let mut next = vec![NO_SLOT; rows.len()];
+        for two in by_key.slots.windows(2) {
+            if numbers[two[0] as usize] == numbers[two[1] as usize] {
+                next[two[0] as usize] = two[1];
+            }
         }
-        let mut next = starts.clone();
-        let mut rows = vec![0_u32; starts[count] as usize];
-        for (row, number) in sorted() {
-            rows[next[number] as usize] = row;
-            next[number] += 1;
-        }
-        for key in starts.windows(2) {
-            let of_key = &mut rows[key[0] as usize..key[1] as usize];
-            of_key.sort_unstable_by_key(|row| (moments.us[*row as usize], *row));
-        }
-        let us = rows.iter().map(|row| moments.us[*row as usize]);
-        let us = us.chain([i64::MAX; FEW]).collect();
-        let times = sorted().map(|(row, number)| (moments.us[row as usize], number as u32));
-        let asked = Asked::new(&times, count);
         Self {
             rows,
             us,
-            starts,
-            asked,
+            numbers,
+            next,
+            by_key,
         }
     }
 
@@ -63,90 +67,90 @@ impl Slots {
         self.rows.len()
     }
 
+    /// How many numbers of keys there are.
+    pub(super) fn keys(&self) -> usize {
+        self.by_key.starts.len() - 2
+    }
+
+    pub(super) fn us(&self, slot: u32) -> i64 {
+        self.us[slot as usize]
+    }
+
+    /// The number of a slot's key.
+    pub(super) fn number(&self, slot: usize) -> u32 {
+        self.numbers[slot]
+    }
+
+    pub(super) fn next(&self, slot: usize) -> u32 {
+        self.next[slot]
+    }
+
     /// The earliest and latest time that a row of a view can have and still count.
     pub(crate) fn range(&self, ttl_us: Option<i64>) -> Option<(i64, i64)> {
-        let us = &self.us[..self.len()];
-        let first = us.iter().min()?;
-        let last = us.iter().max()?;
+        let (first, last) = (self.us.first()?, self.us.last()?);
         let first = ttl_us.map_or(i64::MIN, |ttl| first.saturating_sub(ttl));
         Some((first, *last))
     }
 
-    /// The rows of a view, given the numbers of their keys and their times, whose key has a slot that
-    /// they may be in time for: all that have one are among them.
-    pub(super) fn asked(&self, numbers: &[u32], us: &[i64], ttl_us: i64) -> Vec<u32> {
-        let first = us.iter().copied().min().unwrap_or(0);
-        let last = us.iter().copied().max().unwrap_or(0);
-        let last = last.saturating_add(ttl_us);
-        match self.asked.between(first, last, numbers.len()) {
-            Some(keys) => keys.rows(numbers),
-            None => (0..numbers.len() as u32).collect(),
-        }
+    /// The slots from one time to another, both inclusive.
+    pub(super) fn between(&self, first_us: i64, last_us: i64) -> Range<usize> {
+        let start = self.us.partition_point(|us| *us < first_us);
+        start..self.us.partition_point(|us| *us <= last_us).max(start)
     }
 
     /// The first slot of a key that is not before `us`, unless that is too late for the ttl.
     pub(super) fn find(&self, number: u32, us: i64, ttl_us: i64) -> u32 {
-        let number = (number as usize).min(self.starts.len() - 2);
-        let start = self.starts[number] as usize;
-        let end = self.starts[number + 1] as usize;
+        let ByKey {
+            slots,
+            us: times,
+            starts,
+        } = &self.by_key;
+        let number = (number as usize).min(self.keys());
+        let start = starts[number] as usize;
+        let end = starts[number + 1] as usize;
         let before = if end - start <= FEW {
-            let few = self.us[start..start + FEW].iter().enumerate();
+            let few = times[start..start + FEW].iter().enumerate();
             few.map(|(nth, time)| usize::from((nth < end - start) & (*time < us)))
                 .sum()
         } else {
-            self.us[start..end].partition_point(|time| *time < us)
+            times[start..end].partition_point(|time| *time < us)
         };
-        let slot = start + before;
-        let in_time = (slot < end) & (self.us[slot].saturating_sub(us) <= ttl_us);
-        if in_time { slot as u32 } else { NO_SLOT }
+        let place = start + before;
+        let in_time = (place < end) & (times[place].saturating_sub(us) <= ttl_us);
+        if in_time { slots[place] } else { NO_SLOT }
     }
 
-    /// The slots of each key.
-    pub(super) fn by_key(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let keys = self.starts.windows(2);
-        keys.map(|key| key[0] as usize..key[1] as usize)
+    /// The slots of each key, in the order of their times.
+    pub(super) fn by_key(&self) -> impl Iterator<Item = &[u32]> {
+        let keys = self.by_key.starts.windows(2);
+        keys.map(|key| &self.by_key.slots[key[0] as usize..key[1] as usize])
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow_array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::historical::EntityRows;
-
-    const KEYS: u32 = 200;
-
-    fn row() -> impl Strategy<Value = (u32, i64)> {
-        let number = prop_oneof![20 => 0..KEYS + 5, 1 => Just(NO_KEY)];
-        (number, -50i64..1_050)
-    }
-
-    proptest! {
-        #[test]
-        fn a_row_that_is_not_asked_for_has_no_slot(
-            entities in prop::collection::vec((0..KEYS, 0i64..1_000), 0..300),
-            rows in prop::collection::vec(row(), 0..100),
-            ttl_us in prop_oneof![0i64..100, Just(i64::MAX)],
-        ) {
-            let (numbers, times): (Vec<u32>, Vec<i64>) = entities.into_iter().unzip();
-            let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times));
-            let batch = RecordBatch::try_from_iter([("event_timestamp", times)]).unwrap();
-            let slots = Slots::new(&numbers, &EntityRows::new(batch).unwrap().moments);
-            let mut rows = rows;
-            rows.sort_by_key(|(_, us)| *us);
-            for some in rows.chunks(20) {
-                let (numbers, us): (Vec<u32>, Vec<i64>) = some.iter().copied().unzip();
-                let asked = slots.asked(&numbers, &us, ttl_us);
-                let has_slot = |row: &usize| slots.find(numbers[*row], us[*row], ttl_us) != NO_SLOT;
-                for row in (0..some.len()).filter(has_slot) {
-                    prop_assert!(asked.contains(&(row as u32)), "{:?}", some[row]);
-                }
-                prop_assert!(asked.is_sorted());
-            }
+impl ByKey {
+    /// Takes the number and the time of each slot.
+    fn new(numbers: &[u32], us: &[i64]) -> Self {
+        let count = numbers.iter().max().map_or(0, |last| *last as usize + 1);
+        let mut starts = vec![0_u32; count + 2];
+        for number in numbers {
+            starts[*number as usize + 1] += 1;
+        }
+        for number in 0..=count {
+            starts[number + 1] += starts[number];
+        }
+        let mut next = starts.clone();
+        let mut slots = vec![0; numbers.len()];
+        for (slot, number) in numbers.iter().enumerate() {
+            let place = &mut next[*number as usize];
+            slots[*place as usize] = slot as u32;
+            *place += 1;
+        }
+        let times = slots.iter().map(|slot| us[*slot as usize]);
+        let times = times.chain([i64::MAX; FEW]).collect();
+        Self {
+            slots,
+            us: times,
+            starts,
         }
     }
 }

@@ -127,14 +127,18 @@ fn failed(source: ParquetError) -> Error {
     not_readable("Parquet", source)
 }
 
+/// A column whose values do not repeat is coded without a dictionary as soon as that is seen.
+const DICTIONARY_BYTES: usize = 64 * 1024;
+
 /// Fractions hardly repeat: a dictionary of them is made for nothing.
 fn properties(schema: &SchemaRef) -> WriterProperties {
     let floating = schema
         .fields()
         .iter()
         .filter(|f| f.data_type().is_floating());
+    let properties = WriterProperties::builder().set_dictionary_page_size_limit(DICTIONARY_BYTES);
     floating
-        .fold(WriterProperties::builder(), |properties, field| {
+        .fold(properties, |properties, field| {
             let path = ColumnPath::from(vec![field.name().clone()]);
             properties.set_column_dictionary_enabled(path, false)
         })
