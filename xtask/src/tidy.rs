@@ -153,13 +153,25 @@ fn schemas_in(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut lines = text.lines().map(str::trim);
     while let Some(line) = lines.next() {
-        if !line.starts_with("#[derive(") || !line.contains("ToSchema") {
+        if !line.starts_with("#[derive(") {
+            continue;
+        }
+        let mut derives = line.to_owned();
+        // A long list stands on several lines.
+        while !derives.ends_with(")]") {
+            let Some(more) = lines.next() else { break };
+            derives.push_str(more);
+        }
+        if !derives.contains("ToSchema") {
             continue;
         }
         let mut alias = None;
         for line in lines.by_ref() {
-            if let Some((_, name)) = line.split_once("#[schema(as = ") {
-                alias = Some(name.trim_end_matches(")]").to_owned());
+            if line.starts_with("#[schema(")
+                && let Some((_, name)) = line.split_once("as = ")
+            {
+                let end = name.find([',', ')']).unwrap_or(name.len());
+                alias = Some(name[..end].to_owned());
             }
             let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
             let is_type = ["struct ", "enum ", "pub"]
@@ -228,6 +240,8 @@ mod tests {
     fn a_described_type_is_known_by_the_name_in_the_document() {
         let text = "#[derive(Debug, ToSchema)]\n/// A text.\n#[schema(as = Other)]\npub(crate) struct One {\n#[derive(ToSchema)]\n#[serde(x)]\nenum Two {\n#[derive(Debug)]\nstruct Three;\n";
         assert_eq!(schemas_in(text), ["Other", "Two"]);
+        let wrapped = "#[derive(\n    Debug,\n    ToSchema,\n)]\n#[schema(title = \"x\", as = Four, example = 1)]\nstruct Five;\n";
+        assert_eq!(schemas_in(wrapped), ["Four"]);
     }
 
     #[test]

@@ -366,9 +366,11 @@ impl Error {
             Self::RemovedMeanwhile { .. } => {
                 "send it again if the view is still there: it is taken by what the view is now".to_owned()
             }
-            Self::Exists { .. } => {
-                "PUT /feast/features/NAME changes it; or choose another name".to_owned()
-            }
+            Self::Exists {
+                kind: Kind::FeatureView,
+                ..
+            } => "PUT /feast/features/NAME changes it; or choose another name".to_owned(),
+            Self::Exists { .. } => "delete it first, or choose another name".to_owned(),
             _ => return None,
         })
     }

@@ -125,10 +125,6 @@ fn iceberg_source(configuration: &[u8]) -> (Option<TableRef>, String) {
 }
 
 impl FeatureView {
-    /// Reads a stored definition.
-    ///
-    /// # Errors
-    /// When the message has no spec.
     /// # Errors
     /// When it is disabled.
     pub(crate) fn check_enabled(&self) -> Result<(), Error> {
@@ -141,6 +137,10 @@ impl FeatureView {
         Ok(())
     }
 
+    /// Reads a stored definition.
+    ///
+    /// # Errors
+    /// When the message has no spec.
     pub(crate) fn from_proto(view: &proto::FeatureView) -> Result<Self, Error> {
         let spec = view
             .spec

@@ -150,9 +150,10 @@ impl FeatureStore {
             views,
             full_feature_names: command.full_feature_names,
         };
-        let found = self.historical(request).await?;
-        self.note_read(caller, &found, Timestamp::now().0).await?;
-        Ok(Answer::whole(named_utc(found.rows)?, found.held))
+        let found = self.historical_in_parts(request).await?;
+        self.note_read(caller, &found.about, Timestamp::now().0)
+            .await?;
+        Answer::of(found)
     }
 
     async fn offline_latest(&self, command: &Command) -> Result<Answer, Error> {

@@ -44,6 +44,24 @@ impl Moments {
 }
 
 impl EntityRows {
+    /// Some of the rows, as many as there are from `start` on.
+    pub(super) fn slice(&self, start: usize, rows: usize) -> Self {
+        let range = start..self.len().min(start.saturating_add(rows));
+        Self {
+            batch: self.batch.slice(start, range.len()),
+            moments: Moments {
+                us: self.moments.us[range.clone()].to_vec(),
+                fraction: self
+                    .moments
+                    .fraction
+                    .get(range.clone())
+                    .unwrap_or_default()
+                    .to_vec(),
+                known: self.moments.known[range].to_vec(),
+            },
+        }
+    }
+
     /// Takes a table of entity rows. The time is in `event_timestamp`, else in the only column
     /// of times; times without a zone are UTC; text is read as ISO 8601. An index that pandas
     /// put among the columns is dropped.

@@ -11,6 +11,7 @@ mod contract;
 mod entities;
 mod entity_table;
 mod keys;
+mod parts;
 mod range;
 mod read;
 mod request;

@@ -19,7 +19,6 @@ use super::scan::{Only, Scan, Times};
 use super::spine;
 use super::widths::{UNKNOWN_LIST_BYTES, of_row};
 use crate::FeatureStore;
-use crate::answers;
 use crate::dtype::UTC;
 use crate::error::Error;
 use crate::table;
@@ -43,7 +42,7 @@ pub struct RangeRequest {
     pub kept_rows: usize,
 }
 
-/// The answer of such a read, whose rows come one batch after the other.
+/// The answer of a read whose rows come one batch after the other.
 pub struct HistoricalRange {
     pub batches: BoxStream<'static, Result<RecordBatch, Error>>,
     /// What was read, without rows; what is held for them is held for as long as this is kept too.
@@ -99,13 +98,7 @@ impl FeatureStore {
             views,
             full_feature_names,
         };
-        let mut about = self.historical(request).await?;
-        let none = RecordBatch::new_empty(about.rows.schema());
-        let rows = std::mem::replace(&mut about.rows, none);
-        Ok(HistoricalRange {
-            batches: answers::batches(rows, about.held.clone()),
-            about,
-        })
+        self.historical_in_parts(request).await
     }
 
     /// The rows of one view, one after the other.

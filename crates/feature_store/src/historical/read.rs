@@ -53,8 +53,7 @@ impl FeatureStore {
         let started = Instant::now();
         let names = output_names(&request)?;
         let opened = self.open(&request).await?;
-        let widths = opened.iter().map(Opened::width_at_least);
-        let width = widths.fold(0, usize::saturating_add);
+        let width = width(&opened);
         let held = self.answers.hold(request.bytes(width)).await?;
         let mut columns = request.entities.batch.columns().to_vec();
         let mut snapshots = Vec::new();
@@ -96,6 +95,11 @@ impl FeatureStore {
             views,
             held: Some(held),
         })
+    }
+
+    /// What the features of a row take, in bytes.
+    pub(super) async fn width(&self, request: &HistoricalRequest) -> Result<usize, Error> {
+        Ok(width(&self.open(request).await?))
     }
 
     /// Finds the tables of the views.
@@ -196,6 +200,11 @@ impl Opened {
         let unknown = || self.columns.features.len() * widths::UNKNOWN_LIST_BYTES;
         self.width.unwrap_or_else(unknown)
     }
+}
+
+fn width(opened: &[Opened]) -> usize {
+    let widths = opened.iter().map(Opened::width_at_least);
+    widths.fold(0, usize::saturating_add)
 }
 
 /// How many views' tables are looked for at once.

@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
@@ -20,6 +20,7 @@ use super::arriving::Arrived;
 use super::form::Form;
 use super::json_answer::JsonAnswer;
 use super::stream::{self, in_background};
+use crate::FeatureStore;
 use crate::answers::bytes_of;
 use crate::error::Error;
 use crate::historical::{
@@ -29,7 +30,6 @@ use crate::json;
 use crate::online::parse_time;
 use crate::registry::PROJECT;
 use crate::table::{LOCAL_CATALOG, TableRef};
-use crate::{FeatureStore, answers};
 
 /// The most rows between two times that are answered in JSON.
 const MOST_JSON_ROWS: usize = 1_000_000;
@@ -182,17 +182,22 @@ async fn historical(
         views: resolve(&store, &wanted).await?,
         full_feature_names: wanted.full_feature_names,
     };
-    let found = store.historical(request).await?;
-    drop(held);
-    store.note_read(&caller, &found, Timestamp::now().0).await?;
+    let now = Timestamp::now().0;
     if answer == Form::Json {
+        let found = store.historical(request).await?;
+        drop(held);
+        store.note_read(&caller, &found, now).await?;
         return respond(&store, found).await;
     }
-    let snapshots = snapshots(&found);
-    let schema = found.rows.schema();
-    let batches = answers::batches(found.rows, found.held);
-    let body = stream::body(&store, answer, schema, batches).await?;
-    Ok(response(answer, body, &snapshots))
+    let found = store.historical_in_parts(request).await?;
+    store.note_read(&caller, &found.about, now).await?;
+    let schema = found.schema();
+    let batches = found.batches.inspect(move |_| {
+        // The entity rows of the parts that are not read yet.
+        let _held = &held;
+    });
+    let body = stream::body(&store, answer, schema, batches.boxed()).await?;
+    Ok(response(answer, body, &snapshots(&found.about)))
 }
 
 async fn entities_of(

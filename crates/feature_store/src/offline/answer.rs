@@ -12,7 +12,7 @@ use super::{Command, named_utc};
 use crate::FeatureStore;
 use crate::answers::{self, Held};
 use crate::error::Error;
-use crate::historical::RangeRequest;
+use crate::historical::{HistoricalRange, RangeRequest};
 
 /// Rows that may be more than memory holds.
 pub(crate) struct Answer {
@@ -21,6 +21,17 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// What a read of features found.
+    pub(super) fn of(found: HistoricalRange) -> Result<Self, Error> {
+        Ok(Self {
+            schema: named_utc(found.about.rows)?.schema(),
+            batches: found
+                .batches
+                .and_then(|rows| std::future::ready(named_utc(rows)))
+                .boxed(),
+        })
+    }
+
     /// A table that is there, with the memory that is held for it.
     pub(crate) fn whole(rows: RecordBatch, held: Option<Arc<Held>>) -> Self {
         Self {
@@ -54,12 +65,6 @@ impl FeatureStore {
         };
         let found = self.historical_range(request).await?;
         self.note_read(caller, &found.about, now).await?;
-        Ok(Answer {
-            schema: named_utc(found.about.rows)?.schema(),
-            batches: found
-                .batches
-                .and_then(|rows| std::future::ready(named_utc(rows)))
-                .boxed(),
-        })
+        Answer::of(found)
     }
 }

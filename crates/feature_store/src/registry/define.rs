@@ -4,7 +4,7 @@
 use prost::Message as _;
 
 use super::kind::VIEW_KINDS;
-use super::objects::write;
+use super::objects::{services_of, write};
 use super::{PROJECT, view};
 use crate::FeatureStore;
 use crate::definition::NewFeatureView;
@@ -43,9 +43,9 @@ impl FeatureStore {
         new: NewFeatureView,
         now: i64,
     ) -> Result<Defined, Error> {
-        let checked = self.checked(new).await?;
+        let mut checked = self.checked(new).await?;
         let mut tx = self.db.begin().await?;
-        if let Some(found) = there(&mut tx, &checked).await? {
+        if let Some(found) = there(&mut tx, &mut checked).await? {
             if found.same {
                 return Ok(found);
             }
@@ -72,13 +72,13 @@ impl FeatureStore {
         dry_run: bool,
         now: i64,
     ) -> Result<Defined, Error> {
-        let checked = self.checked(new).await?;
-        self.check_services(&checked.view).await?;
+        let mut checked = self.checked(new).await?;
         let mut tx = self.db.begin().await?;
-        let before = match there(&mut tx, &checked).await? {
+        let before = match there(&mut tx, &mut checked).await? {
             Some(found) if found.same => return Ok(found),
             found => found.and_then(|found| found.before),
         };
+        check_services(&mut tx, &checked.view).await?;
         if !dry_run {
             define(&mut tx, &checked, now).await?;
             tx.commit().await?;
@@ -98,22 +98,23 @@ impl FeatureStore {
             message,
         })
     }
+}
 
-    /// Refuses a definition without a feature that a service takes of the view.
-    async fn check_services(&self, view: &FeatureView) -> Result<(), Error> {
-        for (service, features) in self.services_of(PROJECT, &view.name).await? {
-            let gone = features
-                .iter()
-                .find(|name| !view.features.iter().any(|f| f.name == **name));
-            if let Some(name) = gone {
-                return Err(Error::InUse(format!(
-                    "feature service '{service}' takes feature {name:?} of feature view '{}', which would be gone; change the service first",
-                    view.name
-                )));
-            }
+/// Refuses a definition without a feature that a service takes of the view.
+async fn check_services(tx: &mut db::Tx, view: &FeatureView) -> Result<(), Error> {
+    let services = objects::list(tx, PROJECT, Kind::FeatureService.key()).await?;
+    for (service, features) in services_of(services, &view.name)? {
+        let gone = features
+            .iter()
+            .find(|name| !view.features.iter().any(|f| f.name == **name));
+        if let Some(name) = gone {
+            return Err(Error::InUse(format!(
+                "feature service '{service}' takes feature {name:?} of feature view '{}', which would be gone; change the service first",
+                view.name
+            )));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 impl Defined {
@@ -131,24 +132,25 @@ impl Defined {
     }
 }
 
-/// The view of that name that is there.
+/// The view of that name that is there; one that is disabled stays so.
 ///
 /// # Errors
 /// [`Error::Exists`] when it is of another kind.
-async fn there(tx: &mut db::Tx, wanted: &Checked) -> Result<Option<Defined>, Error> {
-    let name = &wanted.view.name;
+async fn there(tx: &mut db::Tx, wanted: &mut Checked) -> Result<Option<Defined>, Error> {
+    let name = wanted.view.name.clone();
     for kind in VIEW_KINDS {
-        let Some(row) = objects::find(tx, PROJECT, kind.key(), name).await? else {
+        let Some(row) = objects::find(tx, PROJECT, kind.key(), &name).await? else {
             continue;
         };
         if kind != Kind::FeatureView {
-            return Err(Error::Exists {
-                kind,
-                name: name.clone(),
-            });
+            return Err(Error::Exists { kind, name });
+        }
+        let found = view(PROJECT, kind, &row)?;
+        wanted.view.disabled = found.disabled;
+        if let Some(spec) = &mut wanted.message.spec {
+            spec.disabled = found.disabled;
         }
         let same = proto::FeatureView::decode(&*row.spec)?.spec == wanted.message.spec;
-        let found = view(PROJECT, kind, &row)?;
         return Ok(Some(Defined {
             view: found.clone(),
             before: Some(found),
@@ -158,7 +160,7 @@ async fn there(tx: &mut db::Tx, wanted: &Checked) -> Result<Option<Defined>, Err
     Ok(None)
 }
 
-/// Writes the view, its data source, and those of its entities that are not there.
+/// Writes the view, its data source and its entities.
 async fn define(tx: &mut db::Tx, checked: &Checked, now: i64) -> Result<(), Error> {
     let Checked {
         view,
@@ -166,26 +168,120 @@ async fn define(tx: &mut db::Tx, checked: &Checked, now: i64) -> Result<(), Erro
         message,
     } = checked;
     for ((entity, join_key), dtype) in view.entities.iter().zip(&view.join_keys).zip(key_types) {
-        let kind = Kind::Entity;
-        if objects::find(tx, PROJECT, kind.key(), entity)
-            .await?
-            .is_none()
-        {
-            let spec = proto::EntitySpec {
-                name: entity.clone(),
-                join_key: join_key.clone(),
-                value_type: dtype.number(),
-                project: PROJECT.to_owned(),
-                ..proto::EntitySpec::default()
-            };
-            let spec = Some(spec);
-            let bytes = proto::Entity { spec, meta: None }.encode_to_vec();
-            write(tx, PROJECT, kind, entity, bytes, now).await?;
-        }
+        let spec = proto::EntitySpec {
+            name: entity.clone(),
+            join_key: join_key.clone(),
+            value_type: dtype.number(),
+            project: PROJECT.to_owned(),
+            ..proto::EntitySpec::default()
+        };
+        define_entity(tx, spec, &view.name, now).await?;
     }
     let source = feature_view::source_to_proto(view);
     let (kind, bytes) = (Kind::DataSource, source.encode_to_vec());
     write(tx, PROJECT, kind, &source.name, bytes, now).await?;
     let bytes = message.encode_to_vec();
     write(tx, PROJECT, Kind::FeatureView, &view.name, bytes, now).await
+}
+
+/// Writes an entity, unless it is there by the same join key.
+///
+/// # Errors
+/// When it has another join key, by which another view knows it.
+async fn define_entity(
+    tx: &mut db::Tx,
+    entity: proto::EntitySpec,
+    view: &str,
+    now: i64,
+) -> Result<(), Error> {
+    let (kind, name) = (Kind::Entity, entity.name.clone());
+    if let Some(row) = objects::find(tx, PROJECT, kind.key(), &name).await? {
+        let there = proto::Entity::decode(&*row.spec)?.spec.unwrap_or_default();
+        if there.join_key == entity.join_key {
+            return Ok(());
+        }
+        for row in objects::list(tx, PROJECT, Kind::FeatureView.key()).await? {
+            let other = proto::FeatureView::decode(&*row.spec)?.spec;
+            let uses = other.is_some_and(|other| other.entities.contains(&name));
+            if uses && row.name != view {
+                return Err(Error::InUse(format!(
+                    "entity '{name}' has the join key {:?}, by which feature view '{}' knows it: give join_keys with that, or name another entity",
+                    there.join_key, row.name
+                )));
+            }
+        }
+    }
+    let bytes = proto::Entity {
+        spec: Some(entity),
+        meta: None,
+    }
+    .encode_to_vec();
+    write(tx, PROJECT, kind, &name, bytes, now).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
+
+    use super::*;
+    use crate::dtype::Scalar;
+    use crate::table::TableRef;
+    use crate::{Config, MIGRATIONS};
+
+    fn definition(table: &TableRef) -> NewFeatureView {
+        NewFeatureView {
+            name: "v".to_owned(),
+            entities: vec!["id".to_owned()],
+            join_keys: None,
+            features: vec![("x".to_owned(), Dtype::Scalar(Scalar::Int64))],
+            table: table.clone(),
+            timestamp_field: Some("at".to_owned()),
+            created_timestamp_column: None,
+            field_mapping: BTreeMap::new(),
+            ttl_seconds: None,
+            online: false,
+            tags: BTreeMap::new(),
+            description: String::new(),
+            owner: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_view_that_is_disabled_stays_so_when_it_is_defined_again() {
+        let db = db::testing::sqlite(&[MIGRATIONS]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = FeatureStore::new((*db).clone(), &Config::default(), dir.path()).unwrap();
+        let table = TableRef::parse_uri("iceberg://gold/t").unwrap();
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1]));
+        let columns = [("id", number.clone()), ("x", number), ("at", at)];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        store.catalogs.append(&table, rows).await.unwrap();
+        store
+            .create_feature_view(definition(&table), 0)
+            .await
+            .unwrap();
+        let kind = Kind::FeatureView;
+        let row = store.object(PROJECT, kind, "v").await.unwrap();
+        let mut message = proto::FeatureView::decode(&*row.spec).unwrap();
+        message.spec.as_mut().unwrap().disabled = true;
+        let disabled = message.encode_to_vec();
+        store
+            .apply_object(PROJECT, kind, "v", disabled, 1)
+            .await
+            .unwrap();
+        let again = store.create_feature_view(definition(&table), 2).await;
+        assert!(again.unwrap().same);
+        let mut other = definition(&table);
+        for same in [true, false] {
+            let defined = store.replace_feature_view(other.clone(), false, 3).await;
+            assert_eq!(defined.unwrap().same, same);
+            let view = store.feature_view(PROJECT, "v").await.unwrap();
+            assert!(view.disabled);
+            other.ttl_seconds = Some(60);
+        }
+    }
 }

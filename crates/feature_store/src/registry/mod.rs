@@ -15,6 +15,7 @@ use crate::feature_view::FeatureView;
 use crate::proto;
 use crate::store::objects::{self as rows, ObjectRow};
 use kind::READ_KINDS;
+use objects::services_of;
 
 /// The project of everything that is defined over REST.
 pub const PROJECT: &str = "default";
@@ -82,7 +83,8 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::InUse`] when a feature service still names it.
     pub async fn delete_feature_view(&self, project: &str, name: &str) -> Result<(), Error> {
-        if let Some((service, _)) = self.services_of(project, name).await?.first() {
+        let services = self.objects(project, Kind::FeatureService).await?;
+        if let Some((service, _)) = services_of(services, name)?.first() {
             return Err(Error::InUse(format!(
                 "feature service '{service}' uses feature view '{name}'; delete or change it first"
             )));
@@ -94,28 +96,6 @@ impl FeatureStore {
             }
         }
         self.delete_object(project, kind, name).await
-    }
-
-    /// The feature services that name a view, with the features that each takes of it.
-    async fn services_of(
-        &self,
-        project: &str,
-        view: &str,
-    ) -> Result<Vec<(String, Vec<String>)>, Error> {
-        let mut found = Vec::new();
-        for row in self.objects(project, Kind::FeatureService).await? {
-            let service = proto::FeatureService::decode(&*row.spec)?;
-            let projections = service.spec.map(|spec| spec.features).unwrap_or_default();
-            let mut of_view = projections
-                .into_iter()
-                .filter(|p| p.feature_view_name == view)
-                .peekable();
-            if of_view.peek().is_some() {
-                let features = of_view.flat_map(|p| p.feature_columns).map(|f| f.name);
-                found.push((row.name, features.collect()));
-            }
-        }
-        Ok(found)
     }
 
     /// How much is defined.

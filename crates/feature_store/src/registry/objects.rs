@@ -231,6 +231,27 @@ pub(super) async fn write(
     Ok(objects::upsert(tx, project, kind.key(), name, &bytes, now).await?)
 }
 
+/// Of these feature services those that name a view, with the features that each takes of it.
+pub(super) fn services_of(
+    services: Vec<ObjectRow>,
+    view: &str,
+) -> Result<Vec<(String, Vec<String>)>, Error> {
+    let mut found = Vec::new();
+    for row in services {
+        let service = proto::FeatureService::decode(&*row.spec)?;
+        let projections = service.spec.map(|spec| spec.features).unwrap_or_default();
+        let mut of_view = projections
+            .into_iter()
+            .filter(|p| p.feature_view_name == view)
+            .peekable();
+        if of_view.peek().is_some() {
+            let features = of_view.flat_map(|p| p.feature_columns).map(|f| f.name);
+            found.push((row.name, features.collect()));
+        }
+    }
+    Ok(found)
+}
+
 fn has_intervals(kind: Kind) -> bool {
     matches!(kind, Kind::FeatureView | STREAM)
 }

@@ -359,6 +359,31 @@ async fn a_change_that_cannot_be_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_entity_takes_another_join_key_only_while_no_other_view_knows_it() {
+    let app = App::sqlite().await;
+    app.customers().await;
+    let mut by_segment = customer_features();
+    by_segment["features"] = json!([{"name": "total_orders", "dtype": "int64"}]);
+    by_segment["join_keys"] = json!(["segment"]);
+    let mut other = by_segment.clone();
+    other["name"] = json!("of_segments");
+    let (status, refused) = app.post("/feast/features", other.clone()).await;
+    assert_eq!(status, 409, "{refused}");
+    let said = refused["message"].as_str().unwrap();
+    assert!(said.contains("join key \"customer_id\""), "{said}");
+    let path = "/feast/features/customer_features";
+    let (status, changed) = app.json("PUT", path, Some(by_segment)).await;
+    assert_eq!(
+        (status.as_u16(), &changed["outcome"]),
+        (200, &json!("changed")),
+        "{changed}"
+    );
+    assert_eq!(app.post("/feast/features", other).await.0, 201);
+    let (status, refused) = app.json("PUT", path, Some(customer_features())).await;
+    assert_eq!(status, 409, "{refused}");
+}
+
+#[tokio::test]
 async fn views_are_listed_by_entity_and_tag_page_by_page() {
     for app in App::both().await {
         app.customers().await;

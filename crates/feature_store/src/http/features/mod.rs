@@ -209,7 +209,7 @@ struct FeatureViewsResponse {
     feature_views: Vec<FeatureViewResponse>,
     /// How many there are on all pages.
     total_count: usize,
-    /// Present when there are more.
+    /// Null on the last page.
     next_page_token: Option<String>,
 }
 
