@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow_array::{Array as _, RecordBatch};
+use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -160,16 +160,18 @@ fn mebibytes(bytes: usize) -> u32 {
 
 /// What rows take, of buffers that several columns share each his own part.
 pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
-    let columns = rows.columns().iter().map(|column| {
-        let size = column.to_data().get_slice_memory_size();
-        size.unwrap_or_else(|_| column.get_array_memory_size())
-    });
-    columns.sum()
+    rows.columns().iter().map(column_bytes).sum()
+}
+
+/// The same of one column.
+pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
+    let size = column.to_data().get_slice_memory_size();
+    size.unwrap_or_else(|_| column.get_array_memory_size())
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::{ArrayRef, Int64Array};
+    use arrow_array::Int64Array;
 
     use super::*;
 

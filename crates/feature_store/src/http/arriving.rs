@@ -163,7 +163,12 @@ impl Arrived {
         }
         let held = store.requests.hold(needed).await?;
         // It takes a core for as long as it is: not one of those that answer requests.
-        let read = tokio::task::spawn_blocking(move || parse(&bytes));
+        let both = (self.held, held.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            // Also when nobody waits for it any more.
+            let _both = both;
+            parse(&bytes)
+        });
         let value = ended(read.await)??;
         Ok(Read { value, held })
     }

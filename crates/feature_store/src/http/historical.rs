@@ -1,6 +1,7 @@
 //! `POST /feast/historical`: features joined to entity rows as they were known at their times.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -21,7 +22,7 @@ use super::form::Form;
 use super::json_answer::JsonAnswer;
 use super::stream::{self, in_background};
 use crate::FeatureStore;
-use crate::answers::bytes_of;
+use crate::answers::{Held, bytes_of};
 use crate::error::Error;
 use crate::historical::{
     EntityRows, EntityTable, FeatureRef, Historical, HistoricalRequest, RangeRequest, Views,
@@ -143,15 +144,14 @@ async fn historical(
     let given = Form::of(&headers)?;
     // Until its rows are part of an answer, which holds memory of its own.
     let held = body.held.clone();
-    let (wanted, entities) = if given == Form::Json {
+    let (wanted, entities, rows_held) = if given == Form::Json {
         let read = body.json::<HistoricalBody>(&store).await?;
         let mut wanted = read.value;
         if wanted.start_date.is_some() || wanted.end_date.is_some() {
             return between(&store, &caller, wanted).await;
         }
-        let entities = entities_of(&store, &mut wanted).await?;
-        drop(read.held);
-        (wanted, entities)
+        let (entities, rows_held) = entities_of(&store, &mut wanted, read.held).await?;
+        (wanted, entities, rows_held)
     } else {
         let list = query.features.unwrap_or_default();
         let features = list.split(',').filter(|f| !f.is_empty()).map(str::to_owned);
@@ -168,9 +168,12 @@ async fn historical(
         };
         let room = held.clone();
         let read = move || EntityRows::new(given.read(body.bytes, &room)?);
-        (wanted, in_background(read).await?)
+        (wanted, in_background(read).await?, None)
     };
-    held.keep(bytes_of(&entities.batch))?;
+    if rows_held.is_none() {
+        held.keep(bytes_of(&entities.batch))?;
+    }
+    let held = (held, rows_held);
     let answer = wanted
         .format
         .as_deref()
@@ -200,15 +203,27 @@ async fn historical(
     Ok(response(answer, body, &snapshots(&found.about)))
 }
 
+/// The entity rows of a body, and the memory that is held for those of a table.
 async fn entities_of(
     store: &FeatureStore,
     wanted: &mut HistoricalBody,
-) -> Result<EntityRows, Error> {
+    read: Arc<Held>,
+) -> Result<(EntityRows, Option<Arc<Held>>), Error> {
     match (wanted.entities.take(), wanted.entity_table.take()) {
         (Some(entities), None) => {
-            in_background(move || EntityRows::new(json::to_batch(entities)?)).await
+            let rows = in_background(move || {
+                // Also when nobody waits for it any more.
+                let _read = read;
+                EntityRows::new(json::to_batch(entities)?)
+            });
+            Ok((rows.await?, None))
         }
-        (None, Some(table)) => store.entity_rows(&table.parse()).await,
+        (None, Some(table)) => {
+            drop(read);
+            let rows = store.entity_rows(&table.parse()).await?;
+            let held = store.requests.hold(bytes_of(&rows.batch)).await?;
+            Ok((rows, Some(held)))
+        }
         _ => Err(Error::Invalid(
             "give either entities, the rows that features are joined to, or entity_table, a table with such rows; or start_date and end_date for all rows between them"
                 .to_owned(),

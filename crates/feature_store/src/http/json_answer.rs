@@ -3,22 +3,24 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use serde_json::{Map, Value, json};
 
 use super::stream::{in_background, sent};
 use crate::FeatureStore;
-use crate::answers::Held;
+use crate::answers::{Held, bytes_of, column_bytes};
 use crate::error::Error;
 use crate::json;
 
-/// How many rows of a column are written at a time.
+/// How many rows of a column are written at a time, and about how many bytes of them.
 const WRITTEN_ROWS: usize = 16_384;
+const WRITTEN_BYTES: usize = 1024 * 1024;
 
-/// An answer of so few values is written at once.
+/// An answer of so few values, and of so few bytes, is written at once.
 const FEW_VALUES: usize = 65_536;
+const FEW_BYTES: usize = 4 * 1024 * 1024;
 
 /// The rows, with what is said behind them and the memory that is held for them.
 pub(super) struct JsonAnswer {
@@ -42,7 +44,8 @@ impl JsonAnswer {
         json::from_batch(&self.rows.slice(0, 0))?;
         let (rows, columns) = (self.rows.num_rows(), self.rows.num_columns());
         let begun = (self, Some(Place { column: 0, row: 0 }));
-        if rows.saturating_mul(columns) <= FEW_VALUES {
+        let is_small = rows.saturating_mul(columns) <= FEW_VALUES;
+        if is_small && bytes_of(&begun.0.rows) <= FEW_BYTES {
             let whole = in_background(move || {
                 let (answer, mut next) = begun;
                 let mut text = Vec::new();
@@ -86,7 +89,7 @@ impl JsonAnswer {
             let name = json!(schema.field(place.column).name());
             text.extend(format!("{before}{name}:[").into_bytes());
         }
-        let length = WRITTEN_ROWS.min(count - place.row);
+        let length = written_rows(column).min(count - place.row);
         for (index, value) in json::values(&column.slice(place.row, length))?
             .iter()
             .enumerate()
@@ -108,9 +111,16 @@ impl JsonAnswer {
     }
 }
 
+/// How many rows of a column are written at a time.
+fn written_rows(column: &ArrayRef) -> usize {
+    let row_bytes = column_bytes(column) / column.len().max(1);
+    (WRITTEN_BYTES / row_bytes.max(1)).clamp(1, WRITTEN_ROWS)
+}
+
 #[cfg(test)]
 mod tests {
-    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    use arrow_array::types::Float32Type;
+    use arrow_array::{FixedSizeListArray, Int64Array, StringArray};
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -150,5 +160,19 @@ mod tests {
         let text = none.body(&store).await.unwrap().collect().await.unwrap();
         let text: Value = serde_json::from_slice(&text.to_bytes()).unwrap();
         assert_eq!(text, json!({"columns": [], "data": {}, "row_count": 0}));
+    }
+
+    #[test]
+    fn wide_values_are_written_few_at_a_time() {
+        const WIDE: i32 = 1_536;
+        let value = Some(vec![Some(1.0); WIDE as usize]);
+        let lists =
+            FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(vec![value; 500], WIDE);
+        let lists: ArrayRef = Arc::new(lists);
+        assert!((100..200).contains(&written_rows(&lists)));
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1; 10]));
+        assert_eq!(written_rows(&numbers), WRITTEN_ROWS);
+        let none: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
+        assert_eq!(written_rows(&none), WRITTEN_ROWS);
     }
 }

@@ -102,7 +102,10 @@ async fn aside<T: Part, E: Send + 'static>(
             permit = timeout_at(until, to.reserve()), if waits => {
                 let permit = permit.ok()?.ok()?;
                 until = Instant::now() + times.fetch;
-                if let Some(part) = spool.take().await.ok()? {
+                let kept = spool.take().await.inspect_err(|error| {
+                    tracing::warn!(%error, "an answer that waited for its client cannot be read again");
+                });
+                if let Some(part) = kept.ok()? {
                     permit.send(Next::Part(Ok(part)));
                 } else if let Some(next) = left.take() {
                     let ends = matches!(next, Next::End);

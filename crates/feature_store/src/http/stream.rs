@@ -19,6 +19,10 @@ use crate::memory::Freed;
 /// So much is fetched at a time: a client that is slow, but goes on, is waited for.
 const FETCHED_BYTES: usize = 2 * 1024 * 1024;
 
+/// A piece that waits for its client keeps all of the part that it is of in memory, up to this size;
+/// larger parts are copied piece by piece.
+const SHARED_BYTES: usize = 16 * 1024 * 1024;
+
 type Batches = BoxStream<'static, Result<RecordBatch, Error>>;
 
 /// A body that is written as it is sent: what fails after its first rows breaks it off.
@@ -75,9 +79,15 @@ pub(super) fn sent(
 
 /// The same bytes in pieces.
 fn cut(mut part: Bytes) -> impl Iterator<Item = Bytes> {
+    let is_shared = part.len() <= SHARED_BYTES;
     std::iter::from_fn(move || {
         let length = part.len().min(FETCHED_BYTES);
-        (length > 0).then(|| part.split_to(length))
+        let piece = (length > 0).then(|| part.split_to(length))?;
+        Some(if is_shared {
+            piece
+        } else {
+            Bytes::copy_from_slice(&piece)
+        })
     })
 }
 
@@ -85,7 +95,14 @@ fn cut(mut part: Bytes) -> impl Iterator<Item = Bytes> {
 pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    ended(tokio::task::spawn_blocking(work).await)?
+    let done = tokio::task::spawn_blocking(work).await;
+    match done {
+        Err(panicked) if panicked.is_panic() => Err(Error::Io {
+            what: "coding a table".to_owned(),
+            source: std::io::Error::other(panicked),
+        }),
+        done => ended(done)?,
+    }
 }
 
 /// A file on its way, each part of which is taken out when it is written.
@@ -274,6 +291,12 @@ mod tests {
         assert!(store.answers.hold(64 << 20).await.is_ok());
     }
 
+    #[tokio::test]
+    async fn a_panic_in_the_background_is_an_error_of_the_server() {
+        let failed = in_background::<()>(|| panic!("for the test")).await;
+        assert_eq!(failed.unwrap_err().code(), web::Code::Internal);
+    }
+
     #[test]
     fn what_is_fetched_at_a_time_is_bounded() {
         let part = Bytes::from_iter((0..2 * FETCHED_BYTES + 1).map(|n| n as u8));
@@ -281,6 +304,10 @@ mod tests {
         let lengths: Vec<usize> = pieces.iter().map(Bytes::len).collect();
         assert_eq!(lengths, [FETCHED_BYTES, FETCHED_BYTES, 1]);
         assert_eq!(pieces.concat(), part);
+        // One that waits does not keep a large part.
+        let large = Bytes::from(vec![1; SHARED_BYTES + 1]);
+        let begin = large.as_ptr_range();
+        assert!(cut(large.clone()).all(|piece| !begin.contains(&piece.as_ptr())));
         assert_eq!(cut(Bytes::new()).count(), 0);
     }
 }
