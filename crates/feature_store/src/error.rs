@@ -250,6 +250,12 @@ impl Error {
     }
 
     /// A read that names neither features nor a service, or both.
+    pub(crate) fn too_many_in_json(most: usize) -> Self {
+        Self::Invalid(format!(
+            "there are more than {most} rows between these times: ask for format parquet, arrow or csv, or for a shorter span"
+        ))
+    }
+
     pub(crate) fn nothing_asked() -> Self {
         Self::Invalid("give either features, a list of VIEW:FEATURE, or feature_service".to_owned())
     }

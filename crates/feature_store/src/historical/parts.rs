@@ -54,7 +54,7 @@ impl FeatureStore {
         }
         let snapshots = found.about.snapshots.iter();
         for (used, (_, _, snapshot)) in request.views.views.iter_mut().zip(snapshots) {
-            used.snapshot = *snapshot;
+            used.pin(*snapshot);
         }
         // What is held for a part is held until the part is gone.
         found.about.held = None;
@@ -70,7 +70,7 @@ impl FeatureStore {
 
 impl Historical {
     /// The rows one batch after the other, and the rest without them.
-    fn into_batches(mut self) -> HistoricalRange {
+    pub(super) fn into_batches(mut self) -> HistoricalRange {
         let none = RecordBatch::new_empty(self.rows.schema());
         let rows = std::mem::replace(&mut self.rows, none);
         HistoricalRange {
@@ -100,7 +100,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow_array::{Array as _, ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
     use arrow_select::concat::concat_batches;
 
     use super::*;
@@ -174,10 +174,16 @@ mod tests {
         assert_eq!(lengths, [10, 10, 5]);
         let schema = whole.rows.schema();
         assert_eq!(concat_batches(&schema, &all).unwrap(), whole.rows);
-        let now = store.historical_in_parts(request).await.unwrap();
+        let now = store.historical_in_parts(request.clone()).await.unwrap();
         assert_ne!(now.about.snapshots, whole.snapshots);
         let now: Vec<RecordBatch> = now.batches.try_collect().await.unwrap();
         assert_ne!(concat_batches(&schema, &now).unwrap(), whole.rows);
+        // Of a table that had no rows when the read began.
+        let mut request = request;
+        request.views.views[0].pin(None);
+        let none = store.historical(request).await.unwrap();
+        assert_eq!(none.rows["x"].null_count(), 25);
+        assert_eq!(none.snapshots[0].2, None);
     }
 
     #[test]

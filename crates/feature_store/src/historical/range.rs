@@ -19,6 +19,7 @@ use super::scan::{Only, Scan, Times};
 use super::spine;
 use super::widths::{UNKNOWN_LIST_BYTES, of_row};
 use crate::FeatureStore;
+use crate::answers::bytes_of;
 use crate::dtype::UTC;
 use crate::error::Error;
 use crate::table;
@@ -93,12 +94,29 @@ impl FeatureStore {
             _ => {}
         }
         let entities = spine::between(self, &mut views.views, span).await?;
-        let request = HistoricalRequest {
+        let rows = entities.len();
+        let held = self.requests.hold(bytes_of(&entities.batch)).await?;
+        let join = HistoricalRequest {
             entities,
             views,
             full_feature_names,
         };
-        self.historical_in_parts(request).await
+        if request.kept_rows > 0 {
+            if rows > request.kept_rows {
+                return Err(Error::too_many_in_json(request.kept_rows));
+            }
+            // All of it is kept: what is held for it is too.
+            return Ok(self.historical(join).await?.into_batches());
+        }
+        let found = self.historical_in_parts(join).await?;
+        let batches = found.batches.inspect(move |_| {
+            // The entity rows that are not joined yet.
+            let _held = &held;
+        });
+        Ok(HistoricalRange {
+            batches: batches.boxed(),
+            about: found.about,
+        })
     }
 
     /// The rows of one view, one after the other.

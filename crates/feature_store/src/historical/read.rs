@@ -150,14 +150,14 @@ async fn read_view(
         files: None,
     };
     let scan = Scan::plan(name, &table, &columns.all(), times.as_ref(), only).await?;
-    let snapshot = scan.snapshot_id;
+    let snapshot = scan.snapshot_id.filter(|_| !used.was_empty);
     let created = columns.created.is_some();
     let bytes = AsOf::bytes(&keyed.slots, moments.us.len(), width, created);
     let _room = shared.room(bytes).await;
     let schema = columns.schema.clone();
     let workers = cores::processors();
     let found = Arc::new(AsOf::new(keyed.slots, ttl_us, schema, workers));
-    if times.is_some() {
+    if times.is_some() && !used.was_empty {
         let (found, keys) = (found.clone(), keyed.keys);
         let each = move |window: &mut Window, batch, piece| {
             push(&found, &batch, &keys, &columns, piece, window)

@@ -50,6 +50,8 @@ pub struct ViewUse {
     pub hidden: usize,
     /// The snapshot of the table to read; absent: the newest.
     pub snapshot: Option<i64>,
+    /// Whether the table had no snapshot when the read began: rows that came since are not read.
+    pub(super) was_empty: bool,
 }
 
 /// The views that a read names; those that on-demand views take features of are among them.
@@ -88,7 +90,14 @@ impl ViewUse {
             features: Vec::new(),
             hidden: 0,
             snapshot: None,
+            was_empty: false,
         }
+    }
+
+    /// Has the view read as it was when it was first read.
+    pub(super) fn pin(&mut self, snapshot: Option<i64>) {
+        self.snapshot = snapshot;
+        self.was_empty = snapshot.is_none();
     }
 
     /// Has features read that are not answered, unless they are asked for too.

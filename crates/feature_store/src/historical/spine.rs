@@ -47,7 +47,7 @@ pub(super) async fn between(
         let used = &mut views[source.index];
         let columns = source.columns_of(used, &keys);
         let scan = source.scan(used, &columns, (first, last)).await?;
-        used.snapshot = scan.snapshot_id;
+        used.pin(scan.snapshot_id);
         let (converter, kinds) = (converter.clone(), kinds.clone());
         let each = move |rows: &mut Rows, batch: RecordBatch, _| {
             take(rows, &batch, &columns, &kinds, &converter)

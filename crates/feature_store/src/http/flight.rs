@@ -140,7 +140,7 @@ async fn receive(request: Request<Streaming<FlightData>>) -> Result<Upload, Stat
     Ok(Upload {
         command,
         table: gather(&mut table, &held).await?,
-        _held: held,
+        held,
     })
 }
 
@@ -208,6 +208,7 @@ impl Flight {
         &self,
         command: &Command,
         table: RecordBatch,
+        held: Arc<Held>,
         caller: &Identity,
     ) -> Answer<BoxStream<'static, Result<FlightData, Status>>> {
         let rows = self
@@ -215,7 +216,11 @@ impl Flight {
             .offline(command, table, caller)
             .await
             .map_err(|e| refused_read(&e))?;
-        let sent = leaving(&self.store, encoded(rows), Status::deadline_exceeded);
+        let parts = encoded(rows).inspect(move |_| {
+            // The entity rows that are not joined yet.
+            let _held = &held;
+        });
+        let sent = leaving(&self.store, parts.boxed(), Status::deadline_exceeded);
         Ok(Response::new(sent))
     }
 }
@@ -235,8 +240,12 @@ impl FlightService for Flight {
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
         let caller = caller_of(&request);
-        let upload = receive(request).await?;
-        self.answer(&upload.command, upload.table, &caller).await
+        let Upload {
+            command,
+            table,
+            held,
+        } = receive(request).await?;
+        self.answer(&command, table, held, &caller).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
@@ -272,8 +281,8 @@ impl FlightService for Flight {
         let id = String::from_utf8_lossy(&ticket).into_owned();
         let uploads = &self.store.uploads;
         let upload = uploads.take(&caller, id).map_err(|e| refused(&e))?;
-        let table = upload.table.clone();
-        let answer = self.answer(&upload.command, table, &caller).await;
+        let (table, held) = (upload.table.clone(), upload.held.clone());
+        let answer = self.answer(&upload.command, table, held, &caller).await;
         if matches!(&answer, Err(refused) if refused.code() == Code::Unavailable) {
             // Who asks again finds it.
             uploads.give_back(&caller, upload);

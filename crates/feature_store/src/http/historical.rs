@@ -305,9 +305,7 @@ async fn gather(
     while let Some(batch) = batches.try_next().await? {
         rows += batch.num_rows();
         if rows > MOST_JSON_ROWS {
-            return Err(Error::Invalid(format!(
-                "there are more than {MOST_JSON_ROWS} rows between these times: ask for format parquet, arrow or csv, or for a shorter span"
-            )));
+            return Err(Error::too_many_in_json(MOST_JSON_ROWS));
         }
         kept.push(batch);
     }

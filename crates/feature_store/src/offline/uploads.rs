@@ -38,7 +38,8 @@ type Ticket = (Identity, String);
 pub(crate) struct Upload {
     pub(crate) command: Command,
     pub(crate) table: RecordBatch,
-    pub(crate) _held: Arc<Held>,
+    /// For as long as the rows are there.
+    pub(crate) held: Arc<Held>,
 }
 
 /// The memory of an upload, which others cannot have until it is dropped.
@@ -183,7 +184,7 @@ mod tests {
         Upload {
             command: Command::parse(command.as_bytes()).unwrap(),
             table: RecordBatch::new_empty(Arc::new(Schema::empty())),
-            _held: uploads.begin(),
+            held: uploads.begin(),
         }
     }
 
@@ -229,7 +230,7 @@ mod tests {
         let uploads = Uploads::of(1);
         let sender = Identity::Anonymous;
         let sent = upload(&uploads, "a");
-        sent._held.arrived(MIB).unwrap();
+        sent.held.arrived(MIB).unwrap();
         uploads.keep(&sender, sent).unwrap();
         let found = uploads.take(&sender, "a".to_owned()).unwrap();
         uploads.give_back(&sender, found);
@@ -238,11 +239,11 @@ mod tests {
         let found = uploads.take(&sender, "a".to_owned()).unwrap();
         // What was sent since by the same id is what is asked for.
         let newer = upload(&uploads, "a");
-        let held = newer._held.clone();
+        let held = newer.held.clone();
         uploads.keep(&sender, newer).unwrap();
         uploads.give_back(&sender, found);
         let found = uploads.take(&sender, "a".to_owned()).unwrap();
-        assert!(Arc::ptr_eq(&found._held, &held));
+        assert!(Arc::ptr_eq(&found.held, &held));
         assert!(uploads.take(&sender, "a".to_owned()).is_err());
         drop(found);
         uploads.begin().arrived(MIB).unwrap();

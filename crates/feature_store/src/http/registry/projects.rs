@@ -57,7 +57,8 @@ pub(super) async fn list(
     Ok(found)
 }
 
-/// Deletes a project with all that it holds.
+/// Deletes a project with all that it holds, one definition after the other: after an error some are
+/// left, and it can be asked for again.
 ///
 /// # Errors
 /// When it holds anything and there are others: the SDK's `teardown` asks for the end of every
