@@ -72,11 +72,15 @@ impl About {
         Some(number as u32)
     }
 
-    /// What is known once the rows are removed; nothing when others have done it. The numbers of
-    /// lists of features are never given anew: rows that are on their way have the old ones.
+    /// What is known once the rows are removed; nothing when others have done it, or have written the
+    /// first rows of another view: those make no new generation, but are of it by `since`. The numbers
+    /// of lists of features are never given anew: rows that are on their way have the old ones.
     pub(super) fn forgotten(&self, rekey: Option<&Rekey>) -> Option<Self> {
-        let stands =
-            |rekey: &Rekey| rekey.generation == self.generation && rekey.from == self.join_keys;
+        let stands = |rekey: &Rekey| {
+            rekey.generation == self.generation
+                && rekey.of == self.since
+                && rekey.from == self.join_keys
+        };
         rekey.is_none_or(stands).then(|| Self {
             join_keys: rekey.map_or(&self.join_keys, |rekey| &rekey.to).clone(),
             layouts: self.layouts.clone(),
@@ -102,6 +106,8 @@ pub(crate) struct Bookmark {
 #[derive(Debug, Clone)]
 pub(crate) struct Rekey {
     pub(crate) generation: u64,
+    /// The view that had the rows, by `since` of [`About`].
+    pub(crate) of: i64,
     pub(crate) from: Vec<String>,
     pub(crate) to: Vec<String>,
     /// As in [`About`], of the other view.
@@ -160,6 +166,7 @@ mod tests {
         assert_eq!(removed.layout(&view("customer"), 1), None);
         let rekey = Rekey {
             generation: 1,
+            of: 0,
             from: vec!["account".to_owned()],
             to: vec!["customer".to_owned()],
             since: 0,

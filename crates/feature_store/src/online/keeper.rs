@@ -466,6 +466,7 @@ mod tests {
         let rekey = || {
             Some(Rekey {
                 generation: 0,
+                of: 0,
                 from: Vec::new(),
                 to: vec!["id".to_owned()],
                 since: 0,

@@ -212,13 +212,14 @@ impl Online {
         Ok(Left { rows, about })
     }
 
-    /// Removes it, unless somebody else has done so meanwhile.
+    /// Removes it, unless somebody else has done so meanwhile, or has written to a new view of its name.
     pub(crate) async fn forget_left(&self, left: Left) -> Result<(), Error> {
         let unless_changed = match left.about {
             // Nobody has ever written to it.
             Some(about) if about == About::default() => return Ok(()),
             Some(about) => Some(Rekey {
                 generation: about.generation,
+                of: about.since,
                 from: about.join_keys.clone(),
                 to: about.join_keys,
                 since: about.since,
@@ -271,6 +272,7 @@ impl FeatureStore {
             }
             let rekey = Rekey {
                 generation: about.generation,
+                of: about.since,
                 from: about.join_keys,
                 to: view.join_keys.clone(),
                 since: view.created_at,
@@ -278,5 +280,77 @@ impl FeatureStore {
             self.online.remove(rows, Some(rekey)).await?;
         }
         Err(Error::removed_meanwhile(&view.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::online::row::Stamp;
+    use crate::registry::PROJECT;
+    use crate::{MIGRATIONS, proto};
+
+    fn view(name: &str, join_keys: &[&str], created_at: i64) -> FeatureView {
+        let spec = proto::FeatureViewSpec {
+            name: name.to_owned(),
+            ..proto::FeatureViewSpec::default()
+        };
+        let spec = Some(spec);
+        FeatureView {
+            join_keys: join_keys.iter().map(|&key| key.to_owned()).collect(),
+            created_at,
+            ..FeatureView::from_proto(&proto::FeatureView { spec, meta: None }).unwrap()
+        }
+    }
+
+    async fn write_row(online: &Online, view: &FeatureView) {
+        let rows = online.rows(PROJECT, &view.name).await.unwrap();
+        let generation = rows.about().generation;
+        let layout = online.layout(&rows, view, generation).await.unwrap();
+        let stamp = Stamp {
+            us: 1,
+            created: None,
+        };
+        let batch = Batch {
+            view: rows,
+            generation,
+            rows: vec![(Box::from(&b"1"[..]), Row::new(stamp, layout, |_| {}))],
+            bookmark: None,
+        };
+        assert_eq!(online.write(batch).await.unwrap(), 1);
+    }
+
+    /// How many rows there are of a view that was made and written to after what another of its name
+    /// had left was found, and before that was removed.
+    async fn rows_once_left_ones_are_removed(online: &Online, anew: &FeatureView) -> usize {
+        online.forget(PROJECT, &anew.name).await.unwrap();
+        let left = online.left(PROJECT, &anew.name).await.unwrap();
+        write_row(online, anew).await;
+        online.forget_left(left).await.unwrap();
+        let rows = online.rows(PROJECT, &anew.name).await.unwrap();
+        online.count(&rows, anew).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_is_late_to_remove_what_a_view_has_left_leaves_the_rows_of_the_next() {
+        let database = db::testing::postgres(&[MIGRATIONS]).await;
+        let server = redis::testing::Server::start();
+        let mut stores = vec![None, Some(Shared::Database((*database).clone()))];
+        match &server {
+            Some(server) => stores.push(Some(Shared::Redis(server.store()))),
+            None => eprintln!("not with Redis: there is neither redis-server nor valkey-server"),
+        }
+        for shared in stores {
+            let dir = tempfile::tempdir().unwrap();
+            let online = Online::new(dir.path(), shared);
+            let never_written = view("never_written", &[], 7);
+            let kept = rows_once_left_ones_are_removed(&online, &never_written).await;
+            assert_eq!(kept, 1, "in {}", online.place());
+            // By an asgard that did not tell whose rows they are.
+            write_row(&online, &view("written", &["id"], 0)).await;
+            let written = view("written", &["id"], 7);
+            let kept = rows_once_left_ones_are_removed(&online, &written).await;
+            assert_eq!(kept, 1, "in {}", online.place());
+        }
     }
 }

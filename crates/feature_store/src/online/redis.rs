@@ -354,6 +354,66 @@ fn sortable(stamp: Stamp) -> [u8; STAMP_BYTES] {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use std::os::unix::net::UnixStream;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Instant;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A real server for one test, which listens on a socket in a folder of its own.
+    pub(crate) struct Server {
+        process: Child,
+        dir: TempDir,
+    }
+
+    impl Server {
+        /// Starts one, where the machine has the program.
+        pub(crate) fn start() -> Option<Self> {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("redis.sock");
+            let spawn = |program: &str| {
+                Command::new(program)
+                    .args(["--port", "0", "--save", "", "--unixsocket"])
+                    .arg(&socket)
+                    .arg("--dir")
+                    .arg(dir.path())
+                    .stdout(Stdio::null())
+                    .spawn()
+                    .ok()
+            };
+            let process = spawn("redis-server").or_else(|| spawn("valkey-server"))?;
+            let server = Self { process, dir };
+            let end = Instant::now() + Duration::from_secs(60);
+            while UnixStream::connect(&socket).is_err() {
+                assert!(Instant::now() < end, "the Redis server did not start");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Some(server)
+        }
+
+        pub(crate) fn store(&self) -> Redis {
+            let socket = self.dir.path().join("redis.sock");
+            let config = Config {
+                // This machine may be busy.
+                redis_timeout_ms: Some(30_000),
+                ..Config::default()
+            };
+            Redis::new(&format!("redis+unix://{}", socket.display()), &config).unwrap()
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
