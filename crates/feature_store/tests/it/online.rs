@@ -299,6 +299,31 @@ async fn a_view_that_is_deleted_takes_its_rows_with_it() {
     assert_eq!(orders(&app, 1).await, 4);
 }
 
+/// Deletes a view of which the online values could not be removed.
+pub(crate) async fn delete_but_for_rows(app: &App, view: &str) {
+    let sql = "DELETE FROM feature_objects WHERE kind = 'feature_view' AND name = $1";
+    let mut tx = app.db.begin().await.unwrap();
+    let deleted = db::query(sql).bind(view).execute(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(deleted, 1);
+}
+
+#[tokio::test]
+async fn a_view_begins_without_the_rows_that_another_of_its_name_has_left() {
+    for app in App::online_stores().await {
+        customers(&app).await;
+        materialize(&app).await;
+        assert_eq!(orders(&app, 1).await, 4);
+        delete_but_for_rows(&app, "customer_features").await;
+        let (status, body) = app.post("/feast/features", lasting()).await;
+        assert_eq!(status, 201, "{body}");
+        let statuses = read(&app, json!([1])).await["results"][1]["statuses"].clone();
+        assert_eq!(statuses, json!(["NOT_FOUND"]), "{}", app.database);
+        assert_eq!(materialize(&app).await["mode"], "full", "{}", app.database);
+        assert_eq!(orders(&app, 1).await, 4);
+    }
+}
+
 #[tokio::test]
 async fn a_view_that_is_deleted_while_rows_are_pushed_leaves_none_of_them() {
     let app = App::sqlite().await;
