@@ -218,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_slow_client_does_not_fetch_holds_no_rows_and_comes_whole_in_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let spools = Spools::new(dir.path().to_owned());
+        let spools = Spools::new(dir.path().to_owned()).leaving_free(0);
         // With a spool and, where none can be made, without.
         for spools in [spools, Spools::new("/proc/nowhere".into())] {
             let has_spool = spools.begin().await.is_some();
@@ -253,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_hangs_up_ends_an_answer_that_waits() {
         let dir = tempfile::tempdir().unwrap();
-        let spools = Spools::new(dir.path().to_owned());
+        let spools = Spools::new(dir.path().to_owned()).leaving_free(0);
         let (to, from) = mpsc::channel(1);
         let made = tokio::spawn(async move {
             make(numbered(200).boxed(), to, &spools, times(1, 60_000)).await

@@ -20,7 +20,7 @@ use crate::error::Error;
 const MOST_BYTES: u64 = 2 << 30;
 const MOST_SPOOLS: usize = 16;
 
-/// So much of the disk is left to what is kept for good.
+/// So much of the disk is left to what is kept for good, where nothing else is asked for.
 const LEFT_FREE_BYTES: u64 = 1 << 30;
 
 /// What an answer is sent in.
@@ -56,6 +56,7 @@ impl Part for FlightData {
 pub(crate) struct Spools {
     dir: PathBuf,
     room: Arc<Semaphore>,
+    left_free_bytes: u64,
 }
 
 impl Spools {
@@ -63,6 +64,16 @@ impl Spools {
         Self {
             dir,
             room: Arc::new(Semaphore::new(MOST_SPOOLS)),
+            left_free_bytes: LEFT_FREE_BYTES,
+        }
+    }
+
+    /// The same, but for how much of the disk they leave.
+    #[cfg(test)]
+    pub(super) fn leaving_free(self, bytes: u64) -> Self {
+        Self {
+            left_free_bytes: bytes,
+            ..self
         }
     }
 
@@ -81,6 +92,7 @@ impl Spools {
                 lengths: VecDeque::new(),
                 first: 0,
                 end: 0,
+                left_free_bytes: self.left_free_bytes,
                 _room: room,
             }),
             Err(error) => {
@@ -98,6 +110,7 @@ pub(super) struct Spool {
     /// Where the first part begins, and the last one ends.
     first: u64,
     end: u64,
+    left_free_bytes: u64,
     _room: OwnedSemaphorePermit,
 }
 
@@ -118,9 +131,10 @@ impl Spool {
             return false;
         }
         let file = self.file.clone();
+        let needed = self.left_free_bytes.saturating_add(length as u64);
         let written = on_disk(move || {
             let disk = fstatvfs(&file)?;
-            if disk.f_bavail.saturating_mul(disk.f_frsize) < LEFT_FREE_BYTES + length as u64 {
+            if disk.f_bavail.saturating_mul(disk.f_frsize) < needed {
                 return Ok(false);
             }
             file.write_all_at(&bytes, at)?;
@@ -172,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn parts_come_back_in_their_order_as_they_went() {
         let dir = tempfile::tempdir().unwrap();
-        let spools = Spools::new(dir.path().join("new"));
+        let spools = Spools::new(dir.path().join("new")).leaving_free(0);
         let mut spool = spools.begin().await.unwrap();
         for round in 0..3_u8 {
             for part in 0..10_u8 {
@@ -200,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn what_has_no_room_is_not_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let spools = Spools::new(dir.path().to_owned());
+        let spools = Spools::new(dir.path().to_owned()).leaving_free(0);
         let mut spool = spools.begin().await.unwrap();
         let part = Bytes::from_static(b"part");
         spool.lengths.push_back(0);
@@ -215,6 +229,8 @@ mod tests {
         assert_eq!(all.len(), MOST_SPOOLS);
         drop(all);
         assert!(spools.begin().await.is_some());
+        let full = spools.leaving_free(u64::MAX);
+        assert!(!full.begin().await.unwrap().put(&part).await);
         let nowhere = Spools::new("/proc/nowhere".into());
         assert!(nowhere.begin().await.is_none());
     }

@@ -259,6 +259,7 @@ mod tests {
         // No two of them have room beside each other.
         let store = FeatureStore {
             answers: Answers::with_large_room(64),
+            spools: store.spools.leaving_free(0),
             ..store
         };
         define(&store).await;
